@@ -1,0 +1,44 @@
+"""Package metadata: a light core (model code and a train step), everything heavy in extras."""
+
+from setuptools import find_packages, setup
+
+CORE = ["jax>=0.10.2", "flax>=0.12.8", "optax>=0.2.8", "numpy>=2.0", "jaxtyping>=0.3", "beartype>=0.20"]
+DATA = [
+  "grain>=0.2.18",
+  "array_record>=0.8.3",
+  "tensorflow-datasets>=4.9.9",
+  "sentencepiece>=0.2",
+  "pillow>=11",
+  "soundfile>=0.13",
+  "soxr>=0.5",
+  "librosa>=0.11",
+  "espeakng-loader>=0.2.4",
+  "rich>=13",
+]
+TRAIN = ["orbax-checkpoint>=0.12.8", "tensorboardX>=2.6", "safetensors>=0.5"]
+EVALUATE = ["jiwer>=4.0", "pocketsphinx>=5.0"]
+EXPORT = ["onnx>=1.18", "onnxruntime>=1.22"]
+TORCH = ["torch==2.13.0", "transformers>=5.0"]
+DEV = ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "basedpyright>=1.20"]
+
+setup(
+  name="omni_jax",
+  version="0.1.0",
+  description="Train an assistant that sees, hears and speaks with emotion, in JAX, from raw corpora to a voice",
+  license="Apache-2.0",
+  python_requires=">=3.11",
+  packages=find_packages(include=["omni_jax", "omni_jax.*"]),
+  install_requires=CORE,
+  extras_require={
+    "data": DATA,
+    "train": DATA + TRAIN,
+    "eval": EVALUATE,
+    "onnx": EXPORT,
+    "torch": TORCH,
+    "tpu": ["jax[tpu]>=0.10.2"],
+    "cuda": ["jax[cuda12]>=0.10.2"],
+    "laptop": DATA + TRAIN + EVALUATE + EXPORT,
+    "dev": DATA + TRAIN + EVALUATE + EXPORT + TORCH + DEV,
+  },
+  entry_points={"console_scripts": ["omni=omni_jax.cli.main:main"]},
+)

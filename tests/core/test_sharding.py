@@ -1,0 +1,44 @@
+import jax
+import pytest
+from jax.sharding import AxisType, Mesh, PartitionSpec
+
+from omni_jax.core.errors import UserError
+from omni_jax.core.sharding import MESH_AXES, make_mesh, spec
+from omni_jax.nn.parameter import constant
+
+
+def fake_mesh(**sizes) -> Mesh:
+  shape = tuple(sizes.get(name, 1) for name in MESH_AXES)
+  return jax.sharding.AbstractMesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
+
+
+def test_the_default_mesh_uses_every_device():
+  assert make_mesh().shape["fsdp"] == jax.device_count()
+
+
+@pytest.mark.parametrize("text", ["fsdp", "data=2", "fsdp=1000"])
+def test_wrong_meshes_are_refused(text):
+  with pytest.raises(UserError, match="rule"):
+    make_mesh(text)
+
+
+def test_axes_follow_the_rule_table():
+  mesh = fake_mesh(fsdp=2, tensor=4)
+  assert spec(("embed", "heads", None), (8, 4, 16), mesh) == PartitionSpec("fsdp", "tensor", None)
+
+
+def test_a_stack_of_layers_keeps_its_leading_axis_whole():
+  assert spec(("embed",), (3, 8), fake_mesh(fsdp=2)) == PartitionSpec(None, "fsdp")
+
+
+def test_what_does_not_divide_stays_whole():
+  assert spec(("heads",), (6,), fake_mesh(tensor=4)) == PartitionSpec(None)
+
+
+def test_a_mesh_axis_is_used_once():
+  assert spec(("mlp", "heads"), (8, 8), fake_mesh(tensor=2)) == PartitionSpec("tensor", None)
+
+
+def test_axes_must_name_every_dimension():
+  with pytest.raises(AssertionError):
+    constant(0.0, (2, 3), axes=("embed",))

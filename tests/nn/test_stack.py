@@ -1,0 +1,41 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from omni_jax.nn.parameter import weight
+from omni_jax.nn.stack import depth_of, fold, fold_with_cache, slice_layer, stack
+
+
+class Block(nnx.Module):
+  def __init__(self, key):
+    self.weight = weight(key, (4, 4), axes=("embed", None), fan_in=4)
+
+  def __call__(self, x):
+    return x + jnp.tanh(x @ self.weight[...])
+
+  def step(self, x, cache):
+    return self(x), cache + x.sum()
+
+
+def test_scan_equals_a_loop_over_sliced_layers():
+  blocks = stack(Block, depth=3, key=jax.random.key(0))
+  x = jax.random.normal(jax.random.key(1), (2, 4))
+  expected = x
+  for index in range(depth_of(blocks)):
+    expected = slice_layer(blocks, index)(expected)
+  np.testing.assert_allclose(fold(blocks, x), expected, rtol=1e-6)
+  np.testing.assert_allclose(fold(blocks, x, remat=True), expected, rtol=1e-6)
+
+
+def test_layers_differ():
+  blocks = stack(Block, depth=2, key=jax.random.key(0))
+  assert not np.allclose(blocks.weight[...][0], blocks.weight[...][1])
+
+
+def test_cache_is_updated_layer_by_layer():
+  blocks = stack(Block, depth=3, key=jax.random.key(0))
+  x = jnp.ones((1, 4))
+  out, cache = fold_with_cache(blocks, x, jnp.zeros(3))
+  np.testing.assert_allclose(out, fold(blocks, x), rtol=1e-6)
+  assert float(cache[0]) == 4.0 and float(cache[1]) != 4.0

@@ -1,0 +1,87 @@
+"""The house has floors: a module imports from lower floors and from its own package only."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+FLOORS = {
+  "core": 0,
+  "prepare": 1,
+  "tokens": 1,
+  "nn": 1,
+  "batches": 2,
+  "models": 2,
+  "speech": 2,
+  "checkpoint": 2,
+  "train": 3,
+  "generate": 3,
+  "plan": 4,
+  "convert": 4,
+  "export": 4,
+  "evaluate": 4,
+  "serve": 4,
+  "build": 4,
+  "cli": 5,
+}
+# Importing omni_jax and running a train step need these only; everything else loads where it is used.
+LIGHT = {"jax", "flax", "optax", "numpy", "jaxtyping", "beartype", "omni_jax"}
+
+
+def imports_of(path: pathlib.Path, *, top_level_only: bool) -> list[str]:
+  tree = ast.parse(path.read_text())
+  nodes = tree.body if top_level_only else ast.walk(tree)
+  names = []
+  for node in nodes:
+    if isinstance(node, ast.Import):
+      names += [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f"{path}: relative import"
+      names.append(node.module or "")
+  return names
+
+
+def library_files() -> list[pathlib.Path]:
+  return sorted((ROOT / "omni_jax").rglob("*.py"))
+
+
+def test_every_package_has_a_floor():
+  packages = {path.name for path in (ROOT / "omni_jax").iterdir() if path.is_dir() and path.name != "__pycache__"}
+  assert packages <= set(FLOORS)
+
+
+@pytest.mark.parametrize("path", library_files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path):
+  parts = path.relative_to(ROOT / "omni_jax").parts
+  if len(parts) == 1:
+    return  # omni_jax/__init__.py
+  own = parts[0]
+  for name in imports_of(path, top_level_only=False):
+    first, *rest = name.split(".")
+    assert first not in ("configs", "tools", "tests"), f"{path} imports {name}"
+    if first == "omni_jax" and rest and rest[0] != own:
+      assert FLOORS[rest[0]] < FLOORS[own], f"{own} (floor {FLOORS[own]}) imports {name} (floor {FLOORS[rest[0]]})"
+
+
+@pytest.mark.parametrize("path", library_files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_heavy_packages_load_late(path):
+  import sys
+
+  for name in imports_of(path, top_level_only=True):
+    first = name.split(".")[0]
+    assert first in LIGHT or first in sys.stdlib_module_names, f"{path} imports {name} when it is imported"
+
+
+def test_files_stay_short():
+  long = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in library_files()}
+  assert not {name: lines for name, lines in long.items() if lines > 400}
+
+
+def test_functions_stay_short():
+  long = {}
+  for path in library_files():
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno - node.lineno + 1 > 80:
+        long[f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"] = node.end_lineno - node.lineno + 1
+  assert not long
