@@ -15,7 +15,7 @@ DATA = [
   "espeakng-loader>=0.2.4",
   "rich>=13",
 ]
-TRAIN = ["orbax-checkpoint>=0.12.8", "tensorboardX>=2.6", "safetensors>=0.5"]
+TRAIN = ["orbax-checkpoint>=0.12.8", "einops>=0.8", "tensorboardX>=2.6", "safetensors>=0.5"]
 EVALUATE = ["jiwer>=4.0", "pocketsphinx>=5.0"]
 EXPORT = ["onnx>=1.18", "onnxruntime>=1.22"]
 TORCH = ["torch==2.13.0", "transformers>=5.0"]

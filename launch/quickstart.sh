@@ -44,6 +44,7 @@ train() { step "$1" "$omni" train --config "configs/emova/$1.py:$profile" --work
 
 begin=$SECONDS
 step corpus "$omni" corpus --config "configs/emova/corpus.py:$profile" --workdir "$work"
+step vocabulary "$omni" vocabulary --config "configs/emova/vocabulary.py:$profile" --workdir "$work"
 train tokenizer
 train style
 step encode "$omni" encode --workdir "$work"

@@ -86,7 +86,7 @@ def shardings(tree: Any, mesh: Mesh) -> Any:
   def of(leaf: Any) -> Any:
     if isinstance(leaf, nnx.Variable):
       axes = leaf.get_metadata().get("axes")
-      partition = spec(axes, leaf[...].shape, mesh) if axes else PartitionSpec()
+      partition = spec(axes, leaf.get_value().shape, mesh) if axes else PartitionSpec()
       return leaf.replace(NamedSharding(mesh, partition))
     return NamedSharding(mesh, PartitionSpec())
 

@@ -1,0 +1,53 @@
+"""Omni alignment (EMOVA's stage 1, the paper's stage 2): image-text and speech-text together, never all three.
+
+Source: arXiv 2409.18042, table 5: language model and projector trained, of the vision tower the second half of its
+blocks and the merger. The vocabulary grows by 4096 units and the style tokens here.
+Command: omni train --config configs/emova/align.py:tiny --workdir runs/tiny
+Hardware and hours: 2 CPU cores, about 5 minutes.
+"""
+
+from pathlib import Path
+
+from configs.emova import language
+from omni_jax.batches.sources import Source
+from omni_jax.checkpoint.initialise import Start
+from omni_jax.train.loop import Run
+from omni_jax.train.losses import next_token
+from omni_jax.train.optimizer import Group
+
+
+def tiny(workdir: Path) -> Run:
+  """The figures above."""
+  return _run(workdir, steps=600)
+
+
+def smoke(workdir: Path) -> Run:
+  """The same code in seconds."""
+  return _run(workdir, steps=8)
+
+
+def _run(workdir: Path, *, steps: int) -> Run:
+  corpus, units = workdir / "corpus", workdir / "units"
+  sources = (
+    Source(folder=corpus / "images", split="train", view="image_text", weight=0.3),
+    Source(folder=units / "speech", split="train", view="recognise", weight=0.5, style_dropout=0.1),
+    Source(folder=units / "speech", split="train", view="synthesise", weight=0.2, unit_weight=0.5),
+  )
+  half = language.TEXT_AND_IMAGES.vision.depth // 2
+  return Run(
+    name="align",
+    model=language.ALL_MODALITIES,
+    loss=next_token,
+    optimizer=language.optimizer(
+      2e-3,
+      steps=steps,
+      groups=(
+        Group(pattern="vision", scale=0.0),
+        Group(pattern=r"vision\.blocks", scale=1.0, layers=(half, language.TEXT_AND_IMAGES.vision.depth)),
+        Group(pattern=r"vision\.merger", scale=1.0),
+      ),
+    ),
+    data=language.batches(workdir, sources=sources, seed=13),
+    steps=steps,
+    start=(Start(workdir / "stages" / "prealign"),),
+  )

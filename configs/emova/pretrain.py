@@ -1,0 +1,40 @@
+"""Pretraining: the decoder learns the language of the corpus, the vision tower learns to describe pictures.
+
+Not a stage of EMOVA, which starts from Qwen2.5 and the tower of Qwen2-VL; here nothing is pretrained.
+Command: omni train --config configs/emova/pretrain.py:tiny --workdir runs/tiny
+Hardware and hours: 2 CPU cores, about 4 minutes.
+Expect: a text loss near the entropy of the grammar, captions right in most words.
+"""
+
+from pathlib import Path
+
+from configs.emova import language
+from omni_jax.batches.sources import Source
+from omni_jax.train.loop import Run
+from omni_jax.train.losses import next_token
+
+
+def tiny(workdir: Path) -> Run:
+  """The figures above."""
+  return _run(workdir, steps=450)
+
+
+def smoke(workdir: Path) -> Run:
+  """The same code in seconds."""
+  return _run(workdir, steps=8)
+
+
+def _run(workdir: Path, *, steps: int) -> Run:
+  corpus = workdir / "corpus"
+  sources = (
+    Source(folder=corpus / "text", split="train", view="text", weight=0.25),
+    Source(folder=corpus / "images", split="train", view="image_text", weight=0.75),
+  )
+  return Run(
+    name="pretrain",
+    model=language.TEXT_AND_IMAGES,
+    loss=next_token,
+    optimizer=language.optimizer(2e-3, steps=steps),
+    data=language.batches(workdir, sources=sources, seed=11),
+    steps=steps,
+  )

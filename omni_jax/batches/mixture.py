@@ -1,0 +1,161 @@
+"""Several sources as one endless stream of samples, in shares that hold at every moment, the same after a restart.
+
+A record that cannot be used is put aside with its reason, counted once, and stops the run when they are more than a
+stated share of their source: nothing is cut or replaced in silence.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
+
+import grain
+import numpy as np
+
+from omni_jax.batches.packing import fits
+from omni_jax.batches.sources import Sample, Source, Writer
+from omni_jax.core.errors import UserError
+from omni_jax.prepare.reader import ExampleSource
+from omni_jax.prepare.schema import Example
+
+
+class Quarantine:
+  """The records of one source that cannot be used, with the reasons, in memory and as lines of a file."""
+
+  def __init__(self, source: Source, *, size: int, max_share: float, path: Path):
+    """Starts empty.
+
+    Args:
+      source: whose records.
+      size: number of its records.
+      max_share: of them that may be put aside.
+      path: JSON lines are added here.
+    """
+    self._source, self._size, self._max_share, self._path = source, size, max_share, path
+    self._reasons: dict[str, str] = {}
+    self._lock = threading.Lock()
+
+  def __len__(self) -> int:
+    return len(self._reasons)
+
+  def __getstate__(self) -> dict:
+    return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+  def __setstate__(self, state: dict) -> None:
+    self.__dict__.update(state, _lock=threading.Lock())
+
+  def add(self, example_id: str, reason: str) -> None:
+    """Puts one record aside.
+
+    Raises:
+      UserError: they are too many now.
+    """
+    with self._lock:
+      if example_id in self._reasons:
+        return
+      self._reasons[example_id] = reason
+      self._path.parent.mkdir(parents=True, exist_ok=True)
+      line = {"set": str(self._source.folder), "split": self._source.split, "view": self._source.view}
+      with self._path.open("a") as file:
+        file.write(json.dumps({**line, "id": example_id, "reason": reason}) + "\n")
+      count = len(self._reasons)
+    if count > self._max_share * self._size:
+      shown = "\n    ".join(f"{name}: {reason}" for name, reason in list(self._reasons.items())[:5])
+      raise UserError(
+        f"{count} of {self._size} records cannot be used:\n    {shown}",
+        where=f"{self._source.folder}, split {self._source.split}, view {self._source.view}",
+        rule=f"at most {self._max_share:.1%} of a source's records are put aside",
+        remedy=f"repair the set, raise the row length or the patches of the config; all reasons are in {self._path}",
+      )
+
+
+def mix(
+  sources: Sequence[Source],
+  *,
+  writer: Callable[[Source], Writer],
+  quarantine: Callable[[Source, int], Quarantine],
+  length: int,
+  patches: int,
+  cache_bytes: int,
+  seed: int,
+) -> grain.IterDataset:
+  """Returns an endless stream of samples that fit a row.
+
+  Args:
+    sources: with their weights.
+    writer: makes the writer of a source.
+    quarantine: makes the quarantine of a source with so many records.
+    length: tokens of a row.
+    patches: patches of a row.
+    cache_bytes: of samples kept in memory, since writing one takes longer than reading it again.
+    seed: of the shuffling and of the dropout of styles.
+  """
+  streams, kept = [], Cache(cache_bytes)
+  for place, source in enumerate(sources):
+    size = len(ExampleSource(source.folder, source.split))
+    sampler = _Sampler(source, writer(source), quarantine(source, size), limits=(length, patches), kept=kept)
+    order = grain.MapDataset.range(size).seed(seed + place).shuffle().repeat()
+    streams.append(order.random_map(sampler))
+  mixed = grain.MapDataset.mix(streams, [source.weight for source in sources])
+  # One reading thread: the machine's other core computes.
+  return mixed.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=64))
+
+
+class Cache:
+  """Samples by key, as many as fit; an image that several samples show is kept once. A copy starts empty."""
+
+  def __init__(self, limit_bytes: int):
+    """Starts empty."""
+    self._limit, self._used = limit_bytes, 0
+    self._samples: dict[Hashable, Sample] = {}
+    self._images: dict[bytes, Sample] = {}
+
+  def __reduce__(self):
+    return Cache, (self._limit,)
+
+  def get(self, key: Hashable) -> Sample | None:
+    """Returns the sample kept under `key`."""
+    return self._samples.get(key)
+
+  def put(self, key: Hashable, sample: Sample, *, image: bytes) -> None:
+    """Keeps a sample of a record with this image, if there is room."""
+    seen = self._images.get(image)
+    if seen is not None:
+      sample = sample._replace(patches=seen.patches, patch_positions=seen.patch_positions)
+    size = sum(part.nbytes for part in (sample[:4] if seen is not None else sample))
+    if self._used + size <= self._limit:
+      self._used += size
+      self._samples[key] = self._images[image] = sample
+
+
+class _Sampler:
+  """Index and random numbers -> sample, or None for a record that is put aside (grain leaves it out)."""
+
+  def __init__(self, source: Source, writer: Writer, quarantine: Quarantine, *, limits: tuple[int, int], kept: Cache):
+    self._source, self._records = source, ExampleSource(source.folder, source.split)
+    self._writer, self._quarantine = writer, quarantine
+    self._length, self._patches = limits
+    self._kept = kept
+
+  def __call__(self, index: int, generator: np.random.Generator) -> Sample | None:
+    hear_style = bool(generator.random() >= self._source.style_dropout)
+    key = (self._source, int(index), hear_style)
+    sample = self._kept.get(key)
+    if sample is None:
+      example = self._records[int(index)]
+      sample = self._write(example, hear_style=hear_style)
+      if sample is not None:
+        self._kept.put(key, sample, image=example.image)
+    return sample
+
+  def _write(self, example: Example, *, hear_style: bool) -> Sample | None:
+    try:
+      sample = self._writer(example, hear_style=hear_style)
+    except UserError as error:
+      self._quarantine.add(example.id, error.what)
+      return None
+    reason = fits(sample, length=self._length, patches=self._patches)
+    if reason:
+      self._quarantine.add(example.id, reason)
+      return None
+    return sample

@@ -1,0 +1,221 @@
+"""Batches of single utterances with their phones and styles, for the speech tokenizer and the style encoder.
+
+Utterances are sorted into a few lengths, so that little is padding and the step compiles once for each length. Batch i
+is a function of the seed and i alone: an epoch deals every bucket's utterances, newly shuffled, into whole batches
+(the few left over wait for another epoch) and shuffles the batches; so a run resumes exactly from one number.
+"""
+
+import dataclasses
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grain
+import numpy as np
+
+from omni_jax.core.errors import UserError
+from omni_jax.core.styles import Style
+from omni_jax.prepare.audio import SAMPLE_RATE, decode_audio, to_pcm
+from omni_jax.prepare.reader import open_set
+from omni_jax.prepare.schema import Turn
+
+NO_STYLE = (-1, -1, -1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bucket:
+  """Utterances of up to `seconds`, `rows` to a batch."""
+
+  seconds: float
+  rows: int
+
+  @property
+  def samples(self) -> int:
+    """The length of a row."""
+    return round(self.seconds * SAMPLE_RATE)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UtteranceBatches:
+  """Where the utterances are and how they are dealt.
+
+  Attributes:
+    sets: folders of record sets; every turn with sound is an utterance.
+    split: of each set.
+    phones: the list of phone symbols (`phones.json`); the id of a phone is its place.
+    num_phones: phones the model can tell; the list is no longer.
+    max_phones: of one utterance.
+    buckets: in rising order of length.
+    seed: of the shuffling.
+  """
+
+  sets: tuple[Path, ...]
+  split: str
+  phones: Path
+  num_phones: int
+  max_phones: int
+  buckets: tuple[Bucket, ...]
+  seed: int
+
+  def open(self) -> grain.IterDataset:
+    """Returns endless batches of rows that are zero past their end.
+
+    `waveform` float32 [B, A], `samples` int32 [B], `phones` int32 [B, N], `num_phones` int32 [B], and `style` int32
+    [B, 3], the places of gender, emotion and pitch, -1 where the record states none.
+
+    Raises:
+      UserError: an utterance, its phones or the list of phones is longer than stated, or a symbol is not in the list.
+    """
+    source = _BatchSource(self)
+    return grain.MapDataset.source(source).to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
+
+
+class Utterances(Sequence):
+  """Every turn with sound of one split, by index; decoded sound is kept as 16-bit samples, so it is read once."""
+
+  def __init__(self, sets: Sequence[Path], split: str):
+    self.turns: list[Turn] = []
+    for folder in sets:
+      source = open_set(folder, split)
+      self.turns += [turn for index in range(len(source)) for turn in source[index].turns if turn.audio]
+    if not self.turns:
+      raise UserError(
+        "no sound", where=f"{', '.join(map(str, sets))}, split {split}", rule="some turns hold audio",
+        remedy="run `omni corpus` first",
+      )  # fmt: skip
+    self.samples = np.array([_count_samples(turn.audio) for turn in self.turns])
+    self._cache: dict[int, np.ndarray] = {}
+
+  def __len__(self) -> int:
+    return len(self.turns)
+
+  def __getitem__(self, index: int) -> np.ndarray:
+    """Returns the waveform, float32 [A]."""
+    if index not in self._cache:
+      self._cache[index] = to_pcm(decode_audio(self.turns[index].audio))
+    return self._cache[index].astype(np.float32) / 32767.0
+
+
+def load_phones(path: Path, *, limit: int) -> dict[str, int]:
+  """Returns symbol -> id from the list in `path`.
+
+  Raises:
+    UserError: no such file, not a list of different symbols, or more than `limit`.
+  """
+  try:
+    symbols = json.loads(Path(path).read_text())
+  except (OSError, ValueError) as error:
+    raise UserError(
+      f"cannot read ({error})", where=path, rule="a JSON list of phone symbols", remedy="run `omni corpus` first"
+    ) from error
+  if len(set(symbols)) != len(symbols) or not 0 < len(symbols) <= limit:
+    raise UserError(
+      f"{len(symbols)} symbols, {len(set(symbols))} of them different",
+      where=path,
+      rule=f"1 to {limit} different symbols",
+      remedy="raise num_phones in the config of the tokenizer and of its batches, or make the corpus again",
+    )
+  return {symbol: index for index, symbol in enumerate(symbols)}
+
+
+def phone_ids(turn: Turn, table: dict[str, int]) -> list[int]:
+  """Returns the ids of the phones of a turn.
+
+  Raises:
+    UserError: a symbol that is not in the table.
+  """
+  symbols = turn.phones.split()
+  unknown = sorted(set(symbols) - set(table))
+  if unknown:
+    raise UserError(
+      f"unknown phones {' '.join(unknown)}",
+      where=f"turn {turn.text!r}",
+      rule="every phone is in phones.json",
+      remedy="make the corpus again: its records and its list of phones do not belong together",
+    )
+  return [table[symbol] for symbol in symbols]
+
+
+class _Labels(NamedTuple):
+  phones: np.ndarray
+  num_phones: np.ndarray
+  style: np.ndarray
+
+
+class _BatchSource:
+  """Batch i, for any i; `len` is only an upper bound that no run reaches."""
+
+  def __init__(self, config: UtteranceBatches):
+    self._config = config
+    self._utterances = Utterances(config.sets, config.split)
+    self._labels = _labels(self._utterances.turns, config)
+    lengths = np.array([bucket.samples for bucket in config.buckets])
+    assert (np.diff(lengths) > 0).all(), f"buckets {config.buckets} must rise in length"
+    longest = self._utterances.samples.max()
+    if longest > lengths[-1]:
+      raise UserError(
+        f"an utterance of {longest / SAMPLE_RATE:.2f} seconds",
+        where=", ".join(map(str, config.sets)),
+        rule=f"the longest bucket holds {config.buckets[-1].seconds} seconds",
+        remedy="raise the seconds of the last bucket in the config",
+      )
+    place = np.searchsorted(lengths, self._utterances.samples)
+    self._members = [np.flatnonzero(place == index) for index in range(len(lengths))]
+    self._num_batches = sum(self._batches_of(index) for index in range(len(lengths)))
+
+  def __len__(self) -> int:
+    return 2**31 - 1
+
+  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    epoch, place = divmod(int(index), self._num_batches)
+    bucket, members = self._deal(epoch)[place]
+    waveform = np.zeros((bucket.rows, bucket.samples), np.float32)
+    for row, member in enumerate(members):
+      samples = self._utterances[int(member)]
+      waveform[row, : samples.size] = samples
+    return {
+      "waveform": waveform,
+      "samples": self._utterances.samples[members].astype(np.int32),
+      **{name: value[members] for name, value in self._labels._asdict().items()},
+    }
+
+  def _batches_of(self, index: int) -> int:
+    """A bucket too small for one batch still gives one, some of its utterances twice."""
+    size = len(self._members[index])
+    return max(size // self._config.buckets[index].rows, min(size, 1))
+
+  def _deal(self, epoch: int) -> list[tuple[Bucket, np.ndarray]]:
+    generator = np.random.default_rng((self._config.seed, epoch))
+    dealt = []
+    for index, bucket in enumerate(self._config.buckets):
+      members = np.resize(generator.permutation(self._members[index]), self._batches_of(index) * bucket.rows)
+      dealt += [(bucket, members[start : start + bucket.rows]) for start in range(0, members.size, bucket.rows)]
+    return [dealt[place] for place in generator.permutation(len(dealt))]
+
+
+def _labels(turns: list[Turn], config: UtteranceBatches) -> _Labels:
+  table = load_phones(config.phones, limit=config.num_phones)
+  phones = np.zeros((len(turns), config.max_phones), np.int32)
+  num_phones = np.zeros(len(turns), np.int32)
+  for row, turn in enumerate(turns):
+    ids = phone_ids(turn, table)
+    if len(ids) > config.max_phones:
+      raise UserError(
+        f"{len(ids)} phones",
+        where=f"turn {turn.text!r}",
+        rule=f"an utterance has at most {config.max_phones} phones",
+        remedy="raise max_phones in the config",
+      )
+    phones[row, : len(ids)], num_phones[row] = ids, len(ids)
+  style = [Style.parse(turn.style).indices if turn.style else NO_STYLE for turn in turns]
+  return _Labels(phones, num_phones, np.array(style, np.int32))
+
+
+def _count_samples(audio: bytes) -> int:
+  import soundfile
+
+  info: Any = soundfile.info(io.BytesIO(audio))
+  assert info.samplerate == SAMPLE_RATE, f"records hold audio at {SAMPLE_RATE} Hz, found {info.samplerate}"
+  return info.frames

@@ -1,0 +1,175 @@
+"""Clips of single voices for the vocoder: units of the whole neighbourhood, sound and F0 of a stretch in the middle.
+
+    raw units   |-- behind --|---- clip ----|-- ahead --|     reduced before batching; runs cut at an end are marked
+    frames              |-margin-|-- clip --|-margin-|        F0 (margins only fill the network's context)
+    samples                      |-- clip --|
+
+The sound is in the corpus, the units in its encoded twin, record by record. Batch i is a function of the seed and i
+alone, so a run resumes exactly from one number.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import grain
+import numpy as np
+
+from omni_jax.core.errors import UserError
+from omni_jax.core.styles import Style
+from omni_jax.prepare.audio import decode_audio, to_pcm
+from omni_jax.prepare.pitch import track_f0
+from omni_jax.prepare.reader import open_set
+from omni_jax.prepare.schema import Turn
+from omni_jax.tokens.units import reduce_units
+
+HOP_SAMPLES = 160
+FRAMES_PER_UNIT = 4
+_UNKNOWN_HZ = 150.0  # F0 of a recording without a voiced frame
+_NEVER = 1 << 40  # batches; only an upper bound
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VocoderClips:
+  """Where the utterances are and how they are cut.
+
+  Attributes:
+    corpus: folders of record sets with sound.
+    units: for each of them the folder of its encoded twin, with units.
+    split: of each set.
+    voices: only turns of these voices are used (`engine:name`).
+    rows: clips in a batch.
+    clip_frames: frames of 10 ms that sound.
+    margin_frames: frames before and after, the network's context.
+    units_behind: units of 40 ms before the first frame that are given.
+    units_ahead: after the last.
+    seed: of the dealing.
+  """
+
+  corpus: tuple[Path, ...]
+  units: tuple[Path, ...]
+  split: str
+  voices: tuple[str, ...]
+  rows: int
+  clip_frames: int
+  margin_frames: int
+  units_behind: int
+  units_ahead: int
+  seed: int
+
+  def open(self) -> grain.IterDataset:
+    """Returns endless batches (T is the clip with its margins).
+
+    units, counts (frames, 0 is padding), whole (1 where a run is not cut): [B, U]; style: int32 [B, 3];
+    first: int32 [B], number of the first frame; f0_hz, voiced: float32 [B, T]; waveform: float32 [B, clip samples].
+
+    Raises:
+      UserError: no utterance of these voices, or a set and its twin differ.
+    """
+    source = _BatchSource(self)
+    return grain.MapDataset.source(source).to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
+
+
+class _Sound:
+  """One utterance: sound as 16-bit samples, F0 at each frame bridged over unvoiced ones, voicing."""
+
+  def __init__(self, turn: Turn):
+    waveform = decode_audio(turn.audio)
+    f0_hz, voiced = track_f0(waveform, hop_samples=HOP_SAMPLES)
+    self.pcm, self.voiced = to_pcm(waveform), voiced
+    self.f0_hz = bridge(f0_hz, voiced)
+
+
+def bridge(f0_hz: np.ndarray, voiced: np.ndarray) -> np.ndarray:
+  """Returns F0 [T] with straight lines (in octaves) across unvoiced frames, held at the ends."""
+  if not voiced.any():
+    return np.full(len(f0_hz), _UNKNOWN_HZ, np.float32)
+  places = np.flatnonzero(voiced)
+  return np.exp2(np.interp(np.arange(len(f0_hz)), places, np.log2(f0_hz[places]))).astype(np.float32)
+
+
+def spoken_turns(config: VocoderClips) -> list[tuple[Turn, np.ndarray]]:
+  """Returns every turn of the wanted voices with its raw units.
+
+  Raises:
+    UserError: none is there, or a set and its encoded twin hold different records.
+  """
+  found = []
+  for corpus, units in zip(config.corpus, config.units, strict=True):
+    sounds, codes = open_set(corpus, config.split), open_set(units, config.split)
+    for index in range(max(len(sounds), len(codes))):
+      ids = [source[index].id if index < len(source) else None for source in (sounds, codes)]
+      if ids[0] != ids[1]:
+        raise UserError(
+          f"record {index} is {ids[0]!r} in the corpus and {ids[1]!r} in the units",
+          where=units,
+          rule="the units are those of this corpus, in the same order",
+          remedy="run `omni encode` again",
+        )
+      pairs = zip(sounds[index].turns, codes[index].turns, strict=True)
+      found += [(turn, code.units) for turn, code in pairs if turn.audio and turn.voice in config.voices]
+  if not found:
+    raise UserError(
+      "no utterance to train on",
+      where=", ".join(map(str, config.corpus)),
+      rule=f"some turns with sound have the voices {', '.join(config.voices)}",
+      remedy="make the corpus with one of these voices, or name other voices in the config",
+    )
+  return found
+
+
+class _BatchSource:
+  """Batch i, for any i."""
+
+  def __init__(self, config: VocoderClips):
+    self._config = config
+    self._turns = spoken_turns(config)
+    self._sounds: dict[int, _Sound] = {}
+
+  def __len__(self) -> int:
+    return _NEVER
+
+  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    rows = [self._clip(index * self._config.rows + row) for row in range(self._config.rows)]
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+  def _clip(self, place: int) -> dict[str, np.ndarray]:
+    config, (epoch, place) = self._config, divmod(place, len(self._turns))
+    order = np.random.default_rng((config.seed, epoch)).permutation(len(self._turns))
+    which = int(order[place])
+    turn, units = self._turns[which]
+    if which not in self._sounds:
+      self._sounds[which] = _Sound(turn)
+    num_frames = len(units) * FRAMES_PER_UNIT
+    spare = max(0, num_frames - config.clip_frames)
+    start = int(np.random.default_rng((config.seed, epoch, place)).integers(spare + 1))
+    return cut(self._sounds[which], units, Style.parse(turn.style), start=start, config=config)
+
+
+def cut(sound: _Sound, units: np.ndarray, style: Style, *, start: int, config: VocoderClips) -> dict[str, np.ndarray]:
+  """Returns the row of a batch whose clip begins at frame `start` of the utterance."""
+  end = start + config.clip_frames
+  first_unit = max(0, start // FRAMES_PER_UNIT - config.units_behind)
+  last_unit = min(len(units), -(-end // FRAMES_PER_UNIT) + config.units_ahead)
+  size = config.clip_frames // FRAMES_PER_UNIT + 2 + config.units_behind + config.units_ahead
+  reduced, runs = reduce_units(units[first_unit:last_unit])
+  whole = np.ones(len(reduced), np.float32)
+  whole[0] = float(first_unit == 0 or units[first_unit - 1] != units[first_unit])
+  whole[-1] = whole[-1] * float(last_unit == len(units) or units[last_unit] != units[last_unit - 1])
+  frames = np.arange(start - config.margin_frames, end + config.margin_frames)
+  inside = (frames >= 0) & (frames < len(sound.f0_hz))
+  places = np.clip(frames, 0, len(sound.f0_hz) - 1)
+  pcm = sound.pcm[start * HOP_SAMPLES : end * HOP_SAMPLES].astype(np.float32) / 32767.0
+  return {
+    "units": _pad(reduced, size),
+    "counts": _pad(runs * FRAMES_PER_UNIT, size),
+    "whole": _pad(whole, size),
+    "style": np.array(style.indices, np.int32),
+    "first": np.array(start - config.margin_frames - first_unit * FRAMES_PER_UNIT, np.int32),
+    "f0_hz": sound.f0_hz[places],
+    "voiced": (sound.voiced[places] & inside).astype(np.float32),
+    "waveform": _pad(pcm, config.clip_frames * HOP_SAMPLES),
+  }
+
+
+def _pad(row: np.ndarray, size: int) -> np.ndarray:
+  return np.pad(row, (0, size - len(row)))

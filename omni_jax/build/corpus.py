@@ -1,0 +1,219 @@
+"""Makes the whole corpus of a working folder: plans every split, speaks it in several processes, writes it.
+
+Split by split: what is finished with the same config is left alone, so an interrupted run goes on and a second one
+returns at once. `corpus/<set>/` are the sets, `corpus/phones.json` the phone symbols, `corpus/<set>/made.json` what
+each split was made from.
+"""
+
+import concurrent.futures
+import dataclasses
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from omni_jax.core.config import fingerprint
+from omni_jax.core.errors import UserError
+from omni_jax.prepare import plan
+from omni_jax.prepare.phonemes import PHONES
+from omni_jax.prepare.schema import SCHEMA_VERSION, Example, features
+from omni_jax.prepare.voices.catalogue import Cast, cast
+from omni_jax.prepare.writer import read_splits, write_split
+
+RECIPE = 2  # raised whenever the plans or the voices change, so that older corpora are made again
+_CHUNK = 16  # utterances for a process at a time: seconds of work, so that progress is seen
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CorpusConfig:
+  """How much of everything; see `prepare.plan` for what the splits hold.
+
+  Attributes:
+    seed: another seed makes another corpus over the same held-out sentences and scenes.
+    text, images, speech, dialogue: records (for images: pictures) of the training splits.
+    text_test, images_test, speech_test, voice_test, dialogue_test, spoken_images_test: of the test splits;
+      `voice_test` is that of the unheard voice.
+    pairs: remarks or sentences of each `pairs` split, each said in four emotions.
+    questions_per_image: at most so many for each picture, beside its caption.
+    spoken_image_share: records with image and speech, as a share of the instruction records (dialogue and questions
+      about images); EMOVA's is 0.025.
+  """
+
+  seed: int
+  text: int
+  images: int
+  speech: int
+  dialogue: int
+  text_test: int
+  images_test: int
+  speech_test: int
+  voice_test: int
+  dialogue_test: int
+  spoken_images_test: int
+  pairs: int
+  questions_per_image: int
+  spoken_image_share: float
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      if not getattr(self, field.name) > 0 and field.name != "seed":
+        raise UserError(
+          f"{field.name} = {getattr(self, field.name)}",
+          where="CorpusConfig",
+          rule="every number and share is positive",
+          remedy=f"set {field.name} to a positive value",
+        )
+
+  @property
+  def spoken_images(self) -> int:
+    """Records of the training split that join image and speech."""
+    instructions = self.dialogue + self.images * self.questions_per_image
+    return max(1, round(self.spoken_image_share * instructions))
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """One split to make: where, and the function that plans its records."""
+
+  set_name: str
+  name: str
+  plan: Callable[[], Iterable[Example]]
+
+
+def make_corpus(config: CorpusConfig, folder: Path, *, workers: int = 0, report: Callable[[str], None] = print) -> Path:
+  """Makes every split that is not there yet, and returns `folder`.
+
+  Args:
+    config: how much of everything.
+    folder: `WORKDIR/corpus`.
+    workers: processes that speak; 0 means one for each CPU.
+    report: is given a line for each thing done.
+
+  Raises:
+    UserError: a split made from another config is there, an engine fails, or the disk refuses.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  roles = cast()
+  if not roles.answers["female"].startswith("flite"):
+    report("flite is not installed: every voice is espeak-ng's (sudo apt-get install flite for better ones)")
+  mark = fingerprint((config, RECIPE, SCHEMA_VERSION, tuple(roles.answers.values()), roles.held_out))
+  _write_json(folder / "phones.json", list(PHONES))
+  missing = [split for split in splits(config, roles) if not _is_made(folder, split, mark)]
+  if not missing:
+    report(f"corpus is complete in {folder}")
+    return folder
+  features()  # imports tensorflow-datasets, whose lazy imports would disturb those of the progress bar's thread
+  started = time.time()
+  with _pool(workers or os.cpu_count() or 1) as pool, _progress() as progress:
+    for split in missing:
+      count = _make(split, folder, mark, pool=pool, progress=progress)
+      report(f"{split.set_name}/{split.name}: {count} records, {time.time() - started:.0f} s")
+  return folder
+
+
+def splits(config: CorpusConfig, roles: Cast) -> list[Split]:
+  """Returns every split of the corpus, cheap ones first."""
+
+  def seed(name: str) -> str:
+    return f"{config.seed}/{name}"
+
+  def text(split: str, count: int) -> Split:
+    held_out = split != "train"
+    return Split("text", split, lambda: plan.plan_text(count, held_out=held_out, seed=seed(f"text/{split}")))
+
+  def images(split: str, count: int) -> Split:
+    settings: dict[str, Any] = {"questions_per_image": config.questions_per_image, "held_out": split != "train"}
+    return Split("images", split, lambda: plan.plan_images(count, **settings, seed=seed(f"images/{split}")))
+
+  def spoken(set_name: str, split: str, planner: Callable[..., list[Example]], count: int, **settings: Any) -> Split:
+    return Split(set_name, split, lambda: planner(count, cast=roles, seed=seed(f"{set_name}/{split}"), **settings))
+
+  return [
+    text("train", config.text),
+    text("test", config.text_test),
+    images("train", config.images),
+    images("test", config.images_test),
+    spoken("speech", "train", plan.plan_speech, config.speech, held_out=False),
+    spoken("speech", "test", plan.plan_speech, config.speech_test, held_out=True),
+    spoken("speech", "test_voice", plan.plan_unheard_voice, config.voice_test),
+    spoken("speech", "pairs", plan.plan_speech_pairs, config.pairs),
+    spoken("dialogue", "train", plan.plan_dialogue, config.dialogue, held_out=False),
+    spoken("dialogue", "test", plan.plan_dialogue, config.dialogue_test, held_out=True),
+    spoken("dialogue", "pairs", plan.plan_dialogue_pairs, config.pairs),
+    spoken("spoken_images", "train", plan.plan_spoken_images, config.spoken_images, held_out=False),
+    spoken("spoken_images", "test", plan.plan_spoken_images, config.spoken_images_test, held_out=True),
+  ]
+
+
+def _make(split: Split, folder: Path, mark: str, *, pool: concurrent.futures.Executor, progress: Any) -> int:
+  examples = list(split.plan())
+  task = progress.add_task(f"{split.set_name}/{split.name}", total=len(examples))
+  recorded = _recorded(examples, pool, advance=lambda count: progress.advance(task, count))
+  count = write_split(folder / split.set_name, split.name, recorded)
+  made = _made(folder / split.set_name)
+  _write_json(folder / split.set_name / "made.json", {**made, split.name: mark})
+  return count
+
+
+def _recorded(
+  examples: list[Example], pool: concurrent.futures.Executor, *, advance: Callable[[int], None]
+) -> Iterator[Example]:
+  """Yields the examples in order with their sound; those without voices pass through."""
+  if not any(turn.voice for turn in examples[0].turns):
+    yield from examples
+    advance(len(examples))
+    return
+  chunks = [examples[start : start + _CHUNK] for start in range(0, len(examples), _CHUNK)]
+  for done in pool.map(_record_all, chunks):
+    advance(len(done))
+    yield from done
+
+
+def _record_all(examples: list[Example]) -> list[Example]:
+  return [plan.record(example) for example in examples]
+
+
+def _is_made(folder: Path, split: Split, mark: str) -> bool:
+  """Whether the split is there; a UserError if it was made from something else."""
+  location = folder / split.set_name
+  if split.name not in read_splits(location):
+    return False
+  if _made(location).get(split.name) == mark:
+    return True
+  raise UserError(
+    f"split {split.name!r} was made from another config or an earlier version",
+    where=location,
+    rule="one working folder holds one corpus",
+    remedy=f"choose another --workdir, or delete {folder} to make the corpus again",
+  )
+
+
+def _made(location: Path) -> dict[str, str]:
+  path = location / "made.json"
+  return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _write_json(path: Path, value: Any) -> None:
+  partial = path.with_suffix(".partial")
+  try:
+    partial.write_text(json.dumps(value))
+    os.replace(partial, path)
+  except OSError as error:
+    raise UserError(
+      f"cannot write: {error}", where=path, rule="the disk has room", remedy="free some space and run it again"
+    ) from error
+
+
+def _pool(workers: int) -> concurrent.futures.Executor:
+  # Fresh processes: forking would copy the threads of JAX and of a running espeak-ng.
+  context = multiprocessing.get_context("spawn")
+  return concurrent.futures.ProcessPoolExecutor(workers, mp_context=context)
+
+
+def _progress() -> Any:
+  from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+  return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -1,0 +1,122 @@
+"""From recorded speech to units and heard styles: what the language model is trained on.
+
+Every turn with sound gets its units (25 a second, repetitions kept) and the style that the style encoder hears. In
+training splits the sound itself is then dropped; a test needs it. A split that was encoded by the same two models from
+the same records is left as it is.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from omni_jax.checkpoint.card import read_card
+from omni_jax.checkpoint.store import load_model, require_step
+from omni_jax.core.errors import UserError
+from omni_jax.prepare.audio import decode_audio
+from omni_jax.prepare.reader import open_set
+from omni_jax.prepare.schema import Example
+from omni_jax.prepare.writer import read_splits, write_split
+from omni_jax.speech.interface import SpeechTokenizer, StyleEncoder
+
+_TOGETHER = 256  # records encoded at once; sorted by length, so little of them is padding
+_TRAINING = "train"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncodeConfig:
+  """Which sets of a corpus are encoded, and by which stages."""
+
+  sets: tuple[str, ...]
+  tokenizer: str = "tokenizer"
+  style: str = "style"
+  shards: int = 1
+
+
+def encode_corpus(config: EncodeConfig, workdir: Path, *, say: Callable[[str], None] = print) -> Path:
+  """Writes `workdir/units/<set>` for each set of `workdir/corpus` and returns `workdir/units`.
+
+  Raises:
+    UserError: a set or a stage is missing or damaged, or the disk refuses. Finished splits stay.
+  """
+  stages = workdir / "stages"
+  wanted = [(name, split) for name in config.sets for split in _splits(workdir / "corpus" / name)]
+  identities = {name: _identity(workdir / "corpus" / name, config, stages) for name in config.sets}
+  missing = [pair for pair in wanted if not _is_encoded(workdir / "units", *pair, identities)]
+  if not missing:
+    say(f"units of {', '.join(config.sets)}: already encoded")
+    return workdir / "units"
+  tokenizer = load_model(stages / config.tokenizer)[1]
+  style_encoder = load_model(stages / config.style)[1]
+  for name, split in missing:
+    folder = workdir / "units" / name
+    source = open_set(workdir / "corpus" / name, split)
+    examples = encode_examples(source, tokenizer, style_encoder, keep_audio=split != _TRAINING)
+    count = write_split(folder, split, examples, shards=config.shards)
+    _remember(folder, split, identities[name])
+    say(f"{name}/{split}: {count} records encoded")
+  return workdir / "units"
+
+
+def encode_examples(
+  source: Sequence[Example] | Any, tokenizer: SpeechTokenizer, style_encoder: StyleEncoder, *, keep_audio: bool
+) -> Iterator[Example]:
+  """Yields the records of `source` in order with `units` and `heard` filled in wherever a turn has sound."""
+  for start in range(0, len(source), _TOGETHER):
+    examples = [source[index] for index in range(start, min(start + _TOGETHER, len(source)))]
+    waveforms = [decode_audio(turn.audio) for example in examples for turn in example.turns if turn.audio]
+    units = iter(tokenizer.encode_batch(waveforms))
+    heard = iter(style_encoder.hear_batch(waveforms))
+    for example in examples:
+      turns = []
+      for turn in example.turns:
+        if turn.audio:
+          audio = turn.audio if keep_audio else b""
+          turn = dataclasses.replace(turn, units=next(units), heard=str(next(heard)), audio=audio)
+        turns.append(turn)
+      yield dataclasses.replace(example, turns=tuple(turns))
+
+
+def _splits(folder: Path) -> list[str]:
+  splits = sorted(read_splits(folder))
+  if not splits:
+    raise UserError("no records", where=folder, rule="the set was made", remedy="run `omni corpus` first")
+  return splits
+
+
+def _identity(folder: Path, config: EncodeConfig, stages: Path) -> dict[str, Any]:
+  """Returns what the units of a set depend on: the records and both trained models."""
+
+  def stage_of(name: str) -> dict[str, Any]:
+    return {"run": read_card(stages / name)["fingerprint"], "step": require_step(stages / name)}
+
+  splits = {
+    name: {"bytes": entry.get("numBytes"), "lengths": entry["shardLengths"], "written": _written(folder, name)}
+    for name, entry in read_splits(folder).items()
+  }
+  return {"tokenizer": stage_of(config.tokenizer), "style": stage_of(config.style), "splits": splits}
+
+
+def _written(folder: Path, split: str) -> list[list[int]]:
+  return [[path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(folder.glob(f"{folder.name}-{split}.*"))]
+
+
+def _is_encoded(units: Path, name: str, split: str, identities: dict[str, dict[str, Any]]) -> bool:
+  path = units / name / "encoded.json"
+  if split not in read_splits(units / name) or not path.is_file():
+    return False
+  return json.loads(path.read_text()).get(split) == _of_split(identities[name], split)
+
+
+def _remember(folder: Path, split: str, identity: dict[str, Any]) -> None:
+  path = folder / "encoded.json"
+  known = json.loads(path.read_text()) if path.is_file() else {}
+  partial = folder / "encoded.json.partial"
+  partial.write_text(json.dumps({**known, split: _of_split(identity, split)}, indent=1))
+  os.replace(partial, path)
+
+
+def _of_split(identity: dict[str, Any], split: str) -> dict[str, Any]:
+  return {**identity, "splits": identity["splits"][split]}

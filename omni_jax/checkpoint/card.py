@@ -1,0 +1,117 @@
+"""The card of a stage, `run.json`: which run wrote this folder, what it started from, and with which versions.
+
+From the card alone the model is rebuilt, a finished stage is recognised, and a changed run is told from the same run
+going on. Paths inside the working folder are written `<workdir>/...`, so the folder may be moved.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from omni_jax.core.config import from_json, to_json
+from omni_jax.core.errors import UserError
+
+FORMAT = 1
+_WORKDIR = "<workdir>"
+_PACKAGES = ("omni_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def make_card(run: Any, *, workdir: Path, ignored: tuple[str, ...], starts: tuple[str, ...]) -> dict[str, Any]:
+  """Returns the card of a run.
+
+  Args:
+    run: a dataclass with a field `model`.
+    workdir: the working folder.
+    ignored: fields of `run` that change how it is run and not what comes out.
+    starts: fingerprints of the checkpoints it starts from.
+  """
+  stored = _relative(to_json(run), str(workdir))
+  same = {name: value for name, value in stored.items() if name not in ignored}
+  identity = {**same, "starts": list(starts)}
+  digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+  return {
+    "format": FORMAT,
+    "fingerprint": digest,
+    "run": stored,
+    "ignored": list(ignored),
+    "starts": list(starts),
+    "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+  }
+
+
+def write_card(stage_folder: Path, card: dict[str, Any]) -> None:
+  """Writes `run.json`, whole or not at all."""
+  stage_folder.mkdir(parents=True, exist_ok=True)
+  partial = stage_folder / "run.json.partial"
+  partial.write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
+  os.replace(partial, stage_folder / "run.json")
+
+
+def read_card(stage_folder: Path) -> dict[str, Any]:
+  """Returns the card of a stage.
+
+  Raises:
+    UserError: there is none, or it is damaged.
+  """
+  path = stage_folder / "run.json"
+  if not path.exists():
+    raise UserError(
+      "no such stage",
+      where=path,
+      rule="a trained stage has a run.json",
+      remedy="train the stage first, or correct the path",
+    )
+  try:
+    card = json.loads(path.read_text())
+    if card["format"] != FORMAT:
+      raise ValueError(f"format {card['format']}")
+  except (ValueError, KeyError, TypeError) as error:
+    raise UserError(
+      f"cannot read the card ({error})",
+      where=path,
+      rule=f"JSON of format {FORMAT}, as written by training",
+      remedy="restore the file, or train the stage again with --overwrite",
+    ) from error
+  return card
+
+
+def model_config(stage_folder: Path) -> Any:
+  """Returns the config of the model that a stage trained."""
+  return from_json(read_card(stage_folder)["run"]["model"])
+
+
+def card_difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+  """Returns one line for each field that makes two runs different: `path: old -> new`."""
+  before, after = (
+    _flatten({name: value for name, value in card["run"].items() if name not in new["ignored"]}) for card in (old, new)
+  )
+  before["starts"], after["starts"] = old["starts"], new["starts"]
+  paths = [path for path in sorted(set(before) | set(after)) if before.get(path) != after.get(path)]
+  return [f"{path}: {before.get(path)!r} -> {after.get(path)!r}" for path in paths]
+
+
+def _relative(data: Any, workdir: str) -> Any:
+  if isinstance(data, dict):
+    return {key: _relative(value, workdir) for key, value in data.items()}
+  if isinstance(data, list):
+    return [_relative(value, workdir) for value in data]
+  if isinstance(data, str) and (data == workdir or data.startswith(workdir.rstrip("/") + "/")):
+    return _WORKDIR + data[len(workdir.rstrip("/")) :]
+  return data
+
+
+def _flatten(data: Any, prefix: str = "") -> dict[str, Any]:
+  if isinstance(data, dict):
+    items = [(str(name), value) for name, value in data.items()]
+  elif isinstance(data, list) and any(isinstance(value, (dict, list)) for value in data):
+    items = [(str(index), value) for index, value in enumerate(data)]
+  else:
+    return {prefix: data}
+  return {
+    path: leaf
+    for name, value in items
+    for path, leaf in _flatten(value, f"{prefix}.{name}" if prefix else name).items()
+  }

@@ -1,0 +1,287 @@
+"""Checkpoints on disk (orbax v1): parameters, moments and data position as separate items of one atomic step.
+
+    stages/<stage>/run.json                   the card (`checkpoint.card`)
+    stages/<stage>/checkpoints/<step>/        params, moments, position
+    .../checkpoints/<step>.orbax-checkpoint-tmp   a save that was cut off: never read, removed at the next start
+
+Trees are written as plain nested dicts, so that files outlive the framework, and are always read into shapes that carry
+shardings, so that any mesh reads what any other wrote.
+"""
+
+import asyncio
+import contextlib
+import errno
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from omni_jax.checkpoint.card import model_config
+from omni_jax.core import sharding, trees
+from omni_jax.core.arrays import Array
+from omni_jax.core.errors import UserError
+
+_FULL = ("no space left", "enospc", "disk quota", "resource_exhausted")
+
+
+def _orbax() -> Any:
+  """Returns orbax's interface v1; imported late, because it takes seconds."""
+  from orbax.checkpoint import v1
+
+  return v1
+
+
+class Store:
+  """Writes and reads the checkpoints of one stage; a save runs in the background while training goes on."""
+
+  def __init__(self, stage_folder: Path, *, keep: int):
+    """Opens the folder, and removes what interrupted saves left.
+
+    Args:
+      stage_folder: of the stage; made if missing.
+      keep: number of newest checkpoints that stay.
+    """
+    self._folder = checkpoints_folder(stage_folder)
+    self._folder.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax logs every file at INFO and WARNING
+    orbax = _orbax()
+    newest = orbax.training.preservation_policies.LatestN(keep)
+    self._checkpointer = orbax.training.Checkpointer(
+      str(self._folder),
+      preservation_policy=newest,
+      cleanup_tmp_directories=True,
+    )
+    self._pending: Any = None
+
+  @property
+  def latest(self) -> int | None:
+    """The newest complete step."""
+    newest = self._checkpointer.latest
+    return None if newest is None else newest.step
+
+  def save(self, step: int, *, params: dict[str, Array], moments: Any, position: dict[str, Any]) -> None:
+    """Starts to write one step; waits for the step before it.
+
+    Args:
+      step: number of finished steps.
+      params: parameters by dotted path.
+      moments: the optimizer's state.
+      position: JSON data that the next start needs, above all the state of the data iterator.
+
+    Raises:
+      UserError: the disk is full. Earlier checkpoints stay.
+    """
+    self.wait()
+    with _disk_errors(self._folder, step):
+      self._check_space(step, size=sum(leaf.nbytes for leaf in jax.tree.leaves((params, moments))))
+      self._pending = self._checkpointer.save_checkpointables_async(
+        step,
+        {"params": nest(params), "moments": nest(trees.flatten(moments)), "position": _Position(position)},
+        force=True,
+      )
+      # With nothing in the way, orbax skips a save only when its policy says so, and `force` overrules that.
+      assert self._pending is not None, f"orbax skipped the save of step {step}"
+
+  def wait(self) -> None:
+    """Returns when the save under way is complete on disk; raises what it met."""
+    if self._pending is not None:
+      pending, self._pending = self._pending, None
+      with _disk_errors(self._folder, None):
+        pending.result()
+
+  def restore(self, step: int, *, params: dict[str, Any], moments: Any) -> tuple[dict[str, Array], Any, dict[str, Any]]:
+    """Returns parameters, moments and position of a step.
+
+    Args:
+      step: a complete step.
+      params: dotted path -> shape with sharding.
+      moments: tree of shapes with shardings.
+    """
+    position = _Position({})
+    flat = trees.flatten(moments)
+    with _read_errors(self._folder / str(step)):
+      items = self._checkpointer.load_checkpointables(
+        step, {"params": nest(params), "moments": nest(flat), "position": position}
+      )
+    return flatten_nested(items["params"]), trees.unflatten(moments, flatten_nested(items["moments"])), position.data
+
+  def close(self) -> None:
+    """Waits for the save under way and lets go of the folder."""
+    self.wait()
+    self._checkpointer.close()
+
+  def _check_space(self, step: int, *, size: int) -> None:
+    free = shutil.disk_usage(self._folder).free
+    if free < size:
+      raise OSError(errno.ENOSPC, f"No space left: step {step} takes up to {size} bytes, {free} are free")
+
+
+def checkpoints_folder(stage_folder: Path) -> Path:
+  """Returns the absolute folder of a stage's checkpoints."""
+  return stage_folder.resolve() / "checkpoints"
+
+
+def latest_step(stage_folder: Path) -> int | None:
+  """Returns the newest complete step of a stage, None if it has none."""
+  folder = checkpoints_folder(stage_folder)
+  steps = [int(path.name) for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
+  return max(steps, default=None)
+
+
+def require_step(stage_folder: Path) -> int:
+  """Returns the newest complete step.
+
+  Raises:
+    UserError: the stage has no checkpoint.
+  """
+  step = latest_step(stage_folder)
+  if step is None:
+    raise UserError(
+      "no checkpoint",
+      where=checkpoints_folder(stage_folder),
+      rule="a stage that is used has at least one complete checkpoint",
+      remedy="train the stage first, or correct the path",
+    )
+  return step
+
+
+def stored_shapes(stage_folder: Path, *, step: int) -> dict[str, tuple[int, ...]]:
+  """Returns dotted path -> shape of the parameters in a checkpoint, without reading them."""
+  folder = checkpoints_folder(stage_folder) / str(step)
+  with _read_errors(folder):
+    metadata = _orbax().checkpointables_metadata(str(folder)).metadata["params"]
+    if metadata is None:
+      raise ValueError("the item params has no readable metadata")
+  return {path: tuple(leaf.shape) for path, leaf in flatten_nested(metadata).items()}
+
+
+def load_params(stage_folder: Path, abstract: dict[str, Any], *, step: int) -> dict[str, Array]:
+  """Returns the parameters named in `abstract` (dotted path -> shape with sharding and dtype); others are not read."""
+  folder = checkpoints_folder(stage_folder) / str(step)
+  orbax = _orbax()
+  options = orbax.options.PyTreeOptions(loading=orbax.options.PyTreeOptions.Loading(partial_load=True))
+  with orbax.Context(pytree_options=options), _read_errors(folder):
+    return flatten_nested(orbax.load_checkpointables(str(folder), {"params": nest(abstract)})["params"])
+
+
+def load_model(stage_folder: Path, *, cast: Any = None, mesh: jax.sharding.Mesh | None = None) -> tuple[Any, Any]:
+  """Returns (model config, model) of a stage's newest checkpoint, from the folder alone.
+
+  Args:
+    stage_folder: `<workdir>/stages/<stage>`.
+    cast: dtype of the parameters in memory; as stored by default.
+    mesh: where the parameters live; on one device by default.
+
+  Raises:
+    UserError: no such stage, no checkpoint, a damaged one, or other parameters than the config makes.
+  """
+  config, step = model_config(stage_folder), require_step(stage_folder)
+  model = jax.eval_shape(lambda: config.make(key=jax.random.key(0)))
+  stored = stored_shapes(stage_folder, step=step)
+  shapes = trees.flatten(model)
+  trees.check_names(given=set(stored), expected=set(shapes), where=checkpoints_folder(stage_folder) / str(step))
+  alone = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  where = trees.flatten(sharding.shardings(model, mesh)) if mesh else dict.fromkeys(shapes, alone)
+  abstract = {
+    path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype if cast is None else jnp.dtype(cast), sharding=where[path])
+    for path, leaf in shapes.items()
+  }
+  check_shapes(stored, {path: leaf.shape for path, leaf in shapes.items()}, where=stage_folder)
+  return config, trees.unflatten(model, load_params(stage_folder, abstract, step=step))
+
+
+def check_shapes(given: Mapping[str, tuple], expected: Mapping[str, tuple], *, where: object) -> None:
+  """Raises a UserError that lists every name in both whose shapes differ."""
+  wrong = [
+    f"{path}: {given[path]} in the checkpoint, {expected[path]} in the model"
+    for path in sorted(expected)
+    if path in given and tuple(given[path]) != tuple(expected[path])
+  ]
+  if wrong:
+    raise UserError(
+      f"{len(wrong)} shapes differ:\n    " + "\n    ".join(wrong[:40]),
+      where=where,
+      rule="a parameter that is loaded has the shape of the model's (tables: the same vocabulary)",
+      remedy="use a checkpoint of the same vocabulary and sizes, or exclude these parameters",
+    )
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns nested dicts from dotted paths: `{"a.b": x}` -> `{"a": {"b": x}}`."""
+  nested: dict[str, Any] = {}
+  for path, leaf in flat.items():
+    *heads, last = path.split(".")
+    place = nested
+    for head in heads:
+      place = place.setdefault(head, {})
+    place[last] = leaf
+  return nested
+
+
+def flatten_nested(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """Returns dotted paths from nested dicts; inverse of `nest`."""
+  flat: dict[str, Any] = {}
+  for name, value in nested.items():
+    path = f"{prefix}.{name}" if prefix else str(name)
+    flat |= flatten_nested(value, path) if isinstance(value, Mapping) else {path: value}
+  return flat
+
+
+class _Position:
+  """JSON data as an orbax item, one file for each process: each reads its own part of the data."""
+
+  def __init__(self, data: dict[str, Any]):
+    self.data = data
+    self._name = f"process_{jax.process_index()}-of-{jax.process_count()}.json"
+
+  async def save(self, directory: Any) -> Any:
+    """Takes the data now, writes it in the background."""
+    text = json.dumps(self.data)
+
+    async def write() -> None:
+      path = await directory.await_creation()
+      await asyncio.to_thread((path / self._name).write_text, text)
+
+    return write()
+
+  async def load(self, directory: Any) -> Any:
+    """Fills `data` in the background."""
+
+    async def read() -> None:
+      path = directory / self._name
+      self.data = json.loads(await asyncio.to_thread(path.read_text))
+
+    return read()
+
+
+@contextlib.contextmanager
+def _disk_errors(folder: Path, step: int | None) -> Iterator[None]:
+  try:
+    yield
+  except Exception as error:
+    if not any(sign in str(error).lower() for sign in _FULL):
+      raise
+    raise UserError(
+      f"the disk is full: the checkpoint {'under way' if step is None else f'of step {step}'} was not saved ({error})",
+      where=folder,
+      rule="a save needs room for parameters and moments beside the checkpoint before it",
+      remedy="free space and run the same command again: it goes on from the last complete checkpoint",
+    ) from error
+
+
+@contextlib.contextmanager
+def _read_errors(folder: Path) -> Iterator[None]:
+  try:
+    yield
+  except (ValueError, KeyError, TypeError, OSError, _orbax().errors.InvalidLayoutError) as error:
+    raise UserError(
+      f"cannot read the checkpoint ({type(error).__name__}: {str(error)[:400]})",
+      where=folder,
+      rule="a checkpoint has the items and shapes that training wrote",
+      remedy="restore the folder from a copy, or train the stage again with --overwrite",
+    ) from error

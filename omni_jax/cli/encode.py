@@ -1,0 +1,30 @@
+"""Turn the speech of a corpus into units and heard styles, in WORKDIR/units; finished splits are left as they are.
+
+Needs the stages `tokenizer` and `style` (omni train). The sound is kept in test splits only.
+"""
+
+import argparse
+from pathlib import Path
+
+from omni_jax.build.units import EncodeConfig, encode_corpus
+from omni_jax.core.compilation_cache import enable_compilation_cache
+
+EXAMPLE = "omni encode --workdir runs/tiny"
+SPOKEN_SETS = ("speech", "dialogue", "spoken_images")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Declares the flags of `omni encode`."""
+  parser.add_argument("--workdir", required=True, type=Path, help="the working folder, for example runs/tiny")
+  parser.add_argument(
+    "--sets", nargs="+", default=SPOKEN_SETS, metavar="SET", help=f"of the corpus; now {' '.join(SPOKEN_SETS)}"
+  )
+  parser.add_argument("--tokenizer", default="tokenizer", metavar="STAGE", help="of the speech tokenizer")
+  parser.add_argument("--style", default="style", metavar="STAGE", help="of the style encoder")
+
+
+def run(arguments: argparse.Namespace) -> None:
+  """Encodes."""
+  enable_compilation_cache()
+  config = EncodeConfig(sets=tuple(arguments.sets), tokenizer=arguments.tokenizer, style=arguments.style)
+  print(encode_corpus(config, arguments.workdir))

@@ -1,0 +1,39 @@
+"""Score the assistant offline on a CPU: every figure beside chance, majority and cascade, with a 95 % interval.
+
+Writes evaluation/results.json, one JSON line for each sample, and the first sounds and images of each task. Tasks that
+are up to date are not run again. Synthesised speech is judged by pocketsphinx; without flite recordings in the corpus
+that is 'not measurable'.
+"""
+
+import argparse
+from pathlib import Path
+
+from omni_jax.cli.configs import load_config, parse_settings
+from omni_jax.core.config import replace
+from omni_jax.evaluate.run import TASKS, Evaluation, evaluate, limited
+from omni_jax.evaluate.table import results_table
+
+EXAMPLE = "omni evaluate --workdir runs/tiny --tasks recognition,images --limit 50"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Adds the flags of the verb."""
+  parser.add_argument("--config", default="", help="path/file.py:function of an Evaluation; the standard one if absent")
+  parser.add_argument("--workdir", type=Path, required=True, help="folder of the run, with corpus and stages")
+  parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="change a field of the config")
+  parser.add_argument("--tasks", default="", metavar="A,B", help=f"some of {', '.join(TASKS)}; all if absent")
+  parser.add_argument("--limit", type=int, default=None, metavar="N", help="at most N samples of anything")
+  parser.add_argument("--overwrite", action="store_true", help="run tasks again that are up to date")
+
+
+def run(arguments: argparse.Namespace) -> None:
+  """Evaluates and prints the table."""
+  if arguments.config:
+    settings = load_config(arguments.config, returns=Evaluation, settings=arguments.set)
+  else:
+    settings = replace(Evaluation(), parse_settings(arguments.set))
+  tasks = [name for name in arguments.tasks.split(",") if name]
+  settings = limited(settings, arguments.limit)
+  results = evaluate(settings, arguments.workdir, tasks=tasks, overwrite=arguments.overwrite)
+  print(results_table(results))
+  print(f"wrote {arguments.workdir / 'evaluation' / 'results.json'}")

@@ -1,0 +1,34 @@
+"""Train one stage to its end; the same command goes on where it was stopped, and returns at once when it is done.
+
+A config is a Python function of the working folder that returns a `Run`. Results go to WORKDIR/stages/<name>:
+checkpoints, metrics.jsonl, TensorBoard events. SIGTERM or Ctrl-C saves the step first.
+"""
+
+import argparse
+from pathlib import Path
+
+from omni_jax.cli.configs import load_config
+from omni_jax.core.compilation_cache import enable_compilation_cache
+from omni_jax.train.loop import Run, train
+
+EXAMPLE = "omni train --config configs/emova/align.py:tiny --workdir runs/tiny --set steps=100"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+  """Declares the flags of `omni train`."""
+  parser.add_argument("--config", required=True, metavar="FILE.py:FUNCTION", help="what to train")
+  parser.add_argument("--workdir", required=True, type=Path, help="the working folder, for example runs/tiny")
+  parser.add_argument(
+    "--set", action="append", default=[], metavar="PATH=VALUE", help="change a field; may be repeated"
+  )
+  parser.add_argument("--mesh", metavar="AXIS=SIZE,...", help="how devices are used, for example fsdp=4,tensor=2")
+  parser.add_argument("--overwrite", action="store_true", help="delete what another run left in the stage folder")
+
+
+def run(arguments: argparse.Namespace) -> None:
+  """Trains."""
+  enable_compilation_cache()
+  settings = [*arguments.set, *([f"mesh={arguments.mesh}"] if arguments.mesh is not None else [])]
+  chosen = load_config(arguments.config, returns=Run, arguments=(arguments.workdir,), settings=settings)
+  stage = train(chosen, arguments.workdir, overwrite=arguments.overwrite)
+  print(stage)

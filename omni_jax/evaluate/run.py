@@ -1,0 +1,187 @@
+"""`omni evaluate`: every task in turn, each kept as soon as it is done, then one table of all figures.
+
+A task whose settings, models and test sets have not changed since it last ran is not run again.
+"""
+
+import contextlib
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omni_jax.checkpoint.card import read_card
+from omni_jax.checkpoint.store import latest_step
+from omni_jax.core.config import to_json
+from omni_jax.core.errors import UserError
+from omni_jax.evaluate import dialogue_tasks, image_tasks, speech_tasks, style_tasks, timing_tasks
+from omni_jax.evaluate.context import Context, Evaluation
+from omni_jax.evaluate.figures import Outcome, read_json, write_json, write_lines
+from omni_jax.evaluate.system import Progress, System
+from omni_jax.generate.assistant import Assistant
+
+TASKS: Mapping[str, Callable[[Context], Outcome]] = {
+  "tokenizer": speech_tasks.tokenizer,
+  "recognition": speech_tasks.recognition,
+  "images": image_tasks.images,
+  "spoken_images": image_tasks.spoken_images,
+  "dialogue": dialogue_tasks.dialogue,
+  "emotion_heard": dialogue_tasks.emotion_heard,
+  "style": style_tasks.style,
+  "synthesis": speech_tasks.synthesis,
+  "timings": timing_tasks.timings,
+}
+_SPEECH_STAGES = ("tokenizer", "style", "vocoder")
+_PACKAGES = ("omni_jax", "jax", "flax", "optax", "grain", "numpy", "pocketsphinx", "soundfile")
+
+
+def evaluate(
+  settings: Evaluation,
+  workdir: Path,
+  *,
+  tasks: Sequence[str] = (),
+  overwrite: bool = False,
+  load: Callable[..., Any] = Assistant.load,
+) -> dict[str, Any]:
+  """Returns the results, which also lie in `<workdir>/evaluation/results.json`.
+
+  Args:
+    settings: how much to evaluate.
+    workdir: holds the corpus and the trained stages.
+    tasks: names among `TASKS`; all if empty. Results of the others stay as they are.
+    overwrite: run tasks again that are up to date.
+    load: makes an assistant of `(workdir, stage=...)`.
+
+  Raises:
+    UserError: an unknown task, or a stage or a test set that is not there.
+  """
+  chosen = _check_tasks(tasks)
+  folder = workdir / "evaluation"
+  identity = _identity(settings, workdir)
+  stale = [name for name in chosen if overwrite or _stored(folder, name).get("fingerprint") != identity]
+  if stale:
+    with _progress_bars() as progress:
+      _run_tasks(stale, settings, workdir, identity=identity, progress=progress, load=load)
+  results = _collect(settings, folder)
+  write_json(folder / "results.json", results)
+  return results
+
+
+def _run_tasks(
+  names: Sequence[str], settings: Evaluation, workdir: Path, *, identity: str, progress: Progress, load: Callable
+) -> None:
+  context = _context(settings, workdir, progress=progress, load=load)
+  for name in names:
+    start, cpu_start = time.perf_counter(), time.process_time()
+    outcome = TASKS[name](context)
+    folder = workdir / "evaluation"
+    write_lines(folder / f"{name}.jsonl", outcome.samples)
+    stored = {
+      "fingerprint": identity,
+      "seconds": round(time.perf_counter() - start, 2),
+      "cpu_seconds": round(time.process_time() - cpu_start, 2),
+      "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+      "figures": [figure.to_json(name) for figure in outcome.figures],
+      "tables": outcome.tables,
+    }
+    # Last, so that a task counts as done only with all its samples on disk.
+    write_json(folder / f"{name}.json", stored)
+
+
+def _context(settings: Evaluation, workdir: Path, *, progress: Progress, load: Callable) -> Context:
+  phones = read_json(workdir / "corpus" / "phones.json", remedy="run `omni corpus` first")
+
+  def system(stage: str) -> System:
+    return System(load(workdir, stage=stage), phones=phones, batch_size=settings.batch_size, progress=progress)
+
+  trained = latest_step(workdir / "stages" / settings.without_triples) is not None
+  return Context(
+    settings=settings,
+    workdir=workdir,
+    system=system(settings.stage),
+    without_triples=system(settings.without_triples) if trained else None,
+    progress=progress,
+  )
+
+
+def _collect(settings: Evaluation, folder: Path) -> dict[str, Any]:
+  """Returns all that is stored of any task, in the order of `TASKS`."""
+  stored = {name: _stored(folder, name) for name in TASKS}
+  done = {name: found for name, found in stored.items() if found}
+  return {
+    "settings": to_json(settings),
+    "figures": [figure for found in done.values() for figure in found["figures"]],
+    "tables": {name: found["tables"] for name, found in done.items() if found["tables"]},
+    "seconds": {name: found["seconds"] for name, found in done.items()},
+    "cpu_seconds": {name: found["cpu_seconds"] for name, found in done.items()},
+    "finished": max((found["finished"] for found in done.values()), default=""),
+    "not_run": [name for name, found in stored.items() if not found],
+    "intervals": "95 %, bootstrap over samples, seeded",
+    "versions": {name: importlib.metadata.version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+    "machine": f"{platform.system()} {platform.machine()}, {settings.workers} workers, flite: {_flite()}",
+  }
+
+
+def _flite() -> str:
+  return "installed" if shutil.which("flite") else "not installed here"
+
+
+def _stored(folder: Path, name: str) -> dict[str, Any]:
+  path = folder / f"{name}.json"
+  return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _identity(settings: Evaluation, workdir: Path) -> str:
+  """Returns a fingerprint of the settings, the stages used and the test sets."""
+  parts: dict[str, Any] = {"settings": to_json(settings)}
+  for stage in (*_SPEECH_STAGES, settings.stage, settings.without_triples):
+    folder = workdir / "stages" / stage
+    needed = stage != settings.without_triples or folder.is_dir()
+    parts[stage] = [read_card(folder)["fingerprint"], latest_step(folder)] if needed else None
+  for path in sorted((workdir / "corpus").glob("*/*.json")):
+    parts[f"{path.parent.name}/{path.name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
+  return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _check_tasks(tasks: Sequence[str]) -> list[str]:
+  unknown = [name for name in tasks if name not in TASKS]
+  if unknown:
+    raise UserError(
+      f"unknown task {', '.join(map(repr, unknown))}",
+      where="--tasks",
+      rule=f"tasks are {', '.join(TASKS)}",
+      remedy="separate several by commas, for example --tasks recognition,images",
+    )
+  return [name for name in TASKS if name in tasks or not tasks]
+
+
+@contextlib.contextmanager
+def _progress_bars() -> Iterator[Progress]:
+  """Shows a bar for each piece of work; a plain line for each finished one where there is no terminal."""
+  from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+  from rich.progress import Progress as Bars
+
+  columns = (TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+  with Bars(*columns, TextColumn("left"), TimeRemainingColumn()) as bars:
+
+    def start(name: str, total: int) -> Callable[[int], object]:
+      task = bars.add_task(name, total=max(total, 1), completed=0 if total else 1)
+      return lambda count: bars.advance(task, count)
+
+    yield start
+
+
+def limited(settings: Evaluation, limit: int | None) -> Evaluation:
+  """Returns `settings` with at most `limit` samples of anything.
+
+  Raises:
+    UserError: the limit is not positive.
+  """
+  if limit is not None and limit < 1:
+    raise UserError(f"limit {limit}", where="--limit", rule="a limit is at least 1", remedy="for example --limit 20")
+  return settings.at_most(limit)

@@ -1,0 +1,324 @@
+"""The assistant as one object: waveforms, images and texts in; texts, styles and waveforms out.
+
+Wires the trained stages of a working folder together: speech tokenizer and style encoder hear, the omni model reads and
+answers, the vocoder speaks. All calls take and return lists and run as one batch.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omni_jax.batches.sequences import SequenceBatches
+from omni_jax.batches.sources import ImageSize
+from omni_jax.checkpoint.card import read_card
+from omni_jax.checkpoint.store import load_model
+from omni_jax.core.config import from_json
+from omni_jax.core.errors import UserError
+from omni_jax.core.styles import Style
+from omni_jax.generate.constraints import make_automaton
+from omni_jax.generate.engine import Engine, Prompt
+from omni_jax.generate.sampling import Sampling
+from omni_jax.generate.streaming import ReplyStream, Stopwatch
+from omni_jax.prepare.images import Patches
+from omni_jax.speech.interface import SpeechTokenizer, StyleEncoder, Vocoder
+from omni_jax.tokens import dialogue as chat
+from omni_jax.tokens.answers import NativeLayout, Reply
+from omni_jax.tokens.styles import encode_style
+from omni_jax.tokens.units import reduce_units
+
+_MAX_TRANSCRIPT = 64
+_MAX_ANSWER = 256
+_MAX_TOKENS = 2048
+_STREAM_BLOCK = 8  # tokens between two looks at a stream; about a quarter of a second of sound
+_FEWEST_SAMPLES = 1600  # a tenth of a second
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Question:
+  """What the user gives: text or speech, with or without an image.
+
+  Attributes:
+    text: typed words.
+    image: an image file's bytes, or pixels uint8 [height, width, 3].
+    waveform: speech, float [A] at 16 kHz.
+    style: of the answer, chosen by the user; a typed question with a style is answered aloud.
+    hear_style: whether the model is told the style of the speech.
+    speak: whether an answer with units is made into sound.
+  """
+
+  text: str = ""
+  image: bytes | np.ndarray | None = None
+  waveform: np.ndarray | None = None
+  style: Style | None = None
+  hear_style: bool = True
+  speak: bool = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Answer:
+  """What the assistant says.
+
+  Attributes:
+    text: the words.
+    heard_text: the words of the user as the assistant heard them; empty for a typed question.
+    heard_style: the style of the user's speech, by the style encoder.
+    style: in which the answer is spoken; None if it is written only.
+    units: int32 [N] reduced units.
+    waveform: float32 [A] at the vocoder's rate; empty if it is written only.
+    problem: what breaks the layout; a strict caller counts such an answer as wrong.
+    timings: CPU seconds by stage, of the whole batch that this answer was in.
+  """
+
+  text: str
+  heard_text: str = ""
+  heard_style: Style | None = None
+  style: Style | None = None
+  units: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
+  waveform: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
+  problem: str = ""
+  timings: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class SpokenText:
+  """A text said: reduced units int32 [N], float32 samples [A], and what went wrong, if anything."""
+
+  units: np.ndarray
+  waveform: np.ndarray
+  problem: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Event:
+  """Something that became certain while an answer streams; the last event has the answer and the timings."""
+
+  text: str = ""
+  heard_text: str = ""
+  style: Style | None = None
+  samples: np.ndarray | None = None
+  answer: Answer | None = None
+  timings: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+class Assistant:
+  """Hears, sees, answers and speaks."""
+
+  def __init__(
+    self,
+    model: Any,
+    *,
+    dialogue: chat.Dialogue,
+    images: ImageSize,
+    tokenizer: SpeechTokenizer,
+    style_encoder: StyleEncoder,
+    vocoder: Vocoder,
+    sampling: Sampling | None = None,
+  ):
+    """Keeps the parts; `load` makes them from a working folder."""
+    self.dialogue, self.images = dialogue, images
+    self.tokenizer, self.style_encoder, self.vocoder = tokenizer, style_encoder, vocoder
+    automaton = make_automaton(dialogue.vocabulary)
+    self.engine = Engine(model, automaton, sampling=sampling or Sampling(), max_tokens=_MAX_TOKENS)
+
+  @classmethod
+  def load(cls, workdir: Path, *, stage: str = "tune", sampling: Sampling | None = None) -> "Assistant":
+    """Returns the assistant of the newest checkpoints in `workdir/stages`.
+
+    Raises:
+      UserError: a stage is missing or damaged, or the model belongs to another vocabulary.
+    """
+    stages = Path(workdir) / "stages"
+    model, dialogue, images = load_language(Path(workdir), stage=stage)
+    _, tokenizer = load_model(stages / "tokenizer")
+    _, style_encoder = load_model(stages / "style")
+    _, vocoder = load_model(stages / "vocoder")
+    parts = {"tokenizer": tokenizer, "style_encoder": style_encoder, "vocoder": vocoder}
+    return cls(model, dialogue=dialogue, images=images, sampling=sampling, **parts)
+
+  def recognise(self, waveforms: Sequence[np.ndarray]) -> list[str]:
+    """Returns the words of each recording, float [A] at 16 kHz."""
+    units = self._units(waveforms)
+    styles = self.style_encoder.hear_batch(list(waveforms)) if units else []
+    heard = [chat.Question(units=row, style=style) for row, style in zip(units, styles, strict=True)]
+    prompts = [_prompt(self.dialogue.recognition_prompt(question), state="write") for question in heard]
+    return [self.dialogue.read_text(ids) for ids in self.engine.generate(prompts, max_new_tokens=_MAX_TRANSCRIPT)]
+
+  def synthesise(self, texts: Sequence[tuple[str, Style]]) -> list[SpokenText]:
+    """Returns each text said in its style."""
+    for text, _ in texts:
+      if not text.strip():
+        raise UserError("empty text", where="synthesis", rule="a text has words", remedy="give something to say")
+    prompts = [_prompt(self.dialogue.synthesis_prompt(text, style), state="voice") for text, style in texts]
+    rows = self.engine.generate(prompts, max_new_tokens=_MAX_ANSWER)
+    spoken = []
+    for ids, (_, style) in zip(rows, texts, strict=True):
+      units = reduce_units(self.dialogue.read_units(ids))[0]
+      spoken.append(SpokenText(units=units, waveform=self._speak(units, style), problem=_cut(ids)))
+    return spoken
+
+  def answer(self, questions: Sequence[Question]) -> list[Answer]:
+    """Returns the answer to each question."""
+    watch = Stopwatch()
+    prompts, heard = self._read(questions, watch)
+    with watch.stage("answer"):
+      rows = self.engine.generate(prompts, max_new_tokens=_MAX_ANSWER)
+    answers = [self._answer(*parts) for parts in zip(rows, questions, heard, strict=True)]
+    with watch.stage("vocoder"):
+      sounds = [
+        self._speak(answer.units, answer.style) if question.speak and answer.style else answer.waveform
+        for answer, question in zip(answers, questions, strict=True)
+      ]
+    timings = watch.rounded()
+    return [
+      dataclasses.replace(answer, waveform=sound, timings=timings)
+      for answer, sound in zip(answers, sounds, strict=True)
+    ]
+
+  def stream(self, question: Question) -> Iterator[Event]:
+    """Returns the answer piece by piece; the last event has the whole of it.
+
+    The JSON layout has its units at the end, so its sound comes as one piece.
+    """
+    watch = Stopwatch()
+    prompts, (heard,) = self._read([question], watch)
+    live = ReplyStream(
+      self.dialogue,
+      vocoder=self.vocoder if question.speak else None,
+      style=question.style if self._starts_said(question) else None,
+    )
+    blocks, ids, sound = self.engine.stream(prompts, max_new_tokens=_MAX_ANSWER, block=_STREAM_BLOCK), [], []
+    native = isinstance(self.dialogue.layout, NativeLayout)
+    for block in watch.iterate("answer", blocks):
+      row = block[0][block[0] >= 0]
+      ids.append(row)
+      for piece in watch.iterate("vocoder", live.push(row)) if native else ():
+        sound += [piece.samples] if piece.samples is not None else []
+        yield Event(text=piece.text, heard_text=piece.heard_text, style=piece.style, samples=piece.samples)
+    answer = self._answer(np.concatenate(ids), question, heard)
+    if native:
+      rest = [piece.samples for piece in watch.iterate("vocoder", live.finish())]
+    else:
+      yield Event(text=answer.text, heard_text=answer.heard_text, style=answer.style)
+      with watch.stage("vocoder"):
+        rest = [self._speak(answer.units, answer.style)] if question.speak and answer.style else []
+    for samples in rest:
+      sound.append(samples)
+      yield Event(samples=samples)
+    waveform = np.concatenate([np.zeros(0, np.float32), *sound])
+    timings = watch.rounded()
+    yield Event(answer=dataclasses.replace(answer, waveform=waveform, timings=timings), timings=timings)
+
+  def _read(self, questions: Sequence[Question], watch: Stopwatch) -> tuple[list[Prompt], list[Style | None]]:
+    """Returns the prompts and the styles heard."""
+    for question in questions:
+      if not question.text.strip() and question.image is None and question.waveform is None:
+        raise UserError("nothing asked", where="question", rule="text, speech or an image", remedy="give one of them")
+    spoken = [row for row, question in enumerate(questions) if question.waveform is not None]
+    with watch.stage("hear"):
+      waveforms = [np.asarray(questions[row].waveform) for row in spoken]
+      units = dict(zip(spoken, self._units(waveforms), strict=True))
+      styles = dict(zip(spoken, self.style_encoder.hear_batch(waveforms) if waveforms else [], strict=True))
+    prompts = []
+    for row, question in enumerate(questions):
+      with watch.stage("see"):
+        image = None if question.image is None else self.images.cut(question.image)
+      prompts.append(self._prompt(question, units=units.get(row), heard=styles.get(row), image=image))
+    return prompts, [styles.get(row) for row in range(len(questions))]
+
+  def _prompt(
+    self, question: Question, *, units: np.ndarray | None, heard: Style | None, image: Patches | None
+  ) -> Prompt:
+    asked = chat.Question(
+      text=question.text,
+      image_tokens=len(image.patches) // self.images.merge**2 if image else 0,
+      units=np.zeros(0, np.int32) if units is None else units,
+      style=heard if question.hear_style else None,
+    )
+    native = isinstance(self.dialogue.layout, NativeLayout)
+    tokens = self.dialogue.prompt(asked, style=question.style if native else None)
+    return _prompt(tokens, state=self._state(question), image=image)
+
+  def _state(self, question: Question) -> str:
+    """Returns where the answer begins."""
+    if not isinstance(self.dialogue.layout, NativeLayout):
+      return "object"
+    if question.waveform is not None:
+      return "heard" if question.style else "gender"
+    return "said" if question.style else "write"
+
+  def _starts_said(self, question: Question) -> bool:
+    return question.style is not None and isinstance(self.dialogue.layout, NativeLayout)
+
+  def _answer(self, ids: np.ndarray, question: Question, heard: Style | None) -> Answer:
+    forced = (
+      encode_style(question.style, self.dialogue.vocabulary) if self._starts_said(question) and question.style else []
+    )
+    reply: Reply = self.dialogue.read([*forced, *ids.tolist()])
+    problem = "; ".join(part for part in (reply.problem, _cut(ids)) if part)
+    units = reduce_units(reply.units)[0]
+    return Answer(
+      text=reply.text, heard_text=reply.heard_text, heard_style=heard, style=reply.style, units=units, problem=problem
+    )
+
+  def _units(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Returns the reduced units of each recording."""
+    checked = [_check(waveform) for waveform in waveforms]
+    return [reduce_units(units)[0] for units in self.tokenizer.encode_batch(checked)] if checked else []
+
+  def _speak(self, units: np.ndarray, style: Style) -> np.ndarray:
+    return np.asarray(self.vocoder.decode(units, style), np.float32) if len(units) else np.zeros(0, np.float32)
+
+
+def load_language(workdir: Path, *, stage: str) -> tuple[Any, chat.Dialogue, ImageSize]:
+  """Returns the model of a stage, and what its training says of how to talk to it.
+
+  Raises:
+    UserError: the stage is missing or is no language stage, or the model belongs to another vocabulary.
+  """
+  folder = workdir / "stages" / stage
+  data = from_json(read_card(folder)["run"]["data"])
+  if not isinstance(data, SequenceBatches):
+    raise UserError(
+      f"stage {stage!r} was trained on {type(data).__name__}",
+      where=folder,
+      rule="an assistant needs a stage of the language model",
+      remedy="choose a stage such as tune",
+    )
+  dialogue = chat.load_dialogue(workdir / "text", template=data.template, layout=data.layout)
+  vocabulary = dialogue.vocabulary
+  config, model = load_model(folder)
+  sizes = (config.decoder.vocab_size, config.decoder.extra_vocab_size, config.image_token)
+  expected = (vocabulary.text_size, vocabulary.extra_size, vocabulary.control("image"))
+  if sizes != expected or data.vocabulary_id not in ("", vocabulary.fingerprint()):
+    raise UserError(
+      f"checkpoint of another vocabulary: {data.vocabulary_id or 'unnamed'}, (text rows, extra rows, image id) {sizes}",
+      where=folder,
+      rule=f"{workdir / 'text'} holds {vocabulary.fingerprint()}, {expected}",
+      remedy="restore the vocabulary of the checkpoint, or train the stage again",
+    )
+  return model, dialogue, data.images
+
+
+def _prompt(tokens: Sequence[int], *, state: str, image: Patches | None = None) -> Prompt:
+  return Prompt(tokens=np.asarray(tokens, np.int32), state=state, image=image)
+
+
+def _cut(ids: np.ndarray) -> str:
+  return f"cut after {len(ids)} tokens" if len(ids) >= _MAX_ANSWER else ""
+
+
+def _check(waveform: np.ndarray) -> np.ndarray:
+  """Returns a waveform that can be heard."""
+  waveform = np.asarray(waveform, np.float32)
+  if waveform.ndim != 1 or len(waveform) < _FEWEST_SAMPLES or not np.isfinite(waveform).all():
+    finite = f"{np.isfinite(waveform).mean():.0%} of it finite"
+    raise UserError(
+      f"a waveform of shape {waveform.shape}, {finite}",
+      where="question",
+      rule=f"one channel, at least {_FEWEST_SAMPLES} samples at 16 kHz, all finite",
+      remedy="record at least a tenth of a second",
+    )
+  return waveform

@@ -1,0 +1,168 @@
+"""Batched decoding with a key-value cache: prompts in, ids out, few compilations.
+
+Prompts of different length share a batch, padded on the right to a length of few possible ones; the cache holds prompt
+and answer. Tokens are decoded in blocks by one compiled loop that stops early when every row is over, so a caller may
+read the blocks as they come (a stream) or wait for the last.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from omni_jax.core.arrays import Array, Key
+from omni_jax.core.errors import UserError
+from omni_jax.generate.constraints import Automaton, state_index
+from omni_jax.generate.sampling import Sampling, choose
+from omni_jax.prepare.images import Patches
+
+_SMALLEST_PROMPT = 32
+_SMALLEST_IMAGE = 64
+_BLOCK = 64
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Prompt:
+  """What one row reads, and the state of the automaton in which its answer begins."""
+
+  tokens: np.ndarray  # int32 [T]
+  state: str
+  image: Patches | None = None
+
+
+class Progress(NamedTuple):
+  """A batch in the middle of decoding."""
+
+  logits: Array  # [B, V], of the token to come
+  cache: Any
+  states: Array  # int32 [B]
+  positions: Array  # int32 [B], of the token to come
+  key: Key
+
+
+class Engine:
+  """A model with the rules and the manner of its answers."""
+
+  def __init__(self, model: Any, automaton: Automaton, *, sampling: Sampling, max_tokens: int):
+    """Keeps the parts.
+
+    Args:
+      model: has `empty_cache`, `prefill` and `step`, as `models.emova.Emova`.
+      automaton: what may come next.
+      sampling: how it is chosen.
+      max_tokens: most tokens of prompt and answer together.
+    """
+    self._model, self._automaton, self._sampling, self._max_tokens = model, automaton, sampling, max_tokens
+
+  def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int, key: Key | None = None) -> list[np.ndarray]:
+    """Returns the answer of each prompt, int32, up to the end token and without it.
+
+    Args:
+      prompts: any number.
+      max_new_tokens: an answer that has not ended is cut here (its length is then exactly this).
+      key: random key, for a temperature above 0.
+    """
+    if not prompts:
+      return []
+    blocks = list(self.stream(prompts, max_new_tokens=max_new_tokens, key=key))
+    rows = np.concatenate(blocks, axis=1)[: len(prompts)]
+    return [row[row >= 0] for row in rows]
+
+  def stream(
+    self, prompts: Sequence[Prompt], *, max_new_tokens: int, key: Key | None = None, block: int = _BLOCK
+  ) -> Iterator[np.ndarray]:
+    """Returns the answers in blocks int32 [rows, up to `block`], -1 after the end of a row; the first comes soonest.
+
+    There may be more rows than prompts (padding of the batch).
+    """
+    progress = self.prefill(prompts, max_new_tokens=max_new_tokens, key=key)
+    for start in range(0, max_new_tokens, block):
+      limit = min(block, max_new_tokens - start)
+      progress, tokens, count = _decode(
+        self._model, self._automaton, progress, limit, sampling=self._sampling, block=block
+      )
+      yield np.asarray(tokens)[:, : int(count)]
+      if not np.asarray(progress.states).any():
+        return
+
+  def prefill(self, prompts: Sequence[Prompt], *, max_new_tokens: int, key: Key | None = None) -> Progress:
+    """Returns the batch with every prompt read."""
+    longest = max(len(prompt.tokens) for prompt in prompts)
+    if longest + max_new_tokens > self._max_tokens:
+      raise UserError(
+        f"a prompt of {longest} tokens and an answer of up to {max_new_tokens}",
+        where="question",
+        rule=f"together at most {self._max_tokens} tokens",
+        remedy="ask something shorter: a shorter recording (about 20 tokens a second), a smaller image, fewer words",
+      )
+    rows = 1 << (len(prompts) - 1).bit_length()
+    batch = _pad_batch([*prompts, *[prompts[0]] * (rows - len(prompts))], length=_rounded(longest, _SMALLEST_PROMPT))
+    logits, cache = _prefill(self._model, batch, room=_rounded(max_new_tokens, _BLOCK))
+    over = [state_index("over")] * (rows - len(prompts))
+    states = np.array([state_index(prompt.state) for prompt in prompts] + over, np.int32)
+    lengths = (batch["segment_ids"] > 0).sum(axis=1).astype(np.int32)
+    key = jax.random.key(0) if key is None else key
+    return Progress(logits, cache, jnp.asarray(states), jnp.asarray(lengths), key)
+
+
+@functools.partial(jax.jit, static_argnames="room")
+def _prefill(model: Any, batch: dict[str, Array], *, room: int) -> tuple[Array, Any]:
+  cache = model.empty_cache(batch["tokens"].shape[0], batch["tokens"].shape[1] + room)
+  logits, cache = model.prefill(batch, cache)
+  return logits[:, 0], cache
+
+
+@functools.partial(jax.jit, static_argnames=("sampling", "block"), donate_argnums=2)
+def _decode(
+  model: Any, automaton: Automaton, progress: Progress, limit: Any, *, sampling: Sampling, block: int
+) -> tuple[Progress, Array, Array]:
+  """Returns the batch up to `limit` tokens later, the tokens [B, block], -1 where over, and how many columns count."""
+
+  def unfinished(carry):
+    _, progress, count = carry
+    return (count < limit) & (progress.states != 0).any()
+
+  def body(carry):
+    tokens, progress, count = carry
+    key, now = jax.random.split(progress.key)
+    chosen = choose(progress.logits, automaton.mask(progress.states), sampling=sampling, key=now)
+    states = automaton.advance(progress.states, chosen)
+    tokens = jax.lax.dynamic_update_slice(tokens, jnp.where(states != 0, chosen, -1)[:, None], (0, count))
+    logits, cache = model.step(chosen[:, None], progress.positions[:, None], progress.cache)
+    return tokens, Progress(logits[:, 0], cache, states, progress.positions + 1, key), count + 1
+
+  empty = jnp.full((progress.states.shape[0], block), -1, jnp.int32)
+  tokens, progress, count = jax.lax.while_loop(unfinished, body, (empty, progress, jnp.int32(0)))
+  return progress, tokens, count
+
+
+def _pad_batch(prompts: Sequence[Prompt], *, length: int) -> dict[str, np.ndarray]:
+  """Returns the batch that a model reads; image arrays are left out if no prompt has an image."""
+  batch: dict[str, np.ndarray] = {}
+  batch |= {name: np.zeros((len(prompts), length), np.int32) for name in ("tokens", "positions", "segment_ids")}
+  for row, prompt in enumerate(prompts):
+    size = len(prompt.tokens)
+    batch["tokens"][row, :size], batch["segment_ids"][row, :size] = prompt.tokens, 1
+    batch["positions"][row, :size] = np.arange(size)
+  images = [prompt.image.patches for prompt in prompts if prompt.image is not None]
+  if not images:
+    return batch
+  most = _rounded(max(len(image) for image in images), _SMALLEST_IMAGE)
+  batch["patches"] = np.zeros((len(prompts), most, images[0].shape[1]), np.uint8)
+  batch["patch_positions"] = np.zeros((len(prompts), most, 2), np.int32)
+  batch["patch_segment_ids"] = np.zeros((len(prompts), most), np.int32)
+  for row, prompt in enumerate(prompts):
+    if prompt.image is not None:
+      size = len(prompt.image.patches)
+      batch["patches"][row, :size], batch["patch_segment_ids"][row, :size] = prompt.image.patches, 1
+      batch["patch_positions"][row, :size] = prompt.image.positions
+  return batch
+
+
+def _rounded(size: int, smallest: int) -> int:
+  """Returns the next of smallest, 2 smallest, 4 smallest, ...: few lengths, few compilations."""
+  return smallest << max(0, (-(-size // smallest) - 1).bit_length())

@@ -1,0 +1,131 @@
+"""An answer while it is being written: ids in, pieces of text and of sound out as soon as they are certain."""
+
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+
+from omni_jax.core.styles import Style
+from omni_jax.speech.interface import Vocoder, VocoderStream
+from omni_jax.tokens.dialogue import Dialogue
+from omni_jax.tokens.styles import NUM_STYLE_TOKENS, decode_style
+from omni_jax.tokens.text import TextTokenizer
+
+_UNFINISHED = "\ufffd"  # what a tokenizer gives for the first bytes of a character
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Piece:
+  """What became certain: more of the answer's text, more of its sound, the words heard, or the style."""
+
+  text: str = ""
+  heard_text: str = ""
+  style: Style | None = None
+  samples: np.ndarray | None = None
+
+
+class ReplyStream:
+  """Reads a reply in the native layout as its ids come."""
+
+  def __init__(self, dialogue: Dialogue, *, vocoder: Vocoder | None, style: Style | None):
+    """Starts before the first id.
+
+    Args:
+      dialogue: reads ids.
+      vocoder: speaks units; None leaves the sound out.
+      style: of the answer, if it was given and so is not among the ids.
+    """
+    self._vocabulary = dialogue.vocabulary
+    self._unit_of = dialogue.vocabulary.unit_of()
+    self._vocoder = vocoder
+    self._voice: VocoderStream | None = None
+    self._style_ids: list[int] = []
+    self._hearing = False
+    self._heard, self._said = _Words(dialogue.tokenizer), _Words(dialogue.tokenizer)
+    if style:
+      self._begin(style)
+
+  def push(self, ids: np.ndarray) -> Iterator[Piece]:
+    """Returns what these ids make certain, sound last."""
+    units: list[int] = []
+    for token in ids.tolist():
+      style = self._read(token, units)
+      if style:
+        yield Piece(style=style)
+    heard, text = self._heard.news(), self._said.news()
+    if heard or text:
+      yield Piece(text=text, heard_text=heard)
+    if units and self._voice:
+      samples = self._voice.push(np.array(units, np.int32))
+      if len(samples):
+        yield Piece(samples=samples)
+
+  def finish(self) -> Iterator[Piece]:
+    """Returns the rest of the sound."""
+    if self._voice:
+      samples = self._voice.finish()
+      if len(samples):
+        yield Piece(samples=samples)
+
+  def _read(self, token: int, units: list[int]) -> Style | None:
+    """Files one id; returns the style when it is complete."""
+    if token in (self._vocabulary.control("heard"), self._vocabulary.control("answer")):
+      self._hearing = token == self._vocabulary.control("heard")
+    elif token < self._vocabulary.num_pieces:
+      (self._heard if self._hearing else self._said).ids.append(token)
+    elif self._unit_of[token] >= 0:
+      units.append(int(self._unit_of[token]))
+    else:
+      self._style_ids.append(token)
+      style = decode_style(self._style_ids, self._vocabulary) if len(self._style_ids) == NUM_STYLE_TOKENS else None
+      if style:
+        self._begin(style)
+      return style
+    return None
+
+  def _begin(self, style: Style) -> None:
+    self._voice = self._vocoder.stream(style) if self._vocoder else None
+
+
+class Stopwatch:
+  """CPU seconds by stage: the work of all cores, which other programs do not change much."""
+
+  def __init__(self):
+    self.seconds: dict[str, float] = {}
+
+  @contextmanager
+  def stage(self, name: str) -> Iterator[None]:
+    """Adds what is spent inside to a stage."""
+    start = time.process_time()
+    try:
+      yield
+    finally:
+      self.seconds[name] = self.seconds.get(name, 0.0) + time.process_time() - start
+
+  def iterate(self, name: str, items: Iterator) -> Iterator:
+    """Returns `items`, what it takes to make them added to a stage."""
+    while True:
+      with self.stage(name):
+        try:
+          item = next(items)
+        except StopIteration:
+          return
+      yield item
+
+  def rounded(self) -> Mapping[str, float]:
+    """Returns the seconds to a tenth of a millisecond."""
+    return {name: round(seconds, 4) for name, seconds in self.seconds.items()}
+
+
+class _Words:
+  """Pieces of one text, of which only whole characters are told."""
+
+  def __init__(self, tokenizer: TextTokenizer):
+    self._tokenizer, self.ids, self._told = tokenizer, [], 0
+
+  def news(self) -> str:
+    text = self._tokenizer.decode(self.ids).rstrip(_UNFINISHED)
+    new, self._told = text[self._told :], len(text)
+    return new

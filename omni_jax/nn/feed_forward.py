@@ -1,0 +1,49 @@
+"""The two per-position networks: gated (SwiGLU, arXiv 2002.05202) for the decoder, plain for the image tower."""
+
+from collections.abc import Callable
+
+import jax
+from flax import nnx
+
+from omni_jax.core.arrays import Array, Hidden, Key, typed
+from omni_jax.nn.linear import Linear
+
+
+class GatedFeedForward(nnx.Module):
+  """`down(silu(gate(x)) * up(x))`, no biases (Qwen2.5, Llama)."""
+
+  def __init__(self, *, width: int, mlp_dim: int, key: Key):
+    gate, up, down = jax.random.split(key, 3)
+    self.gate = Linear(width, mlp_dim, axes=("embed", "mlp"), bias=False, key=gate)
+    self.up = Linear(width, mlp_dim, axes=("embed", "mlp"), bias=False, key=up)
+    self.down = Linear(mlp_dim, width, axes=("mlp", "embed"), bias=False, key=down)
+
+  @typed
+  def __call__(self, x: Hidden) -> Hidden:
+    """Returns what is added to the residual stream."""
+    return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
+
+
+class FeedForward(nnx.Module):
+  """`down(activation(up(x)))` with biases; `outputs` may differ from the width (mergers, projectors)."""
+
+  def __init__(self, *, width: int, mlp_dim: int, outputs: int, activation: Callable[[Array], Array], key: Key):
+    up, down = jax.random.split(key)
+    self.activation = activation
+    self.up = Linear(width, mlp_dim, axes=("embed", "mlp"), bias=True, key=up)
+    self.down = Linear(mlp_dim, outputs, axes=("mlp", "embed"), bias=True, key=down)
+
+  @typed
+  def __call__(self, x: Hidden) -> Array:
+    """Returns [B, T, outputs]."""
+    return self.down(self.activation(self.up(x)))
+
+
+def quick_gelu(x: Array) -> Array:
+  """Returns `x * sigmoid(1.702 x)`, the approximation that CLIP and Qwen2-VL were trained with."""
+  return x * jax.nn.sigmoid(1.702 * x)
+
+
+def gelu(x: Array) -> Array:
+  """Returns the exact, not the tanh, Gaussian error linear unit."""
+  return jax.nn.gelu(x, approximate=False)

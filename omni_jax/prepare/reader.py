@@ -1,0 +1,84 @@
+"""Random access to the records of a split: a data source for grain, readable by any number of processes."""
+
+from pathlib import Path
+from typing import Any
+
+from omni_jax.core.errors import UserError
+from omni_jax.prepare.schema import Example, features, from_record
+from omni_jax.prepare.writer import read_splits, shard_names
+
+
+class ExampleSource:
+  """The records of one split by index; picklable, since files are opened on first use in each process."""
+
+  def __init__(self, folder: Path, split: str):
+    """Checks that the split is there and complete.
+
+    Raises:
+      UserError: no such set, split or shard.
+    """
+    self.folder, self.split = Path(folder), split
+    splits = read_splits(self.folder)
+    if split not in splits:
+      raise UserError(
+        f"no split {split!r}",
+        where=self.folder,
+        rule=f"the set has the splits {', '.join(sorted(splits)) or 'none (no dataset_info.json)'}",
+        remedy="run `omni corpus` (then `omni encode` for units) first, or choose one of these",
+      )
+    self._lengths = [int(length) for length in splits[split]["shardLengths"]]
+    names = shard_names(self.folder.name, split, len(self._lengths))
+    self._paths = [self.folder / name for name in names]
+    for path in self._paths:
+      if not path.is_file():
+        raise UserError("no such shard", where=path, rule="every shard of a split is there", remedy=_REMEDY)
+    self._opened: tuple[Any, Any] | None = None
+
+  def __len__(self) -> int:
+    return sum(self._lengths)
+
+  def __getitem__(self, index: int) -> Example:
+    if not 0 <= index < len(self):
+      raise IndexError(f"record {index} of {len(self)} in {self.folder}/{self.split}")
+    if self._opened is None:
+      self._opened = self._open()
+    records, layout = self._opened
+    try:
+      return from_record(layout.deserialize_example_np(records[index]))
+    except Exception as error:  # array_record and protobuf raise their own types; all mean damage
+      raise _damaged(self.folder, f"record {index} of split {self.split}: {error}") from error
+
+  def __repr__(self) -> str:
+    return f"ExampleSource({str(self.folder)!r}, {self.split!r})"
+
+  def __getstate__(self) -> dict[str, Any]:
+    return {**self.__dict__, "_opened": None}
+
+  def _open(self) -> tuple[Any, Any]:
+    """Returns the records and the features that decode them."""
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    try:
+      records = ArrayRecordDataSource([str(path) for path in self._paths])
+      num_records = len(records)
+    except Exception as error:
+      raise _damaged(self.folder, f"split {self.split}: {error}") from error
+    if num_records != len(self):
+      raise _damaged(self.folder, f"split {self.split} has {num_records} records, its metadata says {len(self)}")
+    return records, features()
+
+
+def open_set(folder: Path, split: str) -> ExampleSource:
+  """Returns the records of `split` of the set in `folder`.
+
+  Raises:
+    UserError: no such set or split.
+  """
+  return ExampleSource(folder, split)
+
+
+_REMEDY = "delete the folder and run `omni corpus` (or `omni encode`) again"
+
+
+def _damaged(folder: Path, what: str) -> UserError:
+  return UserError(f"damaged: {what}", where=folder, rule="records are what the writer wrote", remedy=_REMEDY)

@@ -1,0 +1,167 @@
+"""The one record of every corpus: a short conversation whose turns may carry text, sound, units and a style.
+
+    caption                 image, user ("" or a request) -> assistant: text
+    visual_question         image, user: text -> assistant: text
+    text                    one turn: a sentence; two turns: a question and its answer
+    speech                  one user turn with text and audio: recognition or synthesis is decided by the token layer
+    dialogue                user: text and audio -> assistant: text and audio
+    spoken_visual_question  the same, with an image
+
+Records are stored by tensorflow-datasets features that work without TensorFlow, which leaves out nested lists of
+unknown length: the sound and the units of the turns are laid end to end and their lengths stored beside them.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from omni_jax.core.errors import UserError
+from omni_jax.core.styles import Style
+
+SCHEMA_VERSION = "1.0.0"
+
+ROLES = ("user", "assistant")
+TASKS = ("text", "caption", "visual_question", "speech", "dialogue", "spoken_visual_question")
+IMAGE_TASKS = frozenset({"caption", "visual_question", "spoken_visual_question"})
+SPOKEN_TASKS = frozenset({"speech", "dialogue", "spoken_visual_question"})
+
+
+_TEXT_FIELDS = ("role", "text", "style", "heard", "voice", "phones")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Turn:
+  """What one side says.
+
+  Attributes:
+    role: `user` or `assistant`.
+    text: the words, lower case, without punctuation when they are spoken.
+    audio: FLAC, 16 kHz, one channel; empty for a written turn (and after encoding, in training splits).
+    units: int32 [U] (anything array-like is converted), one id for each 40 ms of sound, repetitions kept; empty before
+      encoding.
+    style: the style the sound was made with, `gender-emotion-pitch`; empty if unknown.
+    heard: the style a style encoder hears in the sound; empty before encoding.
+    voice: the speaker, `engine:name`.
+    phones: phone symbols of the text, separated by single spaces.
+  """
+
+  role: str
+  text: str
+  audio: bytes = b""
+  units: Any = ()
+  style: str = ""
+  heard: str = ""
+  voice: str = ""
+  phones: str = ""
+
+  def __post_init__(self):
+    object.__setattr__(self, "units", np.asarray(self.units, np.int32))
+
+  def __eq__(self, other: object) -> bool:
+    if not isinstance(other, Turn):
+      return NotImplemented
+    same = all(getattr(self, name) == getattr(other, name) for name in (*_TEXT_FIELDS, "audio"))
+    return same and np.array_equal(self.units, other.units)
+
+  def __hash__(self) -> int:
+    return hash((self.role, self.text, self.audio, self.style, self.voice))
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+  """One record: an identity unique in its set, a task, perhaps an image (PNG), and the turns in order."""
+
+  id: str
+  task: str
+  turns: tuple[Turn, ...]
+  image: bytes = b""
+
+
+def validate(example: Example) -> Example:
+  """Returns `example` unchanged if it keeps the rules of its task.
+
+  Raises:
+    UserError: naming the record and the first rule it breaks.
+  """
+  where = f"record {example.id!r}"
+  _require(bool(example.id), "empty id", where, "every record has an id")
+  _require(example.task in TASKS, f"unknown task {example.task!r}", where, f"task is one of {', '.join(TASKS)}")
+  _require(bool(example.turns), "no turns", where, "a record has at least one turn")
+  if example.task == "speech":
+    _require(len(example.turns) == 1, f"{len(example.turns)} turns", where, "a speech record has one turn")
+  has_image, needs_image = bool(example.image), example.task in IMAGE_TASKS
+  _require(has_image == needs_image, f"image: {has_image}", where, f"{example.task} has image: {needs_image}")
+  for index, turn in enumerate(example.turns):
+    _validate_turn(turn, f"{where}, turn {index}")
+  if example.task in SPOKEN_TASKS:
+    spoken = all(turn.audio or len(turn.units) for turn in example.turns)
+    _require(spoken, "a turn without sound", where, f"every turn of {example.task} has audio or units")
+  return example
+
+
+def _validate_turn(turn: Turn, where: str) -> None:
+  _require(turn.role in ROLES, f"unknown role {turn.role!r}", where, f"role is one of {', '.join(ROLES)}")
+  spoken = bool(turn.audio) or len(turn.units) > 0
+  _require(bool(turn.text.strip()) or not spoken, "empty text", where, "what is spoken has words")
+  _require(turn.audio[:4] in (b"", b"fLaC"), f"audio starts {turn.audio[:4]!r}", where, "audio is FLAC")
+  for name in (turn.style, turn.heard):
+    if name:
+      Style.parse(name)
+
+
+def _require(condition: bool, what: str, where: str, rule: str) -> None:
+  if not condition:
+    raise UserError(what, where=where, rule=rule, remedy="repair the record, or make the corpus again")
+
+
+def features() -> Any:
+  """Returns the tensorflow-datasets features of a record; made and read without TensorFlow."""
+  import tensorflow_datasets as tfds
+
+  return tfds.features.FeaturesDict(
+    {
+      "id": tfds.features.Text(),
+      "task": tfds.features.Text(),
+      "image": tfds.features.Scalar(dtype=np.object_),
+      "turns": tfds.features.Sequence({name: tfds.features.Text() for name in _TEXT_FIELDS}),
+      "audio": tfds.features.Scalar(dtype=np.object_),
+      "audio_sizes": tfds.features.Tensor(shape=(None,), dtype=np.int64),
+      "units": tfds.features.Tensor(shape=(None,), dtype=np.int32),
+      "unit_counts": tfds.features.Tensor(shape=(None,), dtype=np.int64),
+    }
+  )
+
+
+def to_record(example: Example) -> dict[str, Any]:
+  """Returns the fields that `features` encodes: turns as lists, sound and units end to end."""
+  turns = example.turns
+  return {
+    "id": example.id,
+    "task": example.task,
+    "image": example.image,
+    "turns": {name: [getattr(turn, name) for turn in turns] for name in _TEXT_FIELDS},
+    "audio": b"".join(turn.audio for turn in turns),
+    "audio_sizes": np.array([len(turn.audio) for turn in turns], np.int64),
+    "units": np.concatenate([turn.units for turn in turns]),
+    "unit_counts": np.array([len(turn.units) for turn in turns], np.int64),
+  }
+
+
+def from_record(record: dict[str, Any]) -> Example:
+  """Returns the example that `to_record` took apart."""
+  columns = {name: [_text(value) for value in record["turns"][name]] for name in _TEXT_FIELDS}
+  audio_ends = np.cumsum(record["audio_sizes"]).tolist()
+  unit_ends = np.cumsum(record["unit_counts"]).tolist()
+  turns = []
+  for index in range(len(columns["role"])):
+    audio_start = audio_ends[index - 1] if index else 0
+    unit_start = unit_ends[index - 1] if index else 0
+    fields = {name: values[index] for name, values in columns.items()}
+    audio = bytes(record["audio"][audio_start : audio_ends[index]])
+    turns.append(Turn(**fields, audio=audio, units=record["units"][unit_start : unit_ends[index]]))
+  return Example(_text(record["id"]), _text(record["task"]), tuple(turns), bytes(record["image"]))
+
+
+def _text(value: Any) -> str:
+  return value.decode() if isinstance(value, bytes) else str(value)

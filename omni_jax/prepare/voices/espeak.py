@@ -1,0 +1,131 @@
+"""espeak-ng as a speaker and as a phonemiser, in a separate process fed through a pipe (`espeak_process`).
+
+The PyPI package `espeakng-loader` carries the library and its data, so nothing has to be installed beside it.
+"""
+
+import functools
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from omni_jax.core.errors import UserError
+from omni_jax.core.styles import Style
+from omni_jax.prepare.audio import resample
+from omni_jax.prepare.pitch import track_f0
+from omni_jax.prepare.voices.prosody import MEAN_F0_HZ, level, prosody_of, trim
+
+LANGUAGE = "en-us"
+# Only variants without breath, whose noise would start from the time of day.
+SPEAKERS = {"f1": "female", "f4": "female", "linda": "female", "m1": "male", "m3": "male", "m7": "male"}
+_WORDS_PER_MINUTE = 168.0
+_RANGE_OF_SEMITONES = 24.0  # espeak-ng's range setting for one semitone of standard deviation, measured
+_PROBE = "we can play near the river today"
+_FAILED = 0xFFFFFFFF
+_SCRIPT = Path(__file__).with_name("espeak_process.py")
+
+
+class EspeakProcess:
+  """A running espeak-ng; restarted in another process after pickling or forking."""
+
+  def __init__(self):
+    import espeakng_loader
+
+    command = [sys.executable, str(_SCRIPT), espeakng_loader.get_library_path(), espeakng_loader.get_data_path()]
+    self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    self.sample_rate = int(self._answer())
+
+  def phonemes(self, text: str, voice: str = LANGUAGE) -> str:
+    """Returns the phoneme mnemonics of `text`: `_` between phonemes, a space between words."""
+    return self._request({"voice": voice, "phones": text}).decode()
+
+  def speak(self, text: str, *, voice: str, pitch: float, pitch_range: float, rate: float) -> np.ndarray:
+    """Returns float32 [A] at `self.sample_rate`; pitch and range run 0..99, rate is in words per minute."""
+    settings = {"pitch": round(pitch), "range": round(pitch_range), "rate": round(rate)}
+    pcm = np.frombuffer(self._request({"voice": voice, "speak": text, **settings}), np.int16)
+    return pcm.astype(np.float32) / 32768.0
+
+  def close(self) -> None:
+    """Ends the process."""
+    self._process.communicate()
+
+  def _request(self, request: dict[str, object]) -> bytes:
+    assert self._process.stdin is not None, "started with a pipe"
+    try:
+      self._process.stdin.write(json.dumps(request).encode() + b"\n")
+      self._process.stdin.flush()
+    except BrokenPipeError as error:
+      raise _ended(self._process.poll()) from error
+    return self._answer()
+
+  def _answer(self) -> bytes:
+    size = struct.unpack("<I", self._read(4))[0]
+    if size == _FAILED:
+      message = self._read(struct.unpack("<I", self._read(4))[0]).decode()
+      raise UserError(
+        message, where="espeak-ng", rule="the voice exists", remedy=f"use {LANGUAGE}+{next(iter(SPEAKERS))}"
+      )
+    return self._read(size)
+
+  def _read(self, size: int) -> bytes:
+    assert self._process.stdout is not None, "started with a pipe"
+    data = self._process.stdout.read(size)
+    if len(data) < size:
+      raise _ended(self._process.poll())
+    return data
+
+
+@functools.cache
+def speaker_process() -> EspeakProcess:
+  """Returns this process's espeak-ng for speaking, started on first use."""
+  return EspeakProcess()
+
+
+@functools.cache
+def phonemizer_process() -> EspeakProcess:
+  """Returns this process's espeak-ng for phonemes: a second one, since they leave traces in what is said next."""
+  return EspeakProcess()
+
+
+class EspeakVoice:
+  """One espeak-ng timbre."""
+
+  def __init__(self, speaker: str):
+    """Takes a name of SPEAKERS."""
+    self.name, self.gender = f"espeak:{speaker}", SPEAKERS[speaker]
+    self._voice = f"{LANGUAGE}+{speaker}"
+
+  def speak(self, text: str, style: Style) -> np.ndarray:
+    """Returns float32 [A] at 16 kHz."""
+    prosody = prosody_of(style, self.gender)
+    # The range setting counts in Hz, so it grows with the mean for the same deviation in semitones.
+    relative_mean = prosody.mean_f0_hz / MEAN_F0_HZ[self.gender]
+    pitch_range = min(99.0, _RANGE_OF_SEMITONES * prosody.f0_deviation_semitones * relative_mean)
+    pitch = float(np.interp(np.log(prosody.mean_f0_hz), *_pitch_scale(self._voice, pitch_range)))
+    rate = _WORDS_PER_MINUTE / prosody.duration_scale
+    process = speaker_process()
+    waveform = process.speak(text, voice=self._voice, pitch=pitch, pitch_range=pitch_range, rate=rate)
+    return level(trim(resample(waveform, sample_rate=process.sample_rate)))
+
+
+@functools.cache
+def _pitch_scale(voice: str, pitch_range: float) -> tuple[list[float], list[float]]:
+  """Returns log mean F0 and the pitch setting that gives it, rising, measured on a probe sentence."""
+  process, settings, measured = speaker_process(), [10.0, 20.0, 40.0, 60.0, 80.0, 99.0], []
+  for pitch in settings:
+    waveform = process.speak(_PROBE, voice=voice, pitch=pitch, pitch_range=pitch_range, rate=_WORDS_PER_MINUTE)
+    f0_hz, voiced = track_f0(resample(waveform, sample_rate=process.sample_rate))
+    measured.append(float(np.mean(np.log(f0_hz[voiced]))))
+  return measured, settings
+
+
+def _ended(status: int | None) -> UserError:
+  return UserError(
+    f"the process ended (status {status})",
+    where="espeak-ng",
+    rule="the library of espeakng-loader starts on this machine",
+    remedy="pip install --force-reinstall espeakng-loader",
+  )

@@ -1,0 +1,215 @@
+"""The speech tokenizer: waveform -> log-mel -> convolutions -> 4-d code of eight levels -> 25 units a second.
+
+The recipe of EMOVA (arXiv 2409.18042, appendix B.1; SPIRAL-FSQ-CTC): a decoder reads phones from the quantised codes
+under a CTC loss, so the codes keep what is said and little of who says it or how. The decoder serves training and the
+phone error rate only.
+
+Deviations, for a CPU: dense residual convolutions instead of twelve transformer layers; frames end in zeros instead of
+a reflection, so a padded batch gives the units of each recording alone. In training, a second CTC reads the state before
+the code (alone, CTC through an untrained bottleneck stays silent for hundreds of steps, and the codes may collapse), and
+a second head reconstructs a coarse spectrum from the codes, so that a vocoder can rely on them between CTC's peaks.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from flax import nnx
+
+from omni_jax.core.arrays import Array, Codes, Float, Int, Key, Mel, Units, Waveform, typed
+from omni_jax.nn.convolution import Convolution, FrameNorm, ResidualConvolution, halve, zero_padding
+from omni_jax.speech.grouping import map_waveforms
+from omni_jax.speech.mel import MelConfig, log_mel, normalise
+from omni_jax.speech.quantizers import Quantizer
+
+_MEL_FRAMES_PER_UNIT = 4  # two convolutions of stride two
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SpeechTokenizerConfig:
+  """Sizes of a speech tokenizer; the CTC blank is phone `num_phones`."""
+
+  mel: MelConfig
+  levels: tuple[int, ...]
+  num_phones: int
+  stem_width: int
+  width: int
+  depth: int
+  taps: int
+  decoder_width: int
+  decoder_depth: int
+  num_bands: int = 0  # of the reconstructed spectrum; 0: no reconstruction
+
+  def __post_init__(self):
+    assert self.num_bands == 0 or self.mel.num_mels % self.num_bands == 0, "num_bands must divide num_mels"
+    assert self.mel.sample_rate % (self.mel.hop_samples * _MEL_FRAMES_PER_UNIT) == 0, "frame rate must be whole"
+
+  @property
+  def quantizer(self) -> Quantizer:
+    """The quantiser of the codes."""
+    return Quantizer(levels=self.levels)
+
+  def make(self, *, key: Key) -> "SpeechTokenizer":
+    """Returns a tokenizer with fresh parameters."""
+    return SpeechTokenizer(self, key=key)
+
+
+class SpeechTokenizer(nnx.Module):
+  """Waveform -> units; satisfies `interface.SpeechTokenizer`."""
+
+  def __init__(self, config: SpeechTokenizerConfig, *, key: Key):
+    keys = jax.random.split(key, 6)
+    self.config = config
+    self.stem = Convolution(config.mel.num_mels, config.stem_width, taps=config.taps, stride=2, key=keys[0])
+    self.stem_norm = FrameNorm(config.stem_width)
+    self.down = Convolution(config.stem_width, config.width, taps=config.taps, stride=2, key=keys[1])
+    self.blocks = _blocks(config.width, depth=config.depth, taps=config.taps, key=keys[2])
+    self.norm = FrameNorm(config.width)
+    # A normalised frame gives each code dimension variance one, which spreads over all eight levels at the start.
+    self.to_code = Convolution(config.width, len(config.levels), taps=1, key=keys[3])
+    self.decoder = PhoneDecoder(config, key=keys[4])
+    self.phone_probe = Convolution(config.width, config.num_phones + 1, taps=1, key=keys[5])
+
+  @property
+  def sample_rate(self) -> int:
+    """Samples per second of the waveforms it takes."""
+    return self.config.mel.sample_rate
+
+  @property
+  def samples_per_unit(self) -> int:
+    """Samples that one unit covers."""
+    return self.config.mel.hop_samples * _MEL_FRAMES_PER_UNIT
+
+  @property
+  def frame_rate(self) -> int:
+    """Units per second, before reduction."""
+    return self.sample_rate // self.samples_per_unit
+
+  @property
+  def num_codebooks(self) -> int:
+    """Units per frame."""
+    return 1
+
+  @property
+  def codebook_size(self) -> int:
+    """The number of different units."""
+    return self.config.quantizer.codebook_size
+
+  @typed
+  def features(self, waveform: Waveform, samples: Int[Array, "B"]) -> Mel:
+    """Returns log-mel frames, each bin with mean 0 and variance 1 over the `samples` of its row, zero after them."""
+    return normalise(log_mel(waveform, self.config.mel), self.config.mel.num_frames(samples))
+
+  @typed
+  def hidden(self, features: Mel, num_frames: Int[Array, "B"]) -> Float[Array, "B U D"]:
+    """Returns the normalised state of each unit frame; `to_code` and, in training, `phone_probe` read it."""
+    num_halves = halve(num_frames)
+    num_units = halve(num_halves)
+    x = jax.nn.gelu(self.stem_norm(self.stem(zero_padding(features, num_frames))))
+    x = self.down(zero_padding(x, num_halves))
+    for block in self.blocks:
+      x = block(x, num_units)
+    return zero_padding(self.norm(x), num_units)
+
+  @typed
+  def codes(self, waveform: Waveform, samples: Int[Array, "B"]) -> Codes:
+    """Returns the quantised code of each unit frame; frames at and after `num_units(samples)` mean nothing."""
+    hidden = self.hidden(self.features(waveform, samples), self.config.mel.num_frames(samples))
+    return self.config.quantizer.quantise(self.to_code(hidden))
+
+  @typed
+  def units(self, waveform: Waveform, samples: Int[Array, "B"]) -> Units:
+    """Returns the unit of each frame; those at and after `num_units(samples)` mean nothing."""
+    return self.config.quantizer.codes_to_units(self.codes(waveform, samples))
+
+  def num_units(self, samples: Array) -> Array:
+    """Returns the number of units of recordings of `samples` samples."""
+    return -(-samples // self.samples_per_unit)
+
+  def encode(self, waveform: np.ndarray) -> np.ndarray:
+    """Returns int32 units [ceil(A / samples_per_unit)] of a float waveform [A]."""
+    return self.encode_batch([waveform])[0]
+
+  def encode_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Returns the units of each waveform, equal to those of `encode`."""
+    run = functools.partial(_jit_units(), self)
+    rows = map_waveforms(run, waveforms, sample_rate=self.sample_rate)
+    return [units[:length] for units, length in rows]
+
+  def phones_batch(self, waveforms: Sequence[np.ndarray]) -> list[list[int]]:
+    """Returns the phone ids read from each waveform through its units, by greedy CTC decoding."""
+    run = functools.partial(_jit_phone_logits(), self)
+    rows = map_waveforms(run, waveforms, sample_rate=self.sample_rate)
+    return [greedy_phones(logits[:length]) for logits, length in rows]
+
+
+class PhoneDecoder(nnx.Module):
+  """Codes -> phone logits (the blank last), and a coarse spectrum where the config asks for one."""
+
+  def __init__(self, config: SpeechTokenizerConfig, *, key: Key):
+    keys = jax.random.split(key, 3)
+    width = config.decoder_width
+    self.first = Convolution(len(config.levels), width, taps=config.taps, key=keys[0])
+    self.blocks = _blocks(width, depth=config.decoder_depth, taps=config.taps, key=keys[1])
+    self.norm = FrameNorm(width)
+    self.head = Convolution(width, config.num_phones + 1 + config.num_bands, taps=1, key=keys[2])
+
+  @typed
+  def __call__(self, codes: Codes, num_units: Int[Array, "B"]) -> Float[Array, "B U W"]:
+    """Returns phone logits, then the blank's, then the bands."""
+    x = self.first(zero_padding(codes, num_units))
+    for block in self.blocks:
+      x = block(x, num_units)
+    return self.head(self.norm(x))
+
+
+def _blocks(width: int, *, depth: int, taps: int, key: Key) -> nnx.List:
+  # Not a scanned stack: inside a loop XLA's CPU backend differentiates convolutions 50 times slower.
+  return nnx.List([ResidualConvolution(width, taps=taps, key=key) for key in jax.random.split(key, depth)])
+
+
+def greedy_phones(logits: np.ndarray) -> list[int]:
+  """Returns the phones of CTC logits [U, K + 1]: the best of each frame, repeats merged, blanks (K) dropped."""
+  best = np.argmax(logits, axis=-1)
+  kept = best[np.flatnonzero(np.diff(best, prepend=-1))]
+  return [int(phone) for phone in kept if phone != logits.shape[-1] - 1]
+
+
+def phone_errors(heard: Sequence[int], said: Sequence[int]) -> int:
+  """Returns the least number of substitutions, insertions and deletions between two phone sequences."""
+  row = np.arange(len(said) + 1)
+  targets = np.asarray(said)
+  for count, phone in enumerate(heard, start=1):
+    best = np.minimum(row[:-1] + (targets != phone), row[1:] + 1)
+    best = np.concatenate([[count], best])
+    # A run of deletions from the left: min over j <= i of best[j] + (i - j).
+    row = np.minimum.accumulate(best - np.arange(len(best))) + np.arange(len(best))
+  return int(row[-1])
+
+
+def phone_error_rate(heard: Sequence[Sequence[int]], said: Sequence[Sequence[int]]) -> float:
+  """Returns all phone errors over all phones said; may pass 1."""
+  errors = sum(phone_errors(one, other) for one, other in zip(heard, said, strict=True))
+  return errors / max(1, sum(len(phones) for phones in said))
+
+
+def _units(model: SpeechTokenizer, waveform: Array, samples: Array) -> tuple[Array, Array]:
+  return model.units(waveform, samples), model.num_units(samples)
+
+
+def _phone_logits(model: SpeechTokenizer, waveform: Array, samples: Array) -> tuple[Array, Array]:
+  num_units = model.num_units(samples)
+  outputs = model.decoder(model.codes(waveform, samples), num_units)
+  return outputs[..., : model.config.num_phones + 1], num_units
+
+
+@functools.cache
+def _jit_units():
+  return jax.jit(_units)
+
+
+@functools.cache
+def _jit_phone_logits():
+  return jax.jit(_phone_logits)

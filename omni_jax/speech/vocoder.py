@@ -1,0 +1,254 @@
+"""Units and a style -> a waveform: a neural source-filter vocoder with an inverse-STFT head.
+
+    units [U] + style --convolutions at the rate of units--> hidden [U, D], durations [U] (mean, in 40 ms frames)
+         |  laid out in time: every unit repeated for its duration, with its place inside it
+         v
+    100 frames/s --convolutions--> F0, log magnitudes of two filters
+         v
+    pulses at F0 * filter + noise * filter --overlap-add--> 16 kHz            (`source.py`, `istft.py`)
+
+Units are reduced (no unit equals the one before). A unit is embedded by the digits of its finite scalar quantiser, so
+that units never seen in training still have neighbours. EMOVA's vocoder (arXiv 2409.18042, appendix) is VITS with
+HiFi-GAN; Deviation: harmonics plus noise through filters, after Wang et al. (arXiv 1904.12088) and DDSP (arXiv
+2001.04643), which a CPU trains in minutes and runs at a fiftieth of real time.
+
+Receptive field, by `VocoderConfig`: `units_behind`, `units_ahead` of a unit, `frames_around` a frame. Positions
+outside the utterance are zero in every layer, so a window with that much context gives what the whole gives.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Float, Int
+
+from omni_jax.core.arrays import Array, Hidden, Key, Units, Waveform, typed
+from omni_jax.core.styles import EMOTIONS, GENDERS, PITCHES, Style
+from omni_jax.nn.norm import RMSNorm
+from omni_jax.nn.parameter import constant, table, weight
+from omni_jax.speech.frames import SILENT, FrameFeatures, Layout, lay_out, waveform_of
+from omni_jax.speech.istft import SAMPLE_RATE
+from omni_jax.speech.vocoder_streaming import VocoderStream, decode
+
+REFERENCE_HZ, WIDEST_OCTAVES = 150.0, 4.0  # the network predicts octaves above or below
+LOWEST_HZ, HIGHEST_HZ = 50.0, 500.0
+LOUDEST = 5.0  # natural logarithm of a filter's magnitude; keeps the first steps of training finite
+DURATION_OFFSET, LEAST_DURATION = 1.0, 0.2  # before and after the softplus: units start at 1.5 frames of 40 ms
+_EPS = 1e-6
+_STYLE_PARTS = len(GENDERS) + len(EMOTIONS) + len(PITCHES)
+
+Styles = Int[Array, "B 3"]
+Durations = Float[Array, "B U"]
+Valid = Float[Array, "B T"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VocoderConfig:
+  """Sizes of the vocoder.
+
+  Attributes:
+    levels: levels of each digit of a unit, the least significant first.
+    width: channels of both networks.
+    kernel: taps of every convolution.
+    unit_blocks: (dilation, taps ahead) of each block at the rate of units; few taps ahead keep the delay small.
+    frame_dilations: dilation of each block at the rate of frames, centred.
+    harmonic_bands: mel-spaced points of the filter of the pulses.
+    noise_bands: of the filter of the noise.
+    places: distances to the start and end of a unit, in frames, that are told apart.
+  """
+
+  levels: tuple[int, ...]
+  width: int
+  kernel: int
+  unit_blocks: tuple[tuple[int, int], ...]
+  frame_dilations: tuple[int, ...]
+  harmonic_bands: int
+  noise_bands: int
+  places: int
+
+  def __post_init__(self):
+    assert self.kernel % 2 == 1, "blocks at the rate of frames are centred, so the kernel is odd"
+    assert all(0 <= ahead < self.kernel for _, ahead in self.unit_blocks), "taps ahead are taps of the kernel"
+
+  @property
+  def codebook_size(self) -> int:
+    """Number of different units."""
+    return int(np.prod(self.levels))
+
+  @property
+  def units_ahead(self) -> int:
+    """Units after a unit that its duration and hidden state depend on."""
+    return sum(dilation * ahead for dilation, ahead in self.unit_blocks)
+
+  @property
+  def units_behind(self) -> int:
+    """Units before a unit that its duration and hidden state depend on."""
+    return sum(dilation * (self.kernel - 1 - ahead) for dilation, ahead in self.unit_blocks)
+
+  @property
+  def frames_around(self) -> int:
+    """Frames on each side that a frame's F0 and filters depend on."""
+    return sum(dilation * (self.kernel // 2) for dilation in self.frame_dilations)
+
+  def make(self, *, key: Key) -> "Vocoder":
+    """Returns a new vocoder."""
+    return Vocoder(self, key=key)
+
+
+class UnitFeatures(NamedTuple):
+  """What the units say before time is laid out: hidden states, and mean durations in 40 ms frames."""
+
+  hidden: Hidden
+  durations: Durations
+
+
+class Imitation(NamedTuple):
+  """The stretch's sound at its true F0; predicted F0 in Hz of its frames; predicted mean durations in 40 ms frames."""
+
+  waveform: Waveform
+  f0_hz: Float[Array, "B T"]
+  durations: Durations
+
+
+class ConvBlock(nnx.Module):
+  """x + output(silu(convolution(norm(x)) + style)): dense, since depthwise convolutions are slow on a CPU."""
+
+  def __init__(self, *, width: int, taps: tuple[int, ...], key: Key):
+    keys = jax.random.split(key, 3)
+    self.taps = taps  # offsets in positions, negative is the past
+    self.norm = RMSNorm(width=width, eps=_EPS)
+    self.input = weight(keys[0], (len(taps) * width, width), axes=("embed", "mlp"), fan_in=len(taps) * width)
+    self.style = weight(keys[1], (_STYLE_PARTS, width), axes=(None, "mlp"), fan_in=_STYLE_PARTS)
+    self.bias = constant(0.0, (width,), axes=(None,))
+    self.output = weight(keys[2], (width, width), axes=("mlp", "embed"), fan_in=4 * width)
+
+  def __call__(self, x: Hidden, style: Float[Array, "B Z"], valid: Valid) -> Hidden:
+    """Returns x after the block; zero where `valid` is zero."""
+    normed = self.norm(x)
+    columns = jnp.concatenate([_shift(normed, tap) for tap in self.taps], axis=-1)
+    mixed = columns @ self.input[...] + (style @ self.style[...] + self.bias[...])[:, None]
+    return (x + jax.nn.silu(mixed) @ self.output[...]) * valid[..., None]
+
+
+class Vocoder(nnx.Module):
+  """Reduced units and a style -> waveform; `decode` and `stream` are the interface, the rest is for training."""
+
+  sample_rate = SAMPLE_RATE
+
+  def __init__(self, config: VocoderConfig, *, key: Key):
+    self.config = config
+    width, taps = config.width, range(config.kernel)
+    digits = sum(config.levels)
+    keys = iter(jax.random.split(key, 8 + len(config.unit_blocks) + len(config.frame_dilations)))
+    self.digit = weight(next(keys), (digits, width), axes=(None, "embed"), fan_in=len(config.levels))
+    self.mix = weight(next(keys), (width, width), axes=("embed", "embed"), fan_in=width)
+    self.units = nnx.List(
+      ConvBlock(width=width, taps=tuple((tap - config.kernel + 1 + ahead) * step for tap in taps), key=next(keys))
+      for step, ahead in config.unit_blocks
+    )
+    self.unit_norm = RMSNorm(width=width, eps=_EPS)
+    self.duration = weight(next(keys), (width, 1), axes=("embed", None), fan_in=16 * width)
+    self.since = table(next(keys), (config.places, width), axes=(None, "embed"), deviation=0.3)
+    self.until = table(next(keys), (config.places, width), axes=(None, "embed"), deviation=0.3)
+    self.frames = nnx.List(
+      ConvBlock(width=width, taps=tuple((tap - config.kernel // 2) * step for tap in taps), key=next(keys))
+      for step in config.frame_dilations
+    )
+    self.frame_norm = RMSNorm(width=width, eps=_EPS)
+    self.pitch = weight(next(keys), (width, 1), axes=("embed", None), fan_in=16 * width)
+    self.pitch_style = constant(0.0, (_STYLE_PARTS, 1), axes=(None, None))
+    self.filters = weight(
+      next(keys), (width, config.harmonic_bands + config.noise_bands), axes=("embed", None), fan_in=4 * width
+    )
+    self.filter_bias = constant(-4.0, (config.harmonic_bands + config.noise_bands,), axes=(None,))
+
+  @typed
+  def read(self, units: Units, valid: Float[Array, "B U"], styles: Styles) -> UnitFeatures:
+    """Returns hidden states and mean durations of reduced units; `valid` is 1 on units and 0 on padding."""
+    style = style_vector(styles)
+    x = jax.nn.silu(digits_of(units, self.config.levels) @ self.digit[...]) @ self.mix[...] * valid[..., None]
+    for block in self.units:
+      x = block(x, style, valid)
+    durations = jax.nn.softplus(self.unit_norm(x) @ self.duration[...] + DURATION_OFFSET)[..., 0] + LEAST_DURATION
+    return UnitFeatures(x, durations * valid)
+
+  @typed
+  def shape(self, hidden: Hidden, layout: Layout, styles: Styles) -> FrameFeatures:
+    """Returns F0 and filters of frames laid out over the hidden states of their units."""
+    style, places = style_vector(styles), self.config.places
+    x = jnp.take_along_axis(hidden, layout.unit[..., None], axis=1)
+    x = (
+      x
+      + self.since[...][jnp.minimum(layout.since, places - 1)]
+      + self.until[...][jnp.minimum(layout.until, places - 1)]
+    )
+    x = x * layout.valid[..., None]
+    for block in self.frames:
+      x = block(x, style, layout.valid)
+    x = self.frame_norm(x)
+    octaves = (x @ self.pitch[...] + (style @ self.pitch_style[...])[:, None])[..., 0]
+    f0 = REFERENCE_HZ * jnp.exp2(jnp.clip(octaves, -WIDEST_OCTAVES, WIDEST_OCTAVES))
+    f0 = jnp.clip(f0, LOWEST_HZ, HIGHEST_HZ)
+    filters = jnp.minimum(x @ self.filters[...] + self.filter_bias[...], LOUDEST)
+    filters = jnp.where(layout.valid[..., None] > 0, filters, SILENT)
+    harmonic, noise = jnp.split(filters, [self.config.harmonic_bands], axis=-1)
+    return FrameFeatures(f0, harmonic, noise)
+
+  @typed
+  def imitate(
+    self,
+    units: Units,
+    counts: Int[Array, "B U"],
+    *,
+    styles: Styles,
+    first: Int[Array, "B"],
+    f0_hz: Float[Array, "B T"],
+  ) -> Imitation:
+    """Returns a stretch of an utterance spoken with its own durations and F0, and the prosody the network would choose.
+
+    Args:
+      units: reduced units, padded.
+      counts: true duration of each in frames; 0 is padding.
+      styles: gender, emotion and pitch.
+      first: number of the first frame, which may be negative.
+      f0_hz: true F0 of each frame, bridged where unvoiced.
+    """
+    read = self.read(units, (counts > 0).astype(jnp.float32), styles)
+    features = self.shape(read.hidden, lay_out(counts, first, f0_hz.shape[1]), styles)
+    return Imitation(waveform_of(features, f0_hz, first=first), features.f0_hz, read.durations)
+
+  def decode(self, units: np.ndarray, style: Style) -> np.ndarray:
+    """Returns the waveform, float32 [A] at 16 kHz, of reduced `units`, int32 [U], spoken in `style`."""
+    return decode(self, units, style)
+
+  def stream(self, style: Style) -> VocoderStream:
+    """Returns a stream that speaks units in `style` as they come: `push(units)`, `finish()`."""
+    return VocoderStream(self, style)
+
+
+def digits_of(units: Units, levels: tuple[int, ...]) -> Float[Array, "B U G"]:
+  """Returns the digits of each unit, one-hot side by side, the least significant first."""
+  parts: list[Array] = []
+  for level in levels:
+    parts.append(jax.nn.one_hot(units % level, level))
+    units = units // level
+  return jnp.concatenate(parts, axis=-1)
+
+
+def style_vector(styles: Styles) -> Float[Array, "B Z"]:
+  """Returns gender, emotion and pitch, one-hot side by side."""
+  sizes = (len(GENDERS), len(EMOTIONS), len(PITCHES))
+  return jnp.concatenate([jax.nn.one_hot(styles[:, part], size) for part, size in enumerate(sizes)], axis=-1)
+
+
+def _shift(x: Array, offset: int) -> Array:
+  """Returns y with y[t] = x[t + offset], zero outside."""
+  length = x.shape[1]
+  if abs(offset) >= length:
+    return jnp.zeros_like(x)
+  if offset >= 0:
+    return jnp.pad(x[:, offset:], ((0, 0), (0, offset), (0, 0)))
+  return jnp.pad(x[:, :offset], ((0, 0), (-offset, 0), (0, 0)))

@@ -1,0 +1,227 @@
+"""The training loop: a `Run` and a working folder in, a stage folder out; one page, top to bottom.
+
+The same bits after a crash: the state, the step and the position of the data are saved together, the random key of a
+step follows from the seed and the step, so k steps, a kill, and k more give what 2k steps give.
+"""
+
+import copy
+import dataclasses
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from omni_jax.checkpoint.card import card_difference, make_card, read_card, write_card
+from omni_jax.checkpoint.initialise import Start, load_starts, start_fingerprints
+from omni_jax.checkpoint.store import Store, latest_step
+from omni_jax.core import sharding
+from omni_jax.core.errors import UserError
+from omni_jax.train.metrics import MetricLog, Window, count_batch
+from omni_jax.train.optimizer import Optimizer, OptimizerConfig, make_optimizer
+from omni_jax.train.progress import Progress
+from omni_jax.train.state import TrainState, abstract_state, create, describe
+from omni_jax.train.step import make_step
+from omni_jax.train.stop_signal import StopSignal
+
+_PREFETCH = 2  # batches made ahead by a thread
+_AHEAD = 2  # steps given to the device before the host waits for the first of them
+
+# Fields that say how a run is run; all others decide what comes out, and belong to its identity.
+_HOW = ("mesh", "log_every", "save_every", "keep")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+  """One stage of training, as a value."""
+
+  name: str  # of the stage and its folder
+  model: Any  # config with make(*, key) -> nnx.Module
+  loss: (
+    Callable  # (model, batch, key) -> (mean loss, {name: (sum, count)}): a module-level function or frozen dataclass
+  )
+  optimizer: OptimizerConfig
+  data: Any  # config with open() -> grain.IterDataset of dicts of arrays, endless
+  steps: int
+  seed: int = 0
+  start: tuple[Start, ...] = ()  # parameters taken from other stages
+  mesh: str = ""  # see core.sharding.make_mesh
+  log_every: int = 10  # steps
+  save_every: int = 200  # steps
+  keep: int = 1  # newest checkpoints that stay
+
+  def __post_init__(self):
+    low = [field for field in ("steps", "log_every", "save_every", "keep") if getattr(self, field) < 1]
+    if low:
+      raise UserError(
+        ", ".join(f"{field} {getattr(self, field)}" for field in low),
+        where=f"run {self.name!r}",
+        rule="steps, log_every, save_every and keep are at least 1",
+        remedy="change the value",
+      )
+
+
+class _Batch(NamedTuple):
+  arrays: dict[str, jax.Array]
+  counted: int  # tokens or examples
+  unit: str
+  after: dict[str, Any]  # position of the data once this batch is used
+
+
+def train(run: Run, workdir: Path, *, overwrite: bool = False) -> Path:
+  """Trains a stage to its end and returns its folder, `<workdir>/stages/<name>`; goes on where the same run stopped.
+
+  Args:
+    run: what to train.
+    workdir: the working folder.
+    overwrite: delete what another run left in the stage folder.
+
+  Raises:
+    UserError: the folder holds another run, the data ends or does not fit the mesh, the loss is not finite, the disk
+      is full. Earlier checkpoints stay.
+    SystemExit: SIGTERM came; the step was saved (status 143).
+  """
+  stage = Path(workdir) / "stages" / run.name
+  card = make_card(run, workdir=Path(workdir), ignored=_HOW, starts=start_fingerprints(run.start))
+  if _prepare(stage, card, overwrite=overwrite) == run.steps:
+    print(f"{run.name}: already trained, {run.steps} steps")
+    return stage
+  mesh = sharding.make_mesh(run.mesh)
+  model = jax.eval_shape(lambda: run.model.make(key=jax.random.key(run.seed)))
+  optimizer = make_optimizer(run.optimizer, parameters=describe(model), steps=run.steps)
+  abstract = abstract_state(model, optimizer, mesh)
+  store = Store(stage, keep=run.keep)
+  state, position = _restore_or_create(run, store, optimizer=optimizer, abstract=abstract, stage=stage)
+  step = make_step(run.loss, model, optimizer=optimizer, abstract=abstract, seed=run.seed)
+  done = int(state.step)
+  log = MetricLog(stage, step=done)
+  try:
+    with jax.set_mesh(mesh), StopSignal() as stop, Progress(run.name, steps=run.steps, step=done) as progress:
+      progress.say(_headline(run, model, optimizer, mesh=mesh, done=done))
+      _loop(run, state, step=step, batches=_batches(run, mesh, position), store=store, log=log, bar=progress, stop=stop)
+  finally:
+    log.close()
+    store.close()
+  return stage
+
+
+def _loop(
+  run: Run,
+  state: TrainState,
+  *,
+  step: Callable,
+  batches: Iterator[_Batch],
+  store: Store,
+  log: MetricLog,
+  bar: Progress,
+  stop: StopSignal,
+) -> None:
+  window, done, batch, last = Window(), int(state.step), next(batches), False
+  rate = f"lower optimizer.learning_rate (now {run.optimizer.learning_rate}) or set optimizer.clip_norm"
+  remedy = f"{rate}, and train again with --overwrite"
+  while not last:
+    state, sums = step(state, batch.arrays)
+    done, used = done + 1, batch
+    last = done == run.steps or stop.received is not None
+    window.add(done, sums, counted=used.counted)
+    if not last:
+      batch = next(batches)  # while the device works
+    window.wait(_AHEAD)
+    bar.advance(done)
+    if done % run.log_every == 0 or done == 1 or last:
+      window.check(remedy=remedy)
+      line = log.write(done, *window.flush(), unit=used.unit)
+      bar.report(done, f"loss {line['loss']:.4f}  {line[f'{used.unit}_per_second']:.3g} {used.unit}/s")
+    if done % run.save_every == 0 or last:
+      window.check(remedy=remedy)
+      store.save(done, params=state.parameters, moments=state.moments, position={"step": done, "data": used.after})
+  store.wait()
+  if done < run.steps:
+    bar.say(f"{run.name}: stopped at step {done}, saved; the same command goes on from there")
+    stop.leave()
+
+
+def _prepare(stage: Path, card: dict[str, Any], *, overwrite: bool) -> int | None:
+  """Returns the newest step of this run in the folder; refuses or deletes what another run left."""
+  if (stage / "run.json").exists():
+    old = read_card(stage)
+    if old["fingerprint"] != card["fingerprint"]:
+      if not overwrite:
+        raise UserError(
+          "the stage folder holds another run:\n    " + "\n    ".join(card_difference(old, card)),
+          where=stage,
+          rule="a stage folder belongs to one run",
+          remedy="undo the change, use another --workdir, or delete what is there with --overwrite",
+        )
+      shutil.rmtree(stage)
+  elif latest_step(stage) is not None:
+    raise UserError(
+      "checkpoints without run.json", where=stage, rule="a stage folder holds its card", remedy="move the folder away"
+    )
+  write_card(stage, card)
+  return latest_step(stage)
+
+
+def _restore_or_create(
+  run: Run, store: Store, *, optimizer: Optimizer, abstract: TrainState, stage: Path
+) -> tuple[TrainState, dict[str, Any] | None]:
+  """Returns the state to go on from, and the position of the data (None: its beginning)."""
+  if store.latest is not None:
+    parameters, moments, position = store.restore(store.latest, params=abstract.parameters, moments=abstract.moments)
+    state = abstract._replace(
+      learning={path: parameters[path] for path in abstract.learning},
+      frozen={path: parameters[path] for path in abstract.frozen},
+      moments=moments,
+      step=jax.device_put(np.int32(position["step"]), abstract.step.sharding),
+    )
+    return state, position["data"]
+  loaded, report = load_starts(run.start, abstract.parameters)
+  if run.start:
+    print("\n".join(report.lines()))
+    report.write(stage / "start.json")
+  return create(lambda: run.model.make(key=jax.random.key(run.seed)), optimizer, abstract=abstract, loaded=loaded), None
+
+
+def _batches(run: Run, mesh: jax.sharding.Mesh, position: dict[str, Any] | None) -> Iterator[_Batch]:
+  """Yields batches on the devices, each with the position of the data after it."""
+  import grain
+
+  iterator = iter(grain.experimental.ThreadPrefetchIterDataset(run.data.open(), prefetch_buffer_size=_PREFETCH))
+  if position is not None:
+    iterator.set_state(position)
+  rows = sharding.batch_sharding(mesh)
+  for number, arrays in enumerate(iterator):
+    if number == 0:
+      _check_rows(arrays, mesh)
+    counted, unit = count_batch(arrays)
+    placed = {name: jax.make_array_from_process_local_data(rows, array) for name, array in arrays.items()}
+    yield _Batch(placed, counted, unit, copy.deepcopy(iterator.get_state()))
+  raise UserError(
+    "the data ended before the last step",
+    where=f"run {run.name!r}, data",
+    rule=f"data goes on for all {run.steps} steps",
+    remedy="repeat the dataset, or lower steps",
+  )
+
+
+def _check_rows(arrays: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> None:
+  parts = math.prod(mesh.shape[axis] for axis in sharding.RULES["batch"]) // jax.process_count()
+  wrong = {name: array.shape for name, array in arrays.items() if array.ndim == 0 or array.shape[0] % max(parts, 1)}
+  if wrong:
+    raise UserError(
+      f"arrays of shape {wrong}",
+      where="batch",
+      rule=f"the first dimension of every array divides over {parts} devices (mesh axes {sharding.RULES['batch']})",
+      remedy="change the batch size or --mesh",
+    )
+
+
+def _headline(run: Run, model: Any, optimizer: Optimizer, *, mesh: jax.sharding.Mesh, done: int) -> str:
+  sizes = {path: math.prod(parameter.shape) / 1e6 for path, parameter in describe(model).items()}
+  frozen = sum(sizes[path] for path in optimizer.frozen)
+  axes = ", ".join(f"{axis}={number}" for axis, number in mesh.shape.items() if number > 1) or "one device"
+  text = f"{run.name}: {sum(sizes.values()):.3f} M parameters, {frozen:.3f} M frozen, {axes}"
+  return text + (f", going on from step {done}" if done else "")

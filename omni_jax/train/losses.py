@@ -1,0 +1,86 @@
+"""The language model's loss: next-token cross entropy over the learned positions, never holding all logits at once.
+
+Images, prompts and a user's speech are read, not learned: in an image-text batch four positions of five have no target,
+and their logits over thousands of rows would be the dearest part of a small model. So the positions of a row are put in
+order, learned ones first, and cut into chunks; a chunk without a target in any row is skipped when the step runs.
+
+    loss_mask  0 0 1 1 0 0 0 1     ->     1 1 1 0 | 0 0 0 0
+                                          computed   skipped
+
+Reported beside the loss are the loss and accuracy of each kind of target (text, speech units, style), because a mean
+over 4096 units hides what happens to a few words.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from omni_jax.core.arrays import Array, Key, Scalar
+
+NUM_CHUNKS = 8  # at most; a row whose length has a smaller divisor only gets that many
+LONGEST_CHUNK = 512  # positions whose logits exist at once
+KINDS = ("none", "text", "unit", "style")  # names of `target_kind` 0, 1, ...
+
+
+def next_token(model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, dict[str, tuple[Array, Array]]]:
+  """Returns the cross entropy of `targets` weighted by `loss_mask`, over the mask's sum in the whole batch.
+
+  Args:
+    model: has `hidden(batch) -> [B, T, D]` and `logits(hidden) -> [B, T, V]`.
+    batch: at least `targets` [B, T] (the token each position should predict) and `loss_mask` [B, T]; with
+      `target_kind` [B, T] the metrics are also given by kind.
+    key: not used; every loss takes one.
+  """
+  del key
+  mask = batch["loss_mask"].astype(jnp.float32)
+  kinds = batch.get("target_kind", jnp.zeros_like(batch["targets"]))
+  rows = _learned_first((model.hidden(batch), batch["targets"], mask, kinds), mask)
+  sums = _sums(model, rows, length=_chunk_length(mask.shape[1]))
+  loss = sums["loss"].sum() / jnp.maximum(sums["count"].sum(), 1.0)
+  metrics = {"accuracy": (sums["correct"].sum(), sums["count"].sum())}
+  if "target_kind" in batch:
+    for index, kind in enumerate(KINDS[1:], 1):
+      metrics[f"loss_{kind}"] = (sums["loss"][index], sums["count"][index])
+      metrics[f"accuracy_{kind}"] = (sums["correct"][index], sums["count"][index])
+  return loss, metrics
+
+
+def _learned_first(rows: tuple[Array, ...], mask: Array) -> tuple[Array, ...]:
+  """Returns the arrays [B, T, ...] with the positions of each row reordered, those with a target first."""
+  order = jnp.argsort(mask == 0, axis=1, stable=True)
+  return tuple(jnp.take_along_axis(row, order.reshape(*order.shape, *(1,) * (row.ndim - 2)), axis=1) for row in rows)
+
+
+def _chunk_length(length: int) -> int:
+  """Returns the smallest divisor of `length` that makes at most NUM_CHUNKS chunks, or longer rows' LONGEST_CHUNK."""
+  wanted = min(-(-length // NUM_CHUNKS), LONGEST_CHUNK)
+  return min((size for size in range(1, length + 1) if length % size == 0), key=lambda size: (abs(size - wanted), size))
+
+
+def _sums(model: Any, rows: tuple[Array, ...], *, length: int) -> dict[str, Array]:
+  """Returns the sums of `_chunk_sums` over chunks of `length` positions; logits are recomputed going back."""
+  chunks = tuple(jnp.moveaxis(row.reshape(row.shape[0], -1, length, *row.shape[2:]), 1, 0) for row in rows)
+  zero = {name: jnp.zeros(len(KINDS)) for name in ("loss", "correct", "count")}
+  compute = jax.checkpoint(_chunk_sums)
+
+  def body(sums: dict[str, Array], chunk: tuple[Array, ...]) -> tuple[dict[str, Array], None]:
+    part = jax.lax.cond(jnp.any(chunk[2] > 0), compute, lambda model, chunk: zero, model, chunk)
+    return jax.tree.map(jnp.add, sums, part), None
+
+  return jax.lax.scan(body, zero, chunks)[0]
+
+
+def _chunk_sums(model: Any, rows: tuple[Array, ...]) -> dict[str, Array]:
+  """Returns loss, correct guesses and count of one chunk, each as a vector over KINDS."""
+  hidden, targets, mask, kinds = rows
+  logits = model.logits(hidden).astype(jnp.float32)  # [B, T, V]
+  chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+  losses = jax.nn.logsumexp(logits, axis=-1) - chosen
+  correct = (logits.argmax(-1) == targets).astype(jnp.float32)
+  by_kind = jax.nn.one_hot(kinds, len(KINDS)) * mask[..., None]  # [B, T, kind]
+  return {
+    "loss": jnp.einsum("BT,BTk->k", losses, by_kind),
+    "correct": jnp.einsum("BT,BTk->k", correct, by_kind),
+    "count": by_kind.sum((0, 1)),
+  }

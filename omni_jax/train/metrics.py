@@ -1,0 +1,120 @@
+"""What a run says while it runs: averages over steps, one JSON line per log, TensorBoard events, a progress bar."""
+
+import json
+import math
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from omni_jax.core.errors import UserError
+
+# macOS reports the peak in bytes, Linux in KiB (getrusage(2)).
+_MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
+
+
+class Window:
+  """The steps since the last log; their sums stay on the device until somebody asks."""
+
+  def __init__(self):
+    self._waiting: list[tuple[int, Any]] = []
+    self._sums: dict[str, np.ndarray] = {}
+    self._start, self._counted = time.monotonic(), 0
+
+  def add(self, step: int, sums: dict[str, Any], *, counted: int) -> None:
+    """Takes the sums of one step and the number of tokens or examples in its batch."""
+    self._waiting.append((step, sums))
+    self._counted += counted
+
+  def wait(self, ahead: int) -> None:
+    """Returns when at most the `ahead` newest steps are still running, so that the host does not run away."""
+    if len(self._waiting) > ahead:
+      jax.block_until_ready(self._waiting[-1 - ahead])
+
+  def check(self, *, remedy: str) -> None:
+    """Fetches what is waiting.
+
+    Raises:
+      UserError: the loss or the gradient of a step is not finite.
+    """
+    waiting, self._waiting = self._waiting, []
+    for step, sums in jax.device_get(waiting):
+      for name in ("loss", "gradient_norm"):
+        if not math.isfinite(sums[name][0]):
+          raise UserError(
+            f"{name} is {sums[name][0]} at step {step}",
+            where="training",
+            rule="loss and gradient norm stay finite",
+            remedy=remedy,
+          )
+      for name, pair in sums.items():
+        self._sums[name] = self._sums.get(name, np.zeros(2)) + np.asarray(pair, np.float64)
+
+  def flush(self) -> tuple[dict[str, float], float]:
+    """Returns the averages and the rate (counted per second) of what `check` fetched, and starts a new window."""
+    averages = {name: float(total / count) for name, (total, count) in self._sums.items() if count > 0}
+    rate = self._counted / max(time.monotonic() - self._start, 1e-9)
+    self._sums, self._start, self._counted = {}, time.monotonic(), 0
+    return averages, rate
+
+
+class MetricLog:
+  """`metrics.jsonl` and TensorBoard events of a stage, cut back to the step a run resumes from."""
+
+  def __init__(self, folder: Path, *, step: int):
+    from tensorboardX import SummaryWriter
+
+    self._path = folder / "metrics.jsonl"
+    kept = [line for line in read_metrics(folder) if line["step"] <= step] if step else []
+    partial = self._path.with_suffix(".partial")
+    partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    os.replace(partial, self._path)
+    self._seconds_before, self._start = (kept[-1]["seconds"] if kept else 0.0), time.monotonic()
+    self._file = self._path.open("a")
+    self._events = SummaryWriter(str(folder / "events"), purge_step=step + 1 if step else None)
+
+  def write(self, step: int, averages: dict[str, float], rate: float, *, unit: str) -> dict[str, float]:
+    """Appends one line and returns it; every value in it is also a TensorBoard scalar."""
+    seconds = self._seconds_before + time.monotonic() - self._start
+    line = {"step": step, **averages, f"{unit}_per_second": rate, "seconds": seconds}
+    line["peak_memory_gib"] = peak_memory_gib()
+    self._file.write(json.dumps(line) + "\n")
+    self._file.flush()
+    for name, value in line.items():
+      if name != "step":
+        self._events.add_scalar(name, value, step)
+    return line
+
+  def close(self) -> None:
+    """Writes what is buffered."""
+    self._file.close()
+    self._events.close()
+
+
+def read_metrics(stage_folder: Path) -> list[dict[str, Any]]:
+  """Returns the lines of a stage's `metrics.jsonl`, none if there is no such file; a torn last line is left out."""
+  path = stage_folder / "metrics.jsonl"
+  if not path.exists():
+    return []
+  lines = path.read_text().split("\n")
+  # A line counts once its newline is written: a process killed while writing leaves a piece after the last newline.
+  return [json.loads(line) for line in lines[:-1]]
+
+
+def count_batch(batch: dict[str, np.ndarray]) -> tuple[int, str]:
+  """Returns how much a batch holds and the unit: tokens where it is packed into segments, otherwise examples."""
+  if "segment_ids" in batch:
+    return int(np.count_nonzero(batch["segment_ids"])), "tokens"
+  return len(next(iter(batch.values()))), "examples"
+
+
+def peak_memory_gib() -> float:
+  """Returns the largest memory used so far: of the accelerator if it tells, otherwise of this process."""
+  statistics = jax.local_devices()[0].memory_stats() or {}
+  peak = statistics.get("peak_bytes_in_use") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_BYTES
+  return peak / 2**30

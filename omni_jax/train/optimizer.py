@@ -1,0 +1,201 @@
+"""The optimizer of a run: AdamW (Loshchilov and Hutter, arXiv 1711.05101) or Muon, with rates by parameter path.
+
+A rate of zero freezes: the parameter is not differentiated, has no moments and cannot change. A parameter's own number
+of dimensions is the number of axes it names (`nn.parameter`), whatever layer axis a stack put in front.
+"""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from omni_jax.core import trees
+from omni_jax.core.errors import UserError
+
+SCHEDULES = ("cosine", "constant")
+ALGORITHMS = ("adamw", "muon")
+
+# Muon's update is rescaled to the root mean square of an AdamW update (Liu et al., arXiv 2502.16982, section 2.2), so
+# that one learning rate serves both.
+_MUON_RMS = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """The parameters whose path matches `pattern` learn at `scale` times the learning rate; 0 freezes them.
+
+  A later group overrides an earlier one, so write the general rule first.
+  """
+
+  pattern: str  # regular expression over a whole path or a whole leading part of it: `vision`, `vision\.blocks`
+  scale: float
+  layers: tuple[int, int] | None = None  # of a stack, only the layers [first, last)
+
+  def __post_init__(self):
+    if self.scale < 0:
+      raise UserError(
+        f"scale {self.scale}", where=f"group {self.pattern!r}", rule="a scale is 0 (frozen) or more", remedy="change it"
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+  """How parameters follow their gradients; `OptimizerConfig(learning_rate=3e-4, warmup_steps=100)` is plain Adam."""
+
+  learning_rate: float  # at the peak, after warm-up
+  warmup_steps: int = 0  # the rate rises linearly from 0
+  schedule: str = "cosine"  # cosine: falls to 0 at the last step; constant: stays
+  weight_decay: float = 0.0  # decoupled; never on biases and norm scales (one own dimension)
+  clip_norm: float = 0.0  # largest global norm of the gradient of all that learns; 0: no clipping
+  beta1: float = 0.9
+  beta2: float = 0.999
+  eps: float = 1e-8
+  groups: tuple[Group, ...] = ()
+  algorithm: str = "adamw"  # muon: orthogonalised momentum for hidden matrices, AdamW for the rest
+
+  def __post_init__(self):
+    for field, allowed in (("schedule", SCHEDULES), ("algorithm", ALGORITHMS)):
+      if getattr(self, field) not in allowed:
+        raise UserError(
+          f"unknown {field} {getattr(self, field)!r}",
+          where=f"optimizer.{field}",
+          rule=f"one of {', '.join(allowed)}",
+          remedy="choose one of these",
+        )
+    if self.learning_rate <= 0 or self.warmup_steps < 0 or self.clip_norm < 0:
+      raise UserError(
+        f"learning_rate {self.learning_rate}, warmup_steps {self.warmup_steps}, clip_norm {self.clip_norm}",
+        where="optimizer",
+        rule="learning_rate is above 0, warmup_steps and clip_norm are 0 or more",
+        remedy="change the one out of range",
+      )
+
+
+class Parameter(NamedTuple):
+  """What the optimizer needs to know of a parameter."""
+
+  shape: tuple[int, ...]
+  axes: tuple[str | None, ...]  # its own logical axes; one fewer than the dimensions in a stack
+
+  @property
+  def stacked(self) -> bool:
+    """Whether a leading layer axis stands before its own axes."""
+    return len(self.shape) == len(self.axes) + 1
+
+
+class Optimizer(NamedTuple):
+  """A ready optimizer over a flat dict of the parameters that learn."""
+
+  transform: optax.GradientTransformation
+  schedule: optax.Schedule  # step -> learning rate
+  frozen: frozenset[str]  # paths that do not learn
+
+
+def make_optimizer(config: OptimizerConfig, *, parameters: dict[str, Parameter], steps: int) -> Optimizer:
+  """Returns the optimizer of a run of `steps` steps.
+
+  Raises:
+    UserError: a group that matches nothing, layers that do not exist, or nothing left that learns.
+  """
+  scales = _scales(config.groups, parameters)
+  frozen = frozenset(path for path, scale in scales.items() if not np.any(scale))
+  learning = {path: parameter for path, parameter in parameters.items() if path not in frozen}
+  if not learning:
+    raise UserError(
+      "every parameter is frozen", where="optimizer.groups", rule="at least one parameter learns", remedy="free a group"
+    )
+  schedule = _schedule(config, steps)
+  decayed = {path: len(parameter.axes) >= 2 for path, parameter in learning.items()}
+  transform = optax.chain(
+    # Frozen layers of a stack give no gradient, so that they do not count in the norm.
+    _scale_by_path({path: (scales[path] > 0) * 1.0 for path in learning if np.ndim(scales[path])}),
+    optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
+    _direction(config, learning),
+    optax.add_decayed_weights(config.weight_decay, mask=decayed) if config.weight_decay else optax.identity(),
+    _scale_by_path({path: scales[path] for path in learning if np.any(scales[path] != 1.0)}),
+    optax.scale_by_learning_rate(schedule),
+  )
+  return Optimizer(transform=transform, schedule=schedule, frozen=frozen)
+
+
+def _scales(groups: tuple[Group, ...], parameters: dict[str, Parameter]) -> dict[str, Any]:
+  """Returns for each path its scale: a number, or an array that broadcasts over the layers of a stack."""
+  scales: dict[str, Any] = dict.fromkeys(parameters, 1.0)
+  for group in groups:
+    found = [path for path in parameters if trees.matches(group.pattern, path)]
+    if not found:
+      raise UserError(
+        f"group {group.pattern!r} matches no parameter",
+        where="optimizer.groups",
+        rule=f"a pattern matches a path or a leading part of one: {', '.join(sorted(parameters)[:8])}, ...",
+        remedy="correct the pattern or remove the group",
+      )
+    for path in found:
+      if group.layers is None:
+        scales[path] = group.scale
+      else:
+        scales[path] = _layer_scales(group, path=path, parameter=parameters[path], before=scales[path])
+  return scales
+
+
+def _layer_scales(group: Group, *, path: str, parameter: Parameter, before: Any) -> np.ndarray:
+  first, last = group.layers or (0, 0)
+  depth = parameter.shape[0]
+  if not parameter.stacked or not 0 <= first < last <= depth:
+    raise UserError(
+      f"layers {group.layers} of {path}, whose shape is {parameter.shape}",
+      where=f"group {group.pattern!r}",
+      rule="layers=(first, last) selects among the leading axis of stacked blocks",
+      remedy="give layers inside the stack, or no layers",
+    )
+  scale = np.broadcast_to(np.asarray(before, np.float32), (depth,) + (1,) * len(parameter.axes)).copy()
+  scale[first:last] = group.scale
+  return scale
+
+
+def _schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
+  warmup = optax.linear_schedule(0.0, config.learning_rate, max(config.warmup_steps, 1))
+  if config.schedule == "constant":
+    after = optax.constant_schedule(config.learning_rate)
+  else:
+    after = optax.cosine_decay_schedule(config.learning_rate, max(steps - config.warmup_steps, 1))
+  return optax.join_schedules([warmup, after], [config.warmup_steps]) if config.warmup_steps else after
+
+
+def _scale_by_path(scales: dict[str, Any]) -> optax.GradientTransformation:
+  """Returns the transformation that multiplies the update of each path named."""
+  scales = {path: jnp.asarray(scale, jnp.float32) if np.ndim(scale) else float(scale) for path, scale in scales.items()}
+
+  def update(updates: Any, params: Any) -> Any:
+    del params
+    return {path: x * scales[path] if path in scales else x for path, x in updates.items()}
+
+  return optax.stateless(update)
+
+
+def _direction(config: OptimizerConfig, parameters: dict[str, Parameter]) -> optax.GradientTransformation:
+  """Returns the transformation from gradients to unit-sized steps, before decay and learning rate."""
+  adam = optax.scale_by_adam(b1=config.beta1, b2=config.beta2, eps=config.eps)
+  if config.algorithm == "adamw":
+    return adam
+  matrices = {path: numbers for path, parameter in parameters.items() if (numbers := _matrix(parameter)) is not None}
+
+  def numbers_of(updates: Any) -> Any:
+    return {path: x if isinstance(x, optax.MaskedNode) else matrices[path] for path, x in updates.items()}
+
+  # The checker is silenced because optax's alias leaves out functions of a dict, which its documentation allows.
+  muon = optax.contrib.scale_by_muon(weight_dimension_numbers=numbers_of)  # pyright: ignore[reportArgumentType]
+  labels = {path: "muon" if path in matrices else "adam" for path in parameters}
+  sizes = {path: _MUON_RMS * math.sqrt(max(parameters[path].shape[-2:])) for path in matrices}
+  return optax.chain(optax.partition({"muon": muon, "adam": adam}, labels), _scale_by_path(sizes))
+
+
+def _matrix(parameter: Parameter) -> optax.contrib.MuonDimensionNumbers | None:
+  """Returns which dimensions are inputs and outputs of a hidden matrix; None for tables, biases and convolutions."""
+  if len(parameter.axes) != 2 or "vocab" in parameter.axes or "embed" not in parameter.axes:
+    return None
+  offset = int(parameter.stacked)
+  return optax.contrib.MuonDimensionNumbers(offset, offset + 1)

@@ -1,0 +1,61 @@
+import dataclasses
+
+import pytest
+
+from configs.emova import corpus as configs
+from omni_jax.build import corpus
+from omni_jax.build.corpus import CorpusConfig, make_corpus, splits
+from omni_jax.core.errors import UserError
+from omni_jax.prepare.audio import decode_audio
+from omni_jax.prepare.reader import open_set
+from omni_jax.prepare.voices.catalogue import ESPEAK_ONLY, cast
+
+SMALL = CorpusConfig(
+  seed=1, text=6, images=3, speech=4, dialogue=2, text_test=2, images_test=1, speech_test=1, voice_test=1,
+  dialogue_test=2, spoken_images_test=1, pairs=1, questions_per_image=1, spoken_image_share=0.1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  patch = pytest.MonkeyPatch()
+  patch.setattr(corpus, "cast", lambda: ESPEAK_ONLY)
+  lines: list[str] = []
+  folder = make_corpus(SMALL, tmp_path_factory.mktemp("w") / "corpus", workers=1, report=lines.append)
+  assert "flite is not installed" in lines[0]
+  yield folder
+  patch.undo()
+
+
+def test_every_split_is_there_with_sound(folder):
+  for split in splits(SMALL, ESPEAK_ONLY):
+    for example in open_set(folder / split.set_name, split.name):
+      for turn in example.turns:
+        if turn.voice:
+          assert len(decode_audio(turn.audio)) > 3000
+
+
+def test_a_second_run_returns_at_once(folder):
+  lines: list[str] = []
+  make_corpus(SMALL, folder, workers=1, report=lines.append)
+  assert "complete" in lines[-1]
+
+
+def test_another_config_is_refused(folder):
+  with pytest.raises(UserError, match="another config"):
+    make_corpus(dataclasses.replace(SMALL, text=7), folder, workers=1, report=lambda line: None)
+
+
+def test_numbers_are_positive():
+  with pytest.raises(UserError, match="pairs = 0"):
+    dataclasses.replace(SMALL, pairs=0)
+
+
+@pytest.mark.parametrize("make", [configs.tiny, configs.smoke])
+def test_configs_name_every_set(make):
+  config = make()
+  names = {(split.set_name, split.name) for split in splits(config, cast())}
+  assert {name for name, _ in names} == {"text", "images", "speech", "dialogue", "spoken_images"}
+  assert ("speech", "test_voice") in names and ("dialogue", "pairs") in names
+  share = config.spoken_images / (config.dialogue + config.images * config.questions_per_image)
+  assert share == pytest.approx(config.spoken_image_share, rel=0.2)

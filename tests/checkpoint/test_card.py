@@ -1,0 +1,41 @@
+import dataclasses
+import json
+
+import pytest
+
+from omni_jax.checkpoint.card import card_difference, model_config, read_card, write_card
+from omni_jax.core import config
+from omni_jax.core.errors import UserError
+from tests.checkpoint.tiny import TinyConfig, TinyRun, card_of
+
+
+@pytest.fixture(autouse=True)
+def tiny_can_be_stored(monkeypatch):
+  monkeypatch.setattr(config, "_PACKAGE", "tests")
+
+
+def test_the_card_knows_what_makes_two_runs_different():
+  run = TinyRun(model=TinyConfig(width=4))
+  card = card_of(run)
+  assert card_of(dataclasses.replace(run, mesh="fsdp=8"))["fingerprint"] == card["fingerprint"]
+  other = card_of(dataclasses.replace(run, model=TinyConfig(width=5), mesh="fsdp=8"), starts=("abc@3",))
+  assert other["fingerprint"] != card["fingerprint"]
+  assert card_difference(card, other) == ["model.width: 4 -> 5", "starts: [] -> ['abc@3']"]
+
+
+def test_the_card_of_a_moved_folder_is_the_same():
+  cards = [card_of(TinyRun(model=TinyConfig(width=4), folder=f"{at}/units"), at) for at in ("runs/a", "/far/b")]
+  assert cards[0]["fingerprint"] == cards[1]["fingerprint"]
+  outside = card_of(TinyRun(model=TinyConfig(width=4), folder="runs/ab/units"), "runs/a")
+  assert outside["run"]["folder"] == "runs/ab/units"
+
+
+def test_a_damaged_card_is_told(tmp_path):
+  write_card(tmp_path, card_of(TinyRun(model=TinyConfig(width=4))))
+  assert model_config(tmp_path) == TinyConfig(width=4)
+  (tmp_path / "run.json").write_text('{"format": 1, ')
+  with pytest.raises(UserError, match="cannot read the card"):
+    read_card(tmp_path)
+  (tmp_path / "run.json").write_text(json.dumps({"format": 99}))
+  with pytest.raises(UserError, match="format 99"):
+    read_card(tmp_path)

@@ -1,0 +1,97 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from omni_jax.checkpoint import store
+from omni_jax.checkpoint.card import write_card
+from omni_jax.core import config
+from omni_jax.core.errors import UserError
+from tests.checkpoint.tiny import ALONE, TinyConfig, TinyRun, abstract, card_of, make_stage
+
+
+@pytest.fixture(autouse=True)
+def tiny_can_be_stored(monkeypatch):
+  monkeypatch.setattr(config, "_PACKAGE", "tests")
+
+
+def test_dotted_paths_nest_and_come_back():
+  flat = {"a.b.c": 1, "a.b.d": 2, "e": 3}
+  assert store.nest(flat) == {"a": {"b": {"c": 1, "d": 2}}, "e": 3}
+  assert store.flatten_nested(store.nest(flat)) == flat
+
+
+def test_what_is_saved_is_restored_and_only_the_newest_stay(tmp_path):
+  params = make_stage(tmp_path, steps=(1, 2, 3), keep=2)
+  assert store.latest_step(tmp_path) == 3
+  assert sorted(path.name for path in store.checkpoints_folder(tmp_path).iterdir()) == ["2", "3"]
+  opened = store.Store(tmp_path, keep=2)
+  moment = (jax.ShapeDtypeStruct((), jnp.float32, sharding=ALONE),)
+  restored, moments, position = opened.restore(2, params=abstract(params), moments=moment)
+  opened.close()
+  assert position == {"step": 2} and float(moments[0]) == 1.0
+  jax.tree.map(np.testing.assert_array_equal, restored, params)
+
+
+def test_a_save_that_was_cut_off_is_not_a_checkpoint_and_is_removed(tmp_path):
+  make_stage(tmp_path, steps=(5,))
+  torn = store.checkpoints_folder(tmp_path) / "7.orbax-checkpoint-tmp"
+  torn.mkdir()
+  (torn / "piece").write_text("x")
+  assert store.latest_step(tmp_path) == 5
+  opened = store.Store(tmp_path, keep=1)
+  assert opened.latest == 5
+  opened.close()
+  assert not torn.exists()
+
+
+def test_the_model_comes_back_as_stored_or_cast(tmp_path):
+  params = make_stage(tmp_path, value=0.5)
+  model_configured, model = store.load_model(tmp_path)
+  assert model_configured == TinyConfig(width=4)
+  np.testing.assert_array_equal(model.first[...], params["first"])
+  assert store.load_model(tmp_path, cast=jnp.bfloat16)[1].last[...].dtype == jnp.bfloat16
+
+
+def test_a_damaged_checkpoint_is_told(tmp_path):
+  make_stage(tmp_path)
+  for path in (store.checkpoints_folder(tmp_path) / "1" / "params").rglob("*"):
+    if path.is_file():
+      path.write_bytes(b"\0" * 10)
+  with pytest.raises(UserError, match="cannot read the checkpoint"):
+    store.load_model(tmp_path)
+
+
+def test_a_missing_item_is_told(tmp_path):
+  params = make_stage(tmp_path)
+  (store.checkpoints_folder(tmp_path) / "1" / "position" / "process_0-of-1.json").unlink()
+  opened = store.Store(tmp_path, keep=1)
+  with pytest.raises(UserError, match="cannot read the checkpoint"):
+    opened.restore(1, params=abstract(params), moments=(jax.ShapeDtypeStruct((), jnp.float32, sharding=ALONE),))
+  opened.close()
+
+
+def test_a_stage_without_a_checkpoint_is_told(tmp_path):
+  with pytest.raises(UserError, match="no such stage"):
+    store.load_model(tmp_path)
+  write_card(tmp_path, card_of(TinyRun(model=TinyConfig(width=4))))
+  assert store.latest_step(tmp_path) is None
+  with pytest.raises(UserError, match="no checkpoint"):
+    store.load_model(tmp_path)
+
+
+def test_a_checkpoint_of_another_config_is_told_name_by_name(tmp_path):
+  make_stage(tmp_path)
+  write_card(tmp_path, card_of(TinyRun(model=TinyConfig(width=5))))
+  with pytest.raises(UserError, match=r"first: \(3, 4\) in the checkpoint, \(3, 5\) in the model"):
+    store.load_model(tmp_path)
+
+
+def test_a_full_disk_is_told_and_the_checkpoint_before_stays(tmp_path, monkeypatch):
+  params = make_stage(tmp_path)
+  opened = store.Store(tmp_path, keep=1)
+  monkeypatch.setattr(store.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
+  with pytest.raises(UserError, match="the disk is full"):
+    opened.save(2, params=params, moments=(jnp.ones(()),), position={})
+  opened.close()
+  assert store.latest_step(tmp_path) == 1

@@ -1,0 +1,20 @@
+"""`omni export vocoder`: writes the file and says so; a missing checkpoint is told in one message."""
+
+from omni_jax.cli import export
+from omni_jax.cli.main import main
+from tests.speech.vocoders import SMALL, make_vocoder
+
+
+def test_export_writes_the_file(monkeypatch, tmp_path, capsys):
+  asked = []
+  monkeypatch.setattr(export, "load_model", lambda stage: asked.append(stage) or (SMALL, make_vocoder()))
+  assert main(["export", "vocoder", "--workdir", str(tmp_path)]) == 0
+  assert asked == [tmp_path / "stages" / "vocoder"]
+  assert (tmp_path / "export" / "vocoder.onnx").stat().st_size > 0
+  assert "differs from JAX by" in capsys.readouterr().out
+
+
+def test_without_a_checkpoint_nothing_is_written(tmp_path, capsys):
+  assert main(["export", "vocoder", "--workdir", str(tmp_path)]) == 2
+  assert "remedy" in capsys.readouterr().err
+  assert not list(tmp_path.rglob("*.onnx"))

@@ -1,0 +1,47 @@
+import pytest
+
+from omni_jax.checkpoint.store import latest_step
+from omni_jax.cli import train
+from omni_jax.cli.main import main
+
+RECIPE = """
+from tests.train.toy import make_run
+
+def tiny(workdir):
+  return make_run(steps=2)
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+  path = tmp_path_factory.mktemp("recipe") / "toy_recipe_of_tests.py"
+  path.write_text(RECIPE)
+  return f"{path}:tiny"
+
+
+@pytest.fixture(autouse=True)
+def cache_is_asked_for(monkeypatch):
+  """Leaves this process's own compilation cache as it is; returns how often the verb asked for one."""
+  asked = []
+  monkeypatch.setattr(train, "enable_compilation_cache", lambda: asked.append(1))
+  return asked
+
+
+def test_a_stage_is_trained_from_the_command_line(recipe, tmp_path, capsys, cache_is_asked_for):
+  command = ["train", "--config", recipe, "--workdir", str(tmp_path)]
+  assert main(command) == 0
+  stage = tmp_path / "stages/toy"
+  assert capsys.readouterr().out.splitlines()[-1] == str(stage)
+  assert latest_step(stage) == 2 and cache_is_asked_for
+  assert main([*command, "--set", "steps=3"]) == 2
+  assert "steps: 2 -> 3" in capsys.readouterr().err
+  assert main([*command, "--set", "steps=3", "--overwrite", "--mesh", "fsdp=1"]) == 0
+  assert latest_step(stage) == 3
+
+
+def test_wrong_flags_are_told(recipe, tmp_path, capsys):
+  command = ["train", "--config", recipe, "--workdir", str(tmp_path)]
+  assert main([*command, "--set", "stepz=2"]) == 2
+  assert "unknown field 'stepz'" in capsys.readouterr().err
+  assert main([*command, "--mesh", "fsdp=7"]) == 2
+  assert "number of devices" in capsys.readouterr().err

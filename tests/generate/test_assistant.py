@@ -1,0 +1,150 @@
+import dataclasses
+import io
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from omni_jax.batches.sequences import SequenceBatches
+from omni_jax.batches.sources import Source
+from omni_jax.checkpoint.store import load_model
+from omni_jax.core.errors import UserError
+from omni_jax.core.styles import ALL_STYLES
+from omni_jax.generate import assistant as assistant_module
+from omni_jax.generate.assistant import Assistant, Question, load_language
+from omni_jax.prepare.schema import Example, Turn
+from omni_jax.prepare.writer import write_split
+from omni_jax.tokens.answers import JsonLayout
+from omni_jax.train.loop import Run, train
+from omni_jax.train.losses import next_token
+from omni_jax.train.optimizer import OptimizerConfig
+
+WAVEFORM = np.sin(np.arange(9000) / 20).astype(np.float32)
+
+
+@pytest.fixture
+def assistant(model, dialogue, images, speech) -> Assistant:
+  return Assistant(model, dialogue=dialogue, images=images, **speech)
+
+
+def picture() -> bytes:
+  data = io.BytesIO()
+  Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 16, 3)).astype(np.uint8)).save(data, "PNG")
+  return data.getvalue()
+
+
+def test_every_kind_of_question_is_answered_in_its_own_way(assistant):
+  questions = [
+    Question(text="the dog"),
+    Question(image=picture()),
+    Question(text="the dog", style=ALL_STYLES[4]),
+    Question(waveform=WAVEFORM),
+    Question(waveform=WAVEFORM, image=picture(), style=ALL_STYLES[5], hear_style=False),
+    Question(waveform=WAVEFORM, speak=False),
+  ]
+  typed, seen, aloud, heard, forced, silent = assistant.answer(questions)
+  assert typed.style is None and seen.style is None and not len(typed.waveform) and not len(typed.units)
+  assert aloud.style == ALL_STYLES[4] and forced.style == ALL_STYLES[5]
+  assert heard.heard_style == silent.heard_style == ALL_STYLES[len(WAVEFORM) % 24] and heard.style is not None
+  np.testing.assert_array_equal(heard.units, silent.units)
+  assert not len(silent.waveform)
+  assert set(typed.timings) == {"hear", "see", "answer", "vocoder"}
+
+
+def test_streaming_gives_the_same_answer(assistant, dialogue):
+  for question in (
+    Question(waveform=WAVEFORM),
+    Question(text="the dog", style=ALL_STYLES[4]),
+    Question(text="the dog"),
+  ):
+    (whole,) = assistant.answer([question])
+    *events, last = assistant.stream(question)
+    assert last.answer is not None and last.timings
+    assert (last.answer.text, last.answer.style, last.answer.problem) == (whole.text, whole.style, whole.problem)
+    assert "".join(event.text for event in events) == whole.text.rstrip("\ufffd")
+    np.testing.assert_array_equal(last.answer.units, whole.units)
+    if not whole.problem:
+      np.testing.assert_allclose(last.answer.waveform, whole.waveform)
+
+
+def test_json_answers_stream_too(model, dialogue, images, speech):
+  json = dataclasses.replace(dialogue, layout=JsonLayout())
+  assistant = Assistant(model, dialogue=json, images=images, **speech)
+  question = Question(waveform=WAVEFORM)
+  (whole,) = assistant.answer([question])
+  *_, last = assistant.stream(question)
+  assert last.answer is not None and last.answer.text == whole.text
+  assert whole.problem, "a random model writes no JSON, and that is told"
+
+
+def test_recognition_and_synthesis(assistant):
+  words = assistant.recognise([WAVEFORM, WAVEFORM[:4000]])
+  assert len(words) == 2 and all(isinstance(text, str) for text in words)
+  spoken = assistant.synthesise([("the dog", ALL_STYLES[0]), ("the star", ALL_STYLES[1])])
+  assert all(len(one.units) and len(one.waveform) == 100 * len(one.units) for one in spoken)
+  assert all(np.all(one.units[1:] != one.units[:-1]) for one in spoken)
+  assert assistant.recognise([]) == []
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory, dialogue, config, images):
+  """A working folder with the vocabulary and a language stage trained for one step."""
+  folder = tmp_path_factory.mktemp("work")
+  dialogue.vocabulary.save(folder / "text" / "vocabulary.json")
+  (folder / "text" / "tokenizer.model").write_bytes(dialogue.tokenizer._model)
+  write_split(
+    folder / "corpus" / "text", "train", [Example(f"text/{i}", "text", (Turn("user", "the dog"),)) for i in range(9)]
+  )
+  data = SequenceBatches(
+    text=folder / "text",
+    vocabulary_id=dialogue.vocabulary.fingerprint(),
+    template=dialogue.template,
+    layout=dialogue.layout,
+    sources=(Source(folder=folder / "corpus" / "text", split="train", view="text", weight=1.0),),
+    rows=1,
+    length=16,
+    patches=0,
+    images=images,
+    quarantine=folder / "quarantine.jsonl",
+    seed=0,
+  )
+  optimizer = OptimizerConfig(
+    learning_rate=1e-3, warmup_steps=1, weight_decay=0.0, clip_norm=1.0, beta1=0.9, beta2=0.99
+  )
+  train(Run(name="tune", model=config, loss=next_token, optimizer=optimizer, data=data, steps=1), folder)
+  return folder
+
+
+def test_loads_from_a_working_folder(workdir, speech, monkeypatch):
+  parts = {"tokenizer": "tokenizer", "style": "style_encoder", "vocoder": "vocoder"}
+
+  def load(folder, **options):
+    return (None, speech[parts[folder.name]]) if folder.name in parts else load_model(folder, **options)
+
+  monkeypatch.setattr(assistant_module, "load_model", load)
+  assistant = Assistant.load(workdir)
+  (answer,) = assistant.answer([Question(waveform=WAVEFORM)])
+  assert answer.style is not None
+
+
+def test_another_vocabulary_is_refused(workdir, dialogue, tmp_path):
+  copy = shutil.copytree(workdir, tmp_path / "copy")
+  units = dialogue.vocabulary.unit_ids[::-1].copy()
+  dataclasses.replace(dialogue.vocabulary, unit_ids=units).save(copy / "text" / "vocabulary.json")
+  with pytest.raises(UserError, match="another vocabulary"):
+    load_language(copy, stage="tune")
+  with pytest.raises(UserError, match="no such stage"):
+    load_language(copy, stage="tuna")
+
+
+def test_bad_questions_are_told(assistant):
+  with pytest.raises(UserError, match="nothing asked"):
+    assistant.answer([Question(text="  ")])
+  with pytest.raises(UserError, match="empty text"):
+    assistant.synthesise([(" ", ALL_STYLES[0])])
+  for waveform in (np.zeros(10), np.zeros((2, 9000)), np.full(9000, np.nan)):
+    with pytest.raises(UserError, match="a waveform of shape"):
+      assistant.answer([Question(waveform=waveform)])
+  with pytest.raises(UserError, match="cannot read image"):
+    assistant.answer([Question(image=b"no picture")])

@@ -1,0 +1,53 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from omni_jax.core.styles import ALL_STYLES
+from omni_jax.generate.constraints import RULES, make_automaton, state_index
+from omni_jax.tokens.answers import JsonLayout, Reply
+from omni_jax.tokens.vocabulary import NONE
+
+
+def walk(automaton, state: str, ids) -> bool:
+  """Whether the automaton lets `ids` pass and is over after them."""
+  states = jnp.array([state_index(state)])
+  for token in ids:
+    if not bool(automaton.mask(states)[0, token]):
+      return False
+    states = automaton.advance(states, jnp.array([token]))
+  return int(states[0]) == 0
+
+
+def test_every_written_answer_may_be_generated(dialogue):
+  automaton, end = make_automaton(dialogue.vocabulary), dialogue.vocabulary.control("end")
+  options = {"vocabulary": dialogue.vocabulary, "tokenizer": dialogue.tokenizer}
+  units = np.arange(7, dtype=np.int32)
+  for reply, state in (
+    (Reply(text="the dog is old", style=ALL_STYLES[3], units=units, heard_text="the star"), "gender"),
+    (Reply(text="the dog is old"), "write"),
+  ):
+    assert walk(automaton, state, [*dialogue.layout.encode(reply, **options), end])
+    assert walk(automaton, "object", [*JsonLayout().encode(reply, **options), end])
+  typed = dialogue.layout.encode(Reply(text="the dog", style=ALL_STYLES[0], units=units), **options)
+  assert walk(automaton, "said", [*typed[3:], end])
+  assert not walk(automaton, "said", [*typed, end])
+  assert walk(automaton, "voice", [*dialogue.vocabulary.unit_ids[units].tolist(), end])
+  assert not walk(automaton, "voice", [end]), "speech has at least one unit"
+
+
+def test_rows_without_meaning_are_never_allowed_and_no_state_is_a_dead_end(dialogue):
+  automaton = make_automaton(dialogue.vocabulary)
+  for state in RULES:
+    mask = np.asarray(automaton.mask(jnp.array([state_index(state)])))[0]
+    assert mask.any() and not mask[dialogue.vocabulary.kinds() == NONE].any()
+    assert not mask[dialogue.vocabulary.control("image")]
+
+
+@pytest.mark.parametrize("state", RULES)
+def test_every_answer_can_end(state):
+  reached, frontier = {state}, [state]
+  while frontier:
+    for after in RULES[frontier.pop()].values():
+      frontier += [after] if after not in reached else []
+      reached.add(after)
+  assert "over" in reached

@@ -1,0 +1,81 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from omni_jax.core.errors import UserError
+from omni_jax.generate.constraints import make_automaton, state_index
+from omni_jax.generate.engine import Engine, Prompt
+from omni_jax.generate.sampling import Sampling
+
+
+@pytest.fixture
+def engine(model, dialogue) -> Engine:
+  return Engine(model, make_automaton(dialogue.vocabulary), sampling=Sampling(), max_tokens=256)
+
+
+def prompts(images) -> list[Prompt]:
+  draw = np.random.default_rng(0)
+  made = [Prompt(tokens=draw.integers(260, 290, size).astype(np.int32), state="gender") for size in (3, 17, 9)]
+  image = images.cut(draw.integers(0, 255, (16, 24, 3)).astype(np.uint8))
+  return made, image
+
+
+def test_batched_equals_one_by_one_and_uncached(engine, model, dialogue, images):
+  rows, image = prompts(images)
+  place = np.full(len(image.patches) // 4, dialogue.vocabulary.control("image"), np.int32)
+  rows.append(Prompt(tokens=np.concatenate([place, rows[0].tokens]), state="write", image=image))
+  together = engine.generate(rows, max_new_tokens=20)
+  for row in (1, 3):
+    (alone,) = engine.generate([rows[row]], max_new_tokens=20)
+    np.testing.assert_array_equal(alone, together[row])
+  np.testing.assert_array_equal(_slowly(model, dialogue, rows[3], count=6), together[3][:6])
+
+
+def _slowly(model, dialogue, prompt: Prompt, *, count: int) -> np.ndarray:
+  """The same by whole forward passes."""
+  automaton, length = make_automaton(dialogue.vocabulary), 32
+  forward = jax.jit(lambda model, batch: model(batch))
+  states, tokens, chosen = jnp.array([state_index(prompt.state)]), prompt.tokens.tolist(), []
+  for _ in range(count):
+    places = np.arange(length)[None]
+    batch = {
+      "tokens": np.array([tokens + [0] * (length - len(tokens))], np.int32),
+      "positions": places.astype(np.int32),
+      "segment_ids": (places < len(tokens)).astype(np.int32),
+    }
+    if prompt.image is not None:
+      batch |= {"patches": prompt.image.patches[None], "patch_positions": prompt.image.positions[None]}
+      batch["patch_segment_ids"] = np.ones((1, len(prompt.image.patches)), np.int32)
+    logits = forward(model, batch)[:, len(tokens) - 1]
+    token = jnp.argmax(jnp.where(automaton.mask(states), logits, -jnp.inf), axis=-1)
+    states = automaton.advance(states, token)
+    chosen.append(int(token[0]))
+    tokens.append(chosen[-1])
+  return np.array(chosen)
+
+
+def test_blocks_together_are_the_answer(engine, images):
+  rows, _ = prompts(images)
+  whole = engine.generate(rows[:1], max_new_tokens=30)[0]
+  blocks = list(engine.stream(rows[:1], max_new_tokens=30, block=4))
+  np.testing.assert_array_equal(np.concatenate(blocks, axis=1)[0][: len(whole)], whole)
+  assert all(block.shape[1] <= 4 for block in blocks)
+
+
+def test_answers_keep_the_layout_whatever_the_model(engine, dialogue, images):
+  rows, _ = prompts(images)
+  sampled = Engine(engine._model, engine._automaton, sampling=Sampling(temperature=3.0), max_tokens=256)
+  for seed in range(3):
+    for ids in sampled.generate(rows, max_new_tokens=64, key=jax.random.key(seed)):
+      if len(ids) < 64:
+        assert dialogue.read(ids).problem in ("", "no text")
+
+
+def test_no_prompts_give_no_answers(engine):
+  assert engine.generate([], max_new_tokens=4) == []
+
+
+def test_too_long_a_prompt_is_told(engine):
+  with pytest.raises(UserError, match="a prompt of 250 tokens"):
+    engine.generate([Prompt(tokens=np.full(250, 260, np.int32), state="write")], max_new_tokens=10)

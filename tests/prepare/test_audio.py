@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+import soundfile
+
+from omni_jax.core.errors import UserError
+from omni_jax.prepare.audio import SAMPLE_RATE, decode_audio, encode_flac, load_audio, save_wav
+
+
+def tone(seconds=0.2, sample_rate=SAMPLE_RATE, hz=440.0):
+  return (0.5 * np.sin(2 * np.pi * hz * np.arange(int(seconds * sample_rate)) / sample_rate)).astype(np.float32)
+
+
+def test_flac_keeps_sixteen_bits():
+  assert np.abs(decode_audio(encode_flac(tone())) - tone()).max() < 1e-4
+
+
+def test_wav_round_trip_makes_the_folder_and_clips(tmp_path):
+  path = tmp_path / "new" / "a.wav"
+  save_wav(path, 4 * tone())
+  assert np.abs(load_audio(path) - np.clip(4 * tone(), -1, 1)).max() < 1e-3
+
+
+@pytest.mark.parametrize("sample_rate", [8000, 22050, 44100])
+def test_any_rate_and_stereo_come_to_one_channel_at_sixteen_kilohertz(tmp_path, sample_rate):
+  path = tmp_path / "a.wav"
+  soundfile.write(path, np.stack([tone(1.0, sample_rate)] * 2, axis=1), sample_rate)
+  waveform = load_audio(path)
+  assert waveform.dtype == np.float32
+  assert abs(len(waveform) - SAMPLE_RATE) <= 2
+  middle = slice(4000, 12000)
+  assert np.abs(waveform[middle] - tone(1.0)[middle]).max() < 0.02
+
+
+def test_bad_files_give_one_clear_message(tmp_path):
+  with pytest.raises(UserError, match="no such file"):
+    load_audio(tmp_path / "none.wav")
+  (tmp_path / "text.wav").write_text("not a sound")
+  with pytest.raises(UserError, match="cannot read audio"):
+    load_audio(tmp_path / "text.wav")
+  soundfile.write(tmp_path / "empty.wav", np.zeros(0, np.float32), SAMPLE_RATE)
+  with pytest.raises(UserError, match="no samples"):
+    load_audio(tmp_path / "empty.wav")
+  soundfile.write(tmp_path / "slow.wav", tone(), 100)
+  with pytest.raises(UserError, match="sample rate 100 Hz"):
+    load_audio(tmp_path / "slow.wav")
+  soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan, np.float32), SAMPLE_RATE, subtype="FLOAT")
+  with pytest.raises(UserError, match="not numbers"):
+    load_audio(tmp_path / "nan.wav")
+  with pytest.raises(UserError, match="cannot read audio"):
+    decode_audio(encode_flac(tone())[:30])

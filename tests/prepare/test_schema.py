@@ -1,0 +1,56 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from omni_jax.core.errors import UserError
+from omni_jax.prepare.schema import Example, Turn, features, from_record, to_record, validate
+
+SOUND = b"fLaC" + bytes(range(20))
+
+
+def dialogue(**changes):
+  turns = (
+    Turn("user", "what color is the sky", audio=SOUND, units=[1, 1, 7], style="female-sad-low", phones="w V t"),
+    Turn("assistant", "the sky is blue", audio=SOUND + b"x", units=np.arange(5), heard="male-happy-high", voice="a:b"),
+  )
+  return dataclasses.replace(Example("d/1", "dialogue", turns), **changes)
+
+
+def test_a_record_comes_back_from_its_serialized_form():
+  example = dialogue()
+  layout = features()
+  data = layout.serialize_example(layout.encode_example(to_record(example)))
+  assert from_record(layout.deserialize_example_np(data)) == example
+
+
+def test_equality_sees_units_and_sound():
+  example = dialogue()
+  assert example == dialogue()
+  changed = dataclasses.replace(example.turns[0], units=[1, 1, 8])
+  assert example != dialogue(turns=(changed, example.turns[1]))
+
+
+def test_text_without_sound_is_valid():
+  validate(Example("t", "text", (Turn("assistant", "hello"),)))
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"id": ""}, "empty id"),
+    ({"task": "dance"}, "unknown task"),
+    ({"turns": ()}, "no turns"),
+    ({"task": "speech"}, "2 turns"),
+    ({"image": b"png"}, "image: True"),
+    ({"task": "spoken_visual_question"}, "image: False"),
+    ({"turns": (Turn("robot", "hi", audio=SOUND),)}, "unknown role"),
+    ({"turns": (Turn("user", " ", audio=SOUND),)}, "empty text"),
+    ({"turns": (Turn("user", "hi", audio=b"RIFF"),)}, "audio starts"),
+    ({"turns": (Turn("user", "hi"),)}, "a turn without sound"),
+    ({"turns": (Turn("user", "hi", audio=SOUND, style="female-bored-low"),)}, "unknown emotion"),
+  ],
+)
+def test_broken_records_are_refused(changes, message):
+  with pytest.raises(UserError, match=message):
+    validate(dialogue(**changes))
