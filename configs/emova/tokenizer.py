@@ -50,7 +50,7 @@ def _run(workdir: Path, *, steps: int) -> Run:
     name="tokenizer",
     model=MODEL,
     loss=TokenizerLoss(
-      probe=0.5, reconstruction=0.5, warp=0.1, time_masks=2, time_mask_frames=10, mel_masks=1, mel_mask_bins=10
+      probe=0.5, smoothness=0.3, reconstruction=0.3, warp=0.06
     ),
     optimizer=OptimizerConfig(
       learning_rate=2e-3, warmup_steps=min(100, steps), schedule="cosine", weight_decay=0.01, clip_norm=1.0,

@@ -72,7 +72,7 @@ class UtteranceBatches:
     return grain.MapDataset.source(source).to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
 
 
-class Utterances(Sequence):
+class Utterances:
   """Every turn with sound of one split, by index; decoded sound is kept as 16-bit samples, so it is read once."""
 
   def __init__(self, sets: Sequence[Path], split: str):

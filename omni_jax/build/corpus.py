@@ -7,6 +7,7 @@ each split was made from.
 
 import concurrent.futures
 import dataclasses
+import itertools
 import json
 import multiprocessing
 import os
@@ -76,11 +77,17 @@ class CorpusConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-  """One split to make: where, and the function that plans its records."""
+  """One split to make: where, the function that plans its records, and whether they are to be spoken."""
 
   set_name: str
   name: str
   plan: Callable[[], Iterable[Example]]
+  spoken: bool
+
+  @property
+  def path(self) -> str:
+    """Set and split in one word, for messages."""
+    return f"{self.set_name}/{self.name}"
 
 
 def make_corpus(config: CorpusConfig, folder: Path, *, workers: int = 0, report: Callable[[str], None] = print) -> Path:
@@ -108,9 +115,9 @@ def make_corpus(config: CorpusConfig, folder: Path, *, workers: int = 0, report:
   features()  # imports tensorflow-datasets, whose lazy imports would disturb those of the progress bar's thread
   started = time.time()
   with _pool(workers or os.cpu_count() or 1) as pool, _progress() as progress:
-    for split in missing:
-      count = _make(split, folder, mark, pool=pool, progress=progress)
-      report(f"{split.set_name}/{split.name}: {count} records, {time.time() - started:.0f} s")
+    for split, num_examples, examples in _recorded(missing, pool):
+      count = _write(split, progress.track(examples, num_examples, description=split.path), folder, mark)
+      report(f"{split.path}: {count} records, {time.time() - started:.0f} s")
   return folder
 
 
@@ -122,14 +129,16 @@ def splits(config: CorpusConfig, roles: Cast) -> list[Split]:
 
   def text(split: str, count: int) -> Split:
     held_out = split != "train"
-    return Split("text", split, lambda: plan.plan_text(count, held_out=held_out, seed=seed(f"text/{split}")))
+    return Split("text", split, lambda: plan.plan_text(count, held_out=held_out, seed=seed(f"text/{split}")), False)
 
   def images(split: str, count: int) -> Split:
     settings: dict[str, Any] = {"questions_per_image": config.questions_per_image, "held_out": split != "train"}
-    return Split("images", split, lambda: plan.plan_images(count, **settings, seed=seed(f"images/{split}")))
+    return Split("images", split, lambda: plan.plan_images(count, **settings, seed=seed(f"images/{split}")), False)
 
   def spoken(set_name: str, split: str, planner: Callable[..., list[Example]], count: int, **settings: Any) -> Split:
-    return Split(set_name, split, lambda: planner(count, cast=roles, seed=seed(f"{set_name}/{split}"), **settings))
+    return Split(
+      set_name, split, lambda: planner(count, cast=roles, seed=seed(f"{set_name}/{split}"), **settings), True
+    )
 
   return [
     text("train", config.text),
@@ -148,28 +157,43 @@ def splits(config: CorpusConfig, roles: Cast) -> list[Split]:
   ]
 
 
-def _make(split: Split, folder: Path, mark: str, *, pool: concurrent.futures.Executor, progress: Any) -> int:
-  examples = list(split.plan())
-  task = progress.add_task(f"{split.set_name}/{split.name}", total=len(examples))
-  recorded = _recorded(examples, pool, advance=lambda count: progress.advance(task, count))
-  count = write_split(folder / split.set_name, split.name, recorded)
+def _recorded(
+  missing: list[Split], pool: concurrent.futures.Executor
+) -> Iterator[tuple[Split, int, Iterable[Example]]]:
+  """Yields each split with its number of records and the records; the next spoken split is always in the making.
+
+  So the processes speak while text is written and images are drawn, and never wait between two splits.
+  """
+  to_speak = [split for split in missing if split.spoken]
+  started: dict[str, tuple[int, Iterator[Example]]] = {}
+
+  def start_next() -> None:
+    if to_speak:
+      split = to_speak.pop(0)
+      examples = list(split.plan())
+      started[split.path] = len(examples), _speak_all(examples, pool)
+
+  start_next()
+  for split in missing:
+    if split.spoken:
+      start_next()
+      yield split, *started.pop(split.path)
+    else:
+      examples = list(split.plan())
+      yield split, len(examples), examples
+
+
+def _speak_all(examples: list[Example], pool: concurrent.futures.Executor) -> Iterator[Example]:
+  """Returns an iterator over the recorded examples in order; recording starts at once."""
+  chunks = [examples[start : start + _CHUNK] for start in range(0, len(examples), _CHUNK)]
+  return itertools.chain.from_iterable(pool.map(_record_all, chunks))
+
+
+def _write(split: Split, examples: Iterable[Example], folder: Path, mark: str) -> int:
+  count = write_split(folder / split.set_name, split.name, examples)
   made = _made(folder / split.set_name)
   _write_json(folder / split.set_name / "made.json", {**made, split.name: mark})
   return count
-
-
-def _recorded(
-  examples: list[Example], pool: concurrent.futures.Executor, *, advance: Callable[[int], None]
-) -> Iterator[Example]:
-  """Yields the examples in order with their sound; those without voices pass through."""
-  if not any(turn.voice for turn in examples[0].turns):
-    yield from examples
-    advance(len(examples))
-    return
-  chunks = [examples[start : start + _CHUNK] for start in range(0, len(examples), _CHUNK)]
-  for done in pool.map(_record_all, chunks):
-    advance(len(done))
-    yield from done
 
 
 def _record_all(examples: list[Example]) -> list[Example]:
@@ -179,9 +203,10 @@ def _record_all(examples: list[Example]) -> list[Example]:
 def _is_made(folder: Path, split: Split, mark: str) -> bool:
   """Whether the split is there; a UserError if it was made from something else."""
   location = folder / split.set_name
-  if split.name not in read_splits(location):
+  made = _made(location).get(split.name)
+  if split.name not in read_splits(location) or made is None:  # never made, or interrupted before it was marked
     return False
-  if _made(location).get(split.name) == mark:
+  if made == mark:
     return True
   raise UserError(
     f"split {split.name!r} was made from another config or an earlier version",

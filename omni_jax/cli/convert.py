@@ -10,6 +10,7 @@ from pathlib import Path
 
 from omni_jax.checkpoint.store import load_model
 from omni_jax.convert.language import export_language
+from omni_jax.core.compilation_cache import enable_compilation_cache
 from omni_jax.core.errors import UserError
 
 EXAMPLE = "omni convert --workdir runs/tiny --stage tune --out runs/tiny/export/hf"
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
   """Converts."""
+  enable_compilation_cache()
   folder = arguments.out or arguments.workdir / "export" / "hf"
   _, model = load_model(arguments.workdir / "stages" / arguments.stage)
   if not hasattr(model, "decoder"):

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from omni_jax.cli.configs import load_config, parse_settings
+from omni_jax.core.compilation_cache import enable_compilation_cache
 from omni_jax.core.config import replace
 from omni_jax.evaluate.run import TASKS, Evaluation, evaluate, limited
 from omni_jax.evaluate.table import results_table
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
   """Evaluates and prints the table."""
+  enable_compilation_cache()
   if arguments.config:
     settings = load_config(arguments.config, returns=Evaluation, settings=arguments.set)
   else:

@@ -21,19 +21,17 @@ from omni_jax.core.errors import UserError
 from omni_jax.prepare.schema import SCHEMA_VERSION, Example, features, to_record, validate
 
 FORMAT = "array_record"
+_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 
 
 def write_split(folder: Path, split: str, examples: Iterable[Example], *, shards: int = 1) -> int:
   """Writes `examples` as `split` of the set in `folder`, in their order, and returns how many they were.
 
-  Every record is validated. Consecutive records go to different shards in turn only after sorting into equal runs:
-  record i of n lies in shard i * shards // n, so that reading the shards one after another gives the order back.
+  Every record is validated. Shards hold equal runs, so that reading them one after another gives the order back.
 
   Raises:
     UserError: a record breaks the schema, an id occurs twice, there are no records, or the disk refuses.
   """
-  import tensorflow_datasets as tfds
-
   folder = Path(folder)
   partial = folder / f".{split}.partial"
   try:
@@ -42,8 +40,14 @@ def write_split(folder: Path, split: str, examples: Iterable[Example], *, shards
     layout = features()
     serialized = _serialize(examples, layout, f"{folder.name}/{split}")
     names, lengths, num_bytes = _write_shards(partial, serialized, dataset=folder.name, split=split, shards=shards)
-    info = tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=num_bytes)
-    _write_metadata(partial, [*_other_splits(folder, split), info], layout, dataset=folder.name)
+    entry = {
+      "name": split,
+      "shardLengths": [str(length) for length in lengths],  # 64-bit numbers are text in the JSON form of a protobuf
+      "numBytes": str(num_bytes),
+      "filepathTemplate": _TEMPLATE,
+    }
+    others = [other for name, other in read_splits(folder).items() if name != split]
+    _write_metadata(partial, [*others, entry], layout, dataset=folder.name)
     _publish(partial, folder, names, split)
   except (OSError, RuntimeError) as error:
     raise UserError(
@@ -119,36 +123,17 @@ def _write_shards(
   return names, lengths, sum(len(record) for record in serialized)
 
 
-def _other_splits(folder: Path, split: str) -> list[Any]:
-  import tensorflow_datasets as tfds
-
-  return [
-    tfds.core.SplitInfo(
-      name=name,
-      shard_lengths=[int(length) for length in entry["shardLengths"]],
-      num_bytes=int(entry.get("numBytes", 0)),
-    )
-    for name, entry in read_splits(folder).items()
-    if name != split
-  ]
-
-
-def _write_metadata(folder: Path, splits: list[Any], layout: Any, *, dataset: str) -> None:
-  import tensorflow_datasets as tfds
-  from tensorflow_datasets.core.proto import dataset_info_pb2
-
-  template = tfds.core.ShardedFileTemplate(data_dir=folder, dataset_name=dataset, filetype_suffix=FORMAT)
-  proto = dataset_info_pb2.DatasetInfo(
-    name=dataset,
-    version=SCHEMA_VERSION,
-    description=f"omni_jax corpus, set {dataset}",
-    file_format=FORMAT,
-    splits=[info.replace(filename_template=template).to_proto() for info in splits],
-  )
-  from google.protobuf import json_format
-
+def _write_metadata(folder: Path, splits: list[dict[str, Any]], layout: Any, *, dataset: str) -> None:
+  """Writes features.json and dataset_info.json, the JSON form of tensorflow-datasets' `DatasetInfo`."""
   layout.save_config(folder)
-  (folder / "dataset_info.json").write_text(json_format.MessageToJson(proto))
+  info = {
+    "name": dataset,
+    "version": SCHEMA_VERSION,
+    "description": f"omni_jax corpus, set {dataset}",
+    "fileFormat": FORMAT,
+    "splits": splits,
+  }
+  (folder / "dataset_info.json").write_text(json.dumps(info, indent=2))
 
 
 def _publish(partial: Path, folder: Path, names: list[str], split: str) -> None:

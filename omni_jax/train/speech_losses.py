@@ -23,7 +23,8 @@ class TokenizerLoss:
 
   Attributes:
     probe: weight of a second CTC that reads the state before the code; it shows the encoder the way in.
-    smoothness: weight of the mean change between neighbouring codes; longer runs, so fewer reduced units.
+    smoothness: weight of the share of frames whose unit changes (`changes`), once phones are read; it gives longer runs,
+      so fewer reduced units, and keeps a code from wandering while a sound lasts.
     reconstruction: weight of the squared error of the coarse spectrum; 0 where the model has no bands.
     warp: the mel axis of each recording is stretched by a factor within 1 +- warp (other vocal tracts).
     time_masks, time_mask_frames: spans of frames set to zero, each up to this long (SpecAugment, arXiv 1904.08779).
@@ -51,16 +52,17 @@ class TokenizerLoss:
     ctc, num_phones = ctc_sum(logits, num_units, phones=batch["phones"], num_phones=batch["num_phones"])
     valid = jnp.arange(latents.shape[1])[None, :] < num_units[:, None]
     num_valid = jnp.maximum(valid.sum(), 1)
-    bounded = config.quantizer.bound(latents) / config.quantizer.half
-    change = jnp.where(valid[:, 1:], jnp.abs(jnp.diff(bounded, axis=1)).mean(-1), 0.0).sum()
-    loss = ctc / num_phones + self.smoothness * change / num_valid
+    change = jnp.where(valid[:, 1:], changes(config.quantizer.bound(latents)), 0.0).sum()
+    # From the start, codes that never change would win; so it counts as far as the phones are read, below one nat each.
+    heard = jax.lax.stop_gradient(jnp.clip(1.0 - ctc / num_phones, 0.0, 1.0))
+    loss = ctc / num_phones + self.smoothness * heard * change / num_valid
     metrics = {"ctc": (ctc, num_phones), "change": (change, num_valid)}
     if self.probe:
       probed, _ = ctc_sum(model.phone_probe(hidden), num_units, phones=batch["phones"], num_phones=batch["num_phones"])
       loss += self.probe * probed / num_phones
       metrics["probe"] = (probed, num_phones)
     if self.reconstruction:
-      error = jnp.square(bands - coarse(features, bands.shape[1:])).mean(-1)
+      error = jnp.square(bands - coarse(features, units=bands.shape[1], bands=bands.shape[2])).mean(-1)
       error = jnp.where(valid, error, 0.0).sum()
       loss += self.reconstruction * error / num_valid
       metrics["reconstruction"] = (error, num_valid)
@@ -71,8 +73,9 @@ class TokenizerLoss:
     warp_key, time_key, mel_key = jax.random.split(key, 3)
     if self.warp:
       features = _warp_mels(features, jax.random.uniform(warp_key, features.shape[:1], minval=-1.0) * self.warp)
-    time_mask = _spans(time_key, features.shape[:2], count=self.time_masks, longest=self.time_mask_frames)
-    mel_mask = _spans(mel_key, features.shape[::2], count=self.mel_masks, longest=self.mel_mask_bins)
+    rows, frames, bins = features.shape
+    time_mask = _spans(time_key, (rows, frames), count=self.time_masks, longest=self.time_mask_frames)
+    mel_mask = _spans(mel_key, (rows, bins), count=self.mel_masks, longest=self.mel_mask_bins)
     return jnp.where(time_mask[:, :, None] | mel_mask[:, None, :], 0.0, features)
 
 
@@ -126,9 +129,17 @@ def ctc_sum(logits: Array, num_units: Array, *, phones: Array, num_phones: Array
   return jnp.where(possible, losses, 0.0).sum(), jnp.maximum(counted, 1.0)
 
 
-def coarse(features: Array, shape: tuple[int, int]) -> Array:
+def changes(bounded: Array) -> Array:
+  """Returns [B, U - 1], about 1 where a code moves by several levels and 0 where it stays; smooth, so it can be lowered.
+
+  It is s / (1 + s) for s levels moved over all dimensions: a jump costs little more than a step, unlike a plain distance.
+  """
+  moved = jnp.abs(jnp.diff(bounded, axis=1)).sum(-1)
+  return moved / (1.0 + moved)
+
+
+def coarse(features: Array, *, units: int, bands: int) -> Array:
   """Returns mel frames averaged over time and bins to [B, U, bands]; frames past the end are padded with zeros."""
-  units, bands = shape
   frames = -(-features.shape[1] // units)
   padded = jnp.pad(features, ((0, 0), (0, units * frames - features.shape[1]), (0, 0)))
   return padded.reshape(padded.shape[0], units, frames, bands, -1).mean((2, 4))

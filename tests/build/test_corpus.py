@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import pytest
 
@@ -39,6 +40,16 @@ def test_a_second_run_returns_at_once(folder):
   lines: list[str] = []
   make_corpus(SMALL, folder, workers=1, report=lines.append)
   assert "complete" in lines[-1]
+
+
+def test_a_split_interrupted_before_its_mark_is_made_again(folder):
+  marks = folder / "text" / "made.json"
+  before = marks.read_text()
+  marks.write_text("{}")
+  lines: list[str] = []
+  make_corpus(SMALL, folder, workers=1, report=lines.append)
+  assert [line.split(":")[0] for line in lines[1:]] == ["text/train", "text/test"]
+  assert json.loads(marks.read_text()) == json.loads(before)
 
 
 def test_another_config_is_refused(folder):

@@ -21,8 +21,9 @@ from omni_jax.prepare.voices.prosody import MEAN_F0_HZ, level, prosody_of, trim
 LANGUAGE = "en-us"
 # Only variants without breath, whose noise would start from the time of day.
 SPEAKERS = {"f1": "female", "f4": "female", "linda": "female", "m1": "male", "m3": "male", "m7": "male"}
+# The range setting that gives one semitone of deviation of F0 at the mean of the gender, measured.
+_RANGE_OF_SEMITONE = {"f1": 29.0, "f4": 29.0, "linda": 33.0, "m1": 24.0, "m3": 24.0, "m7": 24.0}
 _WORDS_PER_MINUTE = 168.0
-_RANGE_OF_SEMITONES = 24.0  # espeak-ng's range setting for one semitone of standard deviation, measured
 _PROBE = "we can play near the river today"
 _FAILED = 0xFFFFFFFF
 _SCRIPT = Path(__file__).with_name("espeak_process.py")
@@ -96,14 +97,14 @@ class EspeakVoice:
   def __init__(self, speaker: str):
     """Takes a name of SPEAKERS."""
     self.name, self.gender = f"espeak:{speaker}", SPEAKERS[speaker]
-    self._voice = f"{LANGUAGE}+{speaker}"
+    self._voice, self._range_of_semitone = f"{LANGUAGE}+{speaker}", _RANGE_OF_SEMITONE[speaker]
 
   def speak(self, text: str, style: Style) -> np.ndarray:
     """Returns float32 [A] at 16 kHz."""
     prosody = prosody_of(style, self.gender)
     # The range setting counts in Hz, so it grows with the mean for the same deviation in semitones.
     relative_mean = prosody.mean_f0_hz / MEAN_F0_HZ[self.gender]
-    pitch_range = min(99.0, _RANGE_OF_SEMITONES * prosody.f0_deviation_semitones * relative_mean)
+    pitch_range = min(99.0, self._range_of_semitone * prosody.f0_deviation_semitones * relative_mean)
     pitch = float(np.interp(np.log(prosody.mean_f0_hz), *_pitch_scale(self._voice, pitch_range)))
     rate = _WORDS_PER_MINUTE / prosody.duration_scale
     process = speaker_process()

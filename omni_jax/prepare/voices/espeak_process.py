@@ -47,8 +47,8 @@ def main() -> None:
       if request["voice"] == voice:
         answer(phonemes(library, request["phones"]))
       continue
-    # The synthesiser remembers what it said, and each choice of a voice fills its queue: so every utterance is said by a
-    # copy of a process that never spoke, and the sound is a function of the request alone.
+    # The synthesiser remembers what it said, and each choice of a voice fills its queue: so every utterance is said
+    # by a copy of a process that never spoke, and the sound is a function of the request alone.
     child = os.fork()
     if not child:
       if choose(library, request["voice"]):
