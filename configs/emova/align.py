@@ -18,7 +18,7 @@ from omni_jax.train.optimizer import Group
 
 def tiny(workdir: Path) -> Run:
   """The figures above."""
-  return _run(workdir, steps=600)
+  return _run(workdir, steps=500)
 
 
 def smoke(workdir: Path) -> Run:
@@ -39,7 +39,7 @@ def _run(workdir: Path, *, steps: int) -> Run:
     model=language.ALL_MODALITIES,
     loss=next_token,
     optimizer=language.optimizer(
-      2e-3,
+      3e-3,
       steps=steps,
       groups=(
         Group(pattern="vision", scale=0.0),

@@ -16,7 +16,7 @@ from omni_jax.train.losses import next_token
 
 def tiny(workdir: Path) -> Run:
   """The figures above."""
-  return _run(workdir, steps=450)
+  return _run(workdir, steps=300)
 
 
 def smoke(workdir: Path) -> Run:
@@ -34,7 +34,7 @@ def _run(workdir: Path, *, steps: int) -> Run:
     name="pretrain",
     model=language.TEXT_AND_IMAGES,
     loss=next_token,
-    optimizer=language.optimizer(2e-3, steps=steps),
+    optimizer=language.optimizer(4e-3, steps=steps),
     data=language.batches(workdir, sources=sources, seed=11),
     steps=steps,
   )

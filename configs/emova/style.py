@@ -2,8 +2,9 @@
 
 Source: our own; it hears what EMOVA's style embedding (arXiv 2409.18042, section 3.2) is told.
 Command: omni train --config configs/emova/style.py:tiny --workdir runs/tiny
-Hardware and hours: 2 CPU cores, about 1 minute.
-Expect: at least 95 % right for each part on held-out sentences of seen voices.
+Hardware and hours: 2 CPU cores, about 70 CPU seconds.
+Expect: gender and pitch always right and emotion in about 96 % of held-out sentences of seen voices; of the held-out
+voice gender and pitch, while its wide range, which it cannot change, sounds happy whatever its rate.
 """
 
 from pathlib import Path
@@ -26,7 +27,7 @@ MODEL = StyleEncoderConfig(mel=MEL, num_lags=64, lowest_f0_hz=60.0, highest_f0_h
 
 def tiny(workdir: Path) -> Run:
   """The figures above."""
-  return _run(workdir, steps=800)
+  return _run(workdir, steps=1800)
 
 
 def smoke(workdir: Path) -> Run:
@@ -36,12 +37,12 @@ def smoke(workdir: Path) -> Run:
 
 def _run(workdir: Path, *, steps: int) -> Run:
   data = UtteranceBatches(
-    sets=(workdir / "corpus" / "speech",),
+    sets=(workdir / "corpus" / "speech", workdir / "corpus" / "dialogue"),
     split="train",
     phones=workdir / "corpus" / "phones.json",
     num_phones=64,
     max_phones=64,
-    buckets=(Bucket(seconds=2.1, rows=12), Bucket(seconds=3.1, rows=8), Bucket(seconds=5.0, rows=6)),
+    buckets=(Bucket(seconds=2.1, rows=12), Bucket(seconds=3.1, rows=8), Bucket(seconds=6.0, rows=6)),
     seed=2,
   )
   return Run(

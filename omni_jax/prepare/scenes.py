@@ -12,6 +12,8 @@ import math
 import random
 from typing import Any
 
+import numpy as np
+
 from omni_jax.prepare.sentences import Exchange
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "diamond")
@@ -44,6 +46,7 @@ _COUNT_PLACES = {
 # Sides of the canvas in pixels, height x width: several sizes and aspect ratios.
 _SIZES = ((64, 64), (80, 80), (96, 96), (64, 96), (96, 64), (64, 80), (80, 112), (112, 80), (72, 104))
 _BACKGROUNDS = ((255, 255, 255), (240, 240, 232), (226, 236, 244), (244, 230, 226))
+_SHADE = 0.35  # how much of a lamp's light is lost on the far side
 _OVERSAMPLING = 3  # drawn three times as large, then averaged: smooth edges
 
 
@@ -137,7 +140,7 @@ def draw(scene: Scene) -> bytes:
   from PIL import Image, ImageDraw
 
   scale = _OVERSAMPLING
-  image = Image.new("RGB", (scene.width * scale, scene.height * scale), scene.background)
+  image = Image.fromarray(_lit(scene.background, height=scene.height * scale, width=scene.width * scale))
   pen = ImageDraw.Draw(image)
   for item in scene.objects:
     center = (item.x * scene.width * scale, item.y * scene.height * scale)
@@ -152,6 +155,17 @@ def draw(scene: Scene) -> bytes:
   buffer = io.BytesIO()
   image.reduce(scale).save(buffer, "PNG", compress_level=1)
   return buffer.getvalue()
+
+
+def _lit(color: tuple[int, int, int], *, height: int, width: int) -> np.ndarray:
+  """Returns a wall uint8 [H, W, 3] that a red lamp lights from the left and a blue one from above.
+
+  So every patch shows where it is, as light and perspective do in photographs; a tower whose positions are only
+  relative (rotary) sees "on the left" nowhere else but at the margin of a flat wall.
+  """
+  down, right = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
+  light = np.stack([1 - _SHADE * right, 1 - _SHADE / 2 * (right + down), 1 - _SHADE * down], axis=-1)
+  return np.round(np.asarray(color) * light).astype(np.uint8)
 
 
 def words() -> frozenset[str]:
@@ -171,7 +185,7 @@ def words() -> frozenset[str]:
 def _one(random_source: random.Random) -> tuple[tuple[Object, ...], str]:
   place = random_source.choice(tuple(PLACES))
   x, y = PLACES[place]
-  return (_object(random_source, x, y, 0.18, 0.23),), place
+  return (_object(random_source, x, y, 0.21, 0.26),), place
 
 
 def _two(random_source: random.Random) -> tuple[tuple[Object, ...], str]:
@@ -179,7 +193,7 @@ def _two(random_source: random.Random) -> tuple[tuple[Object, ...], str]:
   shapes, colors = random_source.sample(SHAPES, 2), random_source.sample(tuple(COLORS), 2)
   points = ((0.27, 0.5), (0.73, 0.5)) if place == "left of" else ((0.5, 0.28), (0.5, 0.72))
   objects = tuple(
-    dataclasses.replace(_object(random_source, *points[index], 0.17, 0.2), shape=shapes[index], color=colors[index])
+    dataclasses.replace(_object(random_source, *points[index], 0.18, 0.21), shape=shapes[index], color=colors[index])
     for index in range(2)
   )
   return objects, place
@@ -187,7 +201,7 @@ def _two(random_source: random.Random) -> tuple[tuple[Object, ...], str]:
 
 def _many(random_source: random.Random) -> tuple[tuple[Object, ...], str]:
   points = _COUNT_PLACES[random_source.randint(1, 4)]
-  like = _object(random_source, 0.5, 0.5, 0.14, 0.18)
+  like = _object(random_source, 0.5, 0.5, 0.15, 0.19)
   jitter = 0.03
   objects = tuple(
     dataclasses.replace(

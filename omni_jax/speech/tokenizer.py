@@ -4,10 +4,11 @@ The recipe of EMOVA (arXiv 2409.18042, appendix B.1; SPIRAL-FSQ-CTC): a decoder 
 under a CTC loss, so the codes keep what is said and little of who says it or how. The decoder serves training and the
 phone error rate only.
 
-Deviations, for a CPU: dense residual convolutions instead of twelve transformer layers; frames end in zeros instead of
-a reflection, so a padded batch gives the units of each recording alone. In training, a second CTC reads the state before
-the code (alone, CTC through an untrained bottleneck stays silent for hundreds of steps, and the codes may collapse), and
-a second head reconstructs a coarse spectrum from the codes, so that a vocoder can rely on them between CTC's peaks.
+Deviations, for a CPU: dense residual convolutions instead of twelve transformer layers; frames end in zeros instead
+of a reflection, so a padded batch gives the units of each recording alone. In training, a second CTC reads the state
+before the code (alone, CTC through an untrained bottleneck stays silent for hundreds of steps, and the codes may
+collapse), and a second head reconstructs a coarse spectrum from the codes, so that a vocoder can rely on them between
+CTC's peaks.
 """
 
 import dataclasses

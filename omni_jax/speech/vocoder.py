@@ -143,8 +143,8 @@ class Vocoder(nnx.Module):
     width, taps = config.width, range(config.kernel)
     digits = sum(config.levels)
     keys = iter(jax.random.split(key, 8 + len(config.unit_blocks) + len(config.frame_dilations)))
-    self.digit = weight(next(keys), (digits, width), axes=(None, "embed"), fan_in=len(config.levels))
-    self.mix = weight(next(keys), (width, width), axes=("embed", "embed"), fan_in=width)
+    self.digit = weight(next(keys), (digits, 2 * width), axes=(None, "mlp"), fan_in=len(config.levels))
+    self.mix = weight(next(keys), (2 * width, width), axes=("mlp", "embed"), fan_in=2 * width)
     self.units = nnx.List(
       ConvBlock(width=width, taps=tuple((tap - config.kernel + 1 + ahead) * step for tap in taps), key=next(keys))
       for step, ahead in config.unit_blocks

@@ -23,8 +23,8 @@ class TokenizerLoss:
 
   Attributes:
     probe: weight of a second CTC that reads the state before the code; it shows the encoder the way in.
-    smoothness: weight of the share of frames whose unit changes (`changes`), once phones are read; it gives longer runs,
-      so fewer reduced units, and keeps a code from wandering while a sound lasts.
+    smoothness: weight of the share of frames whose unit changes (`changes`), once phones are read; it is meant to give
+      longer runs, so fewer reduced units.
     reconstruction: weight of the squared error of the coarse spectrum; 0 where the model has no bands.
     warp: the mel axis of each recording is stretched by a factor within 1 +- warp (other vocal tracts).
     time_masks, time_mask_frames: spans of frames set to zero, each up to this long (SpecAugment, arXiv 1904.08779).
@@ -130,9 +130,9 @@ def ctc_sum(logits: Array, num_units: Array, *, phones: Array, num_phones: Array
 
 
 def changes(bounded: Array) -> Array:
-  """Returns [B, U - 1], about 1 where a code moves by several levels and 0 where it stays; smooth, so it can be lowered.
+  """Returns [B, U - 1], near 1 where a code moves by several levels, 0 where it stays.
 
-  It is s / (1 + s) for s levels moved over all dimensions: a jump costs little more than a step, unlike a plain distance.
+  It is s / (1 + s) for s levels moved over all dimensions: a jump costs little more than a step.
   """
   moved = jnp.abs(jnp.diff(bounded, axis=1)).sum(-1)
   return moved / (1.0 + moved)
