@@ -18,7 +18,7 @@ from omni_jax.train.optimizer import Group
 
 def tiny(workdir: Path) -> Run:
   """The figures above."""
-  return _run(workdir, steps=500)
+  return _run(workdir, steps=300)
 
 
 def smoke(workdir: Path) -> Run:
@@ -45,6 +45,7 @@ def _run(workdir: Path, *, steps: int) -> Run:
         Group(pattern="vision", scale=0.0),
         Group(pattern=r"vision\.blocks", scale=1.0, layers=(half, language.TEXT_AND_IMAGES.vision.depth)),
         Group(pattern=r"vision\.merger", scale=1.0),
+        language.UNIT_ROWS,
       ),
     ),
     data=language.batches(workdir, sources=sources, seed=13),

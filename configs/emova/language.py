@@ -61,6 +61,10 @@ ALL_MODALITIES = dataclasses.replace(
   decoder=dataclasses.replace(_DECODER, extra_vocab_size=extra_size(4096), unit_levels=(8, 8, 8, 8)),
 )
 
+# Unit rows start as sums of digit curves. At the full rate Adam writes over that within ten steps, and each of some two
+# thousand units would have to be learned for itself.
+UNIT_ROWS = Group(pattern=r"decoder\.embed\.extra", scale=0.1)
+
 
 def batches(
   workdir: Path, *, sources: tuple[Source, ...], seed: int, rows: int = 8, patches: int = 560

@@ -15,7 +15,7 @@ from omni_jax.train.loop import Run
 from omni_jax.train.losses import next_token
 from omni_jax.train.optimizer import Group
 
-STEPS, SMOKE_STEPS = 400, 8
+STEPS, SMOKE_STEPS = 250, 8
 
 
 def tiny(workdir: Path) -> Run:
@@ -47,7 +47,7 @@ def run(workdir: Path, *, name: str, steps: int, triples: float) -> Run:
     name=name,
     model=language.ALL_MODALITIES,
     loss=next_token,
-    optimizer=language.optimizer(2e-3, steps=steps, groups=(Group(pattern="vision", scale=0.1),)),
+    optimizer=language.optimizer(2e-3, steps=steps, groups=(Group(pattern="vision", scale=0.1), language.UNIT_ROWS)),
     data=language.batches(workdir, sources=sources, seed=14),
     steps=steps,
     start=(Start(workdir / "stages" / "align"),),

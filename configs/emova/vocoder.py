@@ -3,7 +3,9 @@
 Source: EMOVA (arXiv 2409.18042) speaks through a VITS decoder conditioned on 24 styles; here a source-filter network
 with an inverse-STFT head (`omni_jax/speech/vocoder.py`), which a laptop trains in minutes.
 Command: omni train --config configs/emova/vocoder.py:tiny --workdir runs/tiny
-Hardware and hours: 2 CPU cores, about 4 minutes.
+Hardware and hours: 2 CPU cores, about 4 minutes by the cost of a step (0.27 CPU-seconds); not yet run in full.
+Expect: not known for these steps. 800 steps at 2e-3 on units of a first tokenizer (phone error rate 12 %): a word error
+rate of 48 % by the independent recogniser against 14 % for the recordings; the goal is 10 points, so it is not reached.
 """
 
 from pathlib import Path
@@ -12,39 +14,31 @@ from omni_jax.batches.vocoder_clips import VocoderClips
 from omni_jax.speech.mel import MelConfig
 from omni_jax.speech.vocoder import VocoderConfig
 from omni_jax.train.loop import Run
-from omni_jax.train.optimizer import OptimizerConfig
+from omni_jax.train.optimizer import Group, OptimizerConfig
 from omni_jax.train.vocoder_losses import VocoderLoss
 
 VOICES = ("flite:slt", "flite:awb")  # the assistant's own: female, male
 SETS = ("speech", "dialogue", "spoken_images")
 
 MODEL = VocoderConfig(
-  levels=(8, 8, 8, 8), width=160, kernel=3, unit_blocks=((1, 1), (2, 1), (4, 0), (8, 0)),
-  frame_dilations=(1, 2, 4, 1, 2, 4), harmonic_bands=48, noise_bands=24, places=10,
+  levels=(8, 8, 8, 8), width=192, frame_width=96, kernel=3,
+  unit_blocks=((1, 1), (1, 1), (2, 1), (2, 1), (1, 0), (4, 0)), frame_dilations=(1, 2, 1), harmonic_bands=48,
+  noise_bands=24, places=10,
 )  # fmt: skip
 
-
-def _analysis(*, hop: int, window: int, fft: int, num_mels: int) -> MelConfig:
-  return MelConfig(
-    sample_rate=16000, hop_samples=hop, window_samples=window, fft_size=fft, num_mels=num_mels, low_hz=60.0,
-    high_hz=8000.0, floor=0.0,
-  )  # fmt: skip
-
-
-# Windows of 15, 25 and 60 ms: bursts, what recognisers look through, harmonics.
+# The window of 25 ms that recognisers look through.
 LOSS = VocoderLoss(
-  spectra=(
-    _analysis(hop=80, window=240, fft=256, num_mels=24),
-    _analysis(hop=160, window=400, fft=512, num_mels=40),
-    _analysis(hop=320, window=960, fft=1024, num_mels=64),
+  spectrum=MelConfig(
+    sample_rate=16000, hop_samples=160, window_samples=400, fft_size=512, num_mels=40, low_hz=60.0, high_hz=8000.0,
+    floor=0.0,
   ),
-  floor=1e-6, mel=1.0, pitch=1.0, duration=0.3,
+  floor=1e-6, bins=0.3, voicing=0.3, pitch=1.0, duration=0.3,
 )  # fmt: skip
 
 
 def tiny(workdir: Path) -> Run:
   """The figures above."""
-  return _run(workdir, steps=1500)
+  return _run(workdir, steps=9000)
 
 
 def smoke(workdir: Path) -> Run:
@@ -53,17 +47,17 @@ def smoke(workdir: Path) -> Run:
 
 
 def clips(workdir: Path) -> VocoderClips:
-  """Clips of 1.2 s."""
+  """Clips of 1.28 s: few in a batch, since steps are worth more than rows."""
   return VocoderClips(
     corpus=tuple(workdir / "corpus" / name for name in SETS),
     units=tuple(workdir / "units" / name for name in SETS),
     split="train",
     voices=VOICES,
-    rows=12,
-    clip_frames=120,
+    rows=4,
+    clip_frames=128,
     margin_frames=MODEL.frames_around,
-    units_behind=24,
-    units_ahead=6,
+    units_behind=MODEL.units_behind + 1,
+    units_ahead=MODEL.units_ahead + 1,
     seed=0,
   )
 
@@ -74,9 +68,10 @@ def _run(workdir: Path, *, steps: int) -> Run:
     model=MODEL,
     loss=LOSS,
     optimizer=OptimizerConfig(
-      learning_rate=2e-3, warmup_steps=min(50, steps), schedule="cosine", weight_decay=0.01, clip_norm=1.0,
-      beta1=0.9, beta2=0.98,
+      learning_rate=3e-3, warmup_steps=min(100, steps), schedule="cosine", weight_decay=0.01, clip_norm=1.0,
+      beta1=0.9, beta2=0.98, groups=(Group(pattern="filters", scale=3.0), Group(pattern="filter_bias", scale=10.0)),
     ),
     data=clips(workdir),
     steps=steps,
+    save_every=1000,
   )  # fmt: skip

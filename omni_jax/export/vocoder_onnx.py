@@ -129,7 +129,7 @@ def _block(graph: Graph, block: Any, x: str, style: str) -> str:
 
 
 def _read(graph: Graph, model: Any, style: str) -> tuple[str, str]:
-  """Returns hidden states [U, D] and the frame at which each unit ends, int64 [U]."""
+  """Returns hidden states [U, N] and the frame at which each unit ends, int64 [U]."""
   rest, first, parts = "units", 0, []
   for level in model.config.levels:
     rows = model.digit[...][first : first + level]
@@ -139,11 +139,13 @@ def _read(graph: Graph, model: Any, style: str) -> tuple[str, str]:
   for part in parts[1:]:
     x = graph("Add", x, part)
   x = graph("MatMul", _silu(graph, x), model.mix[...])
+  x = graph("Add", x, graph("Gather", model.whole[...], "units"))
   for block in model.units:
     x = _block(graph, block, x, style)
-  raw = graph("Add", graph("MatMul", _norm(graph, x, model.unit_norm), model.duration[...]), vocoder.DURATION_OFFSET)
+  x = _norm(graph, x, model.unit_norm)
+  raw = graph("Add", graph("MatMul", x, model.duration[...]), vocoder.DURATION_OFFSET)
   durations = graph.reshape(graph("Add", graph("Softplus", raw), vocoder.LEAST_DURATION), -1)
-  return x, _ends(graph, durations)
+  return graph("MatMul", x, model.narrow[...]), _ends(graph, durations)
 
 
 def _ends(graph: Graph, durations: str) -> str:

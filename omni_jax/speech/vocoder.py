@@ -10,7 +10,7 @@
 Units are reduced (no unit equals the one before). A unit is embedded by the digits of its finite scalar quantiser, so
 that units never seen in training still have neighbours. EMOVA's vocoder (arXiv 2409.18042, appendix) is VITS with
 HiFi-GAN; Deviation: harmonics plus noise through filters, after Wang et al. (arXiv 1904.12088) and DDSP (arXiv
-2001.04643), which a CPU trains in minutes and runs at a fiftieth of real time.
+2001.04643), which a CPU trains in minutes and runs at a few hundredths of real time.
 
 Receptive field, by `VocoderConfig`: `units_behind`, `units_ahead` of a unit, `frames_around` a frame. Positions
 outside the utterance are zero in every layer, so a window with that much context gives what the whole gives.
@@ -25,11 +25,11 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float, Int
 
-from omni_jax.core.arrays import Array, Hidden, Key, Units, Waveform, typed
+from omni_jax.core.arrays import Array, Hidden, Key, Units, typed
 from omni_jax.core.styles import EMOTIONS, GENDERS, PITCHES, Style
 from omni_jax.nn.norm import RMSNorm
 from omni_jax.nn.parameter import constant, table, weight
-from omni_jax.speech.frames import SILENT, FrameFeatures, Layout, lay_out, waveform_of
+from omni_jax.speech.frames import SILENT, FrameFeatures, Layout, lay_out
 from omni_jax.speech.istft import SAMPLE_RATE
 from omni_jax.speech.vocoder_streaming import VocoderStream, decode
 
@@ -51,7 +51,8 @@ class VocoderConfig:
 
   Attributes:
     levels: levels of each digit of a unit, the least significant first.
-    width: channels of both networks.
+    width: channels at the rate of units, where a step costs a quarter of one at the rate of frames.
+    frame_width: channels at the rate of frames.
     kernel: taps of every convolution.
     unit_blocks: (dilation, taps ahead) of each block at the rate of units; few taps ahead keep the delay small.
     frame_dilations: dilation of each block at the rate of frames, centred.
@@ -62,6 +63,7 @@ class VocoderConfig:
 
   levels: tuple[int, ...]
   width: int
+  frame_width: int
   kernel: int
   unit_blocks: tuple[tuple[int, int], ...]
   frame_dilations: tuple[int, ...]
@@ -106,11 +108,11 @@ class UnitFeatures(NamedTuple):
 
 
 class Imitation(NamedTuple):
-  """The stretch's sound at its true F0; predicted F0 in Hz of its frames; predicted mean durations in 40 ms frames."""
+  """What the network makes of a stretch in its true time: F0 and filters of frames, mean durations in 40 ms frames."""
 
-  waveform: Waveform
-  f0_hz: Float[Array, "B T"]
+  features: FrameFeatures
   durations: Durations
+  valid: Valid
 
 
 class ConvBlock(nnx.Module):
@@ -140,40 +142,43 @@ class Vocoder(nnx.Module):
 
   def __init__(self, config: VocoderConfig, *, key: Key):
     self.config = config
-    width, taps = config.width, range(config.kernel)
+    width, narrow, taps = config.width, config.frame_width, range(config.kernel)
     digits = sum(config.levels)
-    keys = iter(jax.random.split(key, 8 + len(config.unit_blocks) + len(config.frame_dilations)))
-    self.digit = weight(next(keys), (digits, 2 * width), axes=(None, "mlp"), fan_in=len(config.levels))
-    self.mix = weight(next(keys), (2 * width, width), axes=("mlp", "embed"), fan_in=2 * width)
+    keys = iter(jax.random.split(key, 10 + len(config.unit_blocks) + len(config.frame_dilations)))
+    self.digit = weight(next(keys), (digits, width), axes=(None, "embed"), fan_in=len(config.levels))
+    self.mix = weight(next(keys), (width, width), axes=("embed", "embed"), fan_in=width)
+    self.whole = table(next(keys), (config.codebook_size, width), axes=("vocab", "embed"), deviation=0.1)
     self.units = nnx.List(
       ConvBlock(width=width, taps=tuple((tap - config.kernel + 1 + ahead) * step for tap in taps), key=next(keys))
       for step, ahead in config.unit_blocks
     )
     self.unit_norm = RMSNorm(width=width, eps=_EPS)
     self.duration = weight(next(keys), (width, 1), axes=("embed", None), fan_in=16 * width)
-    self.since = table(next(keys), (config.places, width), axes=(None, "embed"), deviation=0.3)
-    self.until = table(next(keys), (config.places, width), axes=(None, "embed"), deviation=0.3)
+    self.narrow = weight(next(keys), (width, narrow), axes=("embed", "embed"), fan_in=width)
+    self.since = table(next(keys), (config.places, narrow), axes=(None, "embed"), deviation=0.3)
+    self.until = table(next(keys), (config.places, narrow), axes=(None, "embed"), deviation=0.3)
     self.frames = nnx.List(
-      ConvBlock(width=width, taps=tuple((tap - config.kernel // 2) * step for tap in taps), key=next(keys))
+      ConvBlock(width=narrow, taps=tuple((tap - config.kernel // 2) * step for tap in taps), key=next(keys))
       for step in config.frame_dilations
     )
-    self.frame_norm = RMSNorm(width=width, eps=_EPS)
-    self.pitch = weight(next(keys), (width, 1), axes=("embed", None), fan_in=16 * width)
+    self.frame_norm = RMSNorm(width=narrow, eps=_EPS)
+    self.pitch = weight(next(keys), (narrow, 1), axes=("embed", None), fan_in=16 * narrow)
     self.pitch_style = constant(0.0, (_STYLE_PARTS, 1), axes=(None, None))
-    self.filters = weight(
-      next(keys), (width, config.harmonic_bands + config.noise_bands), axes=("embed", None), fan_in=4 * width
-    )
-    self.filter_bias = constant(-4.0, (config.harmonic_bands + config.noise_bands,), axes=(None,))
+    bands = config.harmonic_bands + config.noise_bands
+    self.filters = weight(next(keys), (narrow, bands), axes=("embed", None), fan_in=4 * narrow)
+    self.filter_bias = constant(-4.0, (bands,), axes=(None,))
 
   @typed
   def read(self, units: Units, valid: Float[Array, "B U"], styles: Styles) -> UnitFeatures:
     """Returns hidden states and mean durations of reduced units; `valid` is 1 on units and 0 on padding."""
     style = style_vector(styles)
-    x = jax.nn.silu(digits_of(units, self.config.levels) @ self.digit[...]) @ self.mix[...] * valid[..., None]
+    x = jax.nn.silu(digits_of(units, self.config.levels) @ self.digit[...]) @ self.mix[...]
+    x = (x + jnp.take(self.whole[...], units, axis=0, mode="clip")) * valid[..., None]
     for block in self.units:
       x = block(x, style, valid)
-    durations = jax.nn.softplus(self.unit_norm(x) @ self.duration[...] + DURATION_OFFSET)[..., 0] + LEAST_DURATION
-    return UnitFeatures(x, durations * valid)
+    x = self.unit_norm(x)
+    durations = jax.nn.softplus(x @ self.duration[...] + DURATION_OFFSET)[..., 0] + LEAST_DURATION
+    return UnitFeatures(x @ self.narrow[...], durations * valid)
 
   @typed
   def shape(self, hidden: Hidden, layout: Layout, styles: Styles) -> FrameFeatures:
@@ -205,20 +210,20 @@ class Vocoder(nnx.Module):
     *,
     styles: Styles,
     first: Int[Array, "B"],
-    f0_hz: Float[Array, "B T"],
+    num_frames: int,
   ) -> Imitation:
-    """Returns a stretch of an utterance spoken with its own durations and F0, and the prosody the network would choose.
+    """Returns how a stretch of an utterance would be spoken in its own durations, and the prosody it would be given.
 
     Args:
       units: reduced units, padded.
       counts: true duration of each in frames; 0 is padding.
       styles: gender, emotion and pitch.
       first: number of the first frame, which may be negative.
-      f0_hz: true F0 of each frame, bridged where unvoiced.
+      num_frames: frames of the stretch.
     """
     read = self.read(units, (counts > 0).astype(jnp.float32), styles)
-    features = self.shape(read.hidden, lay_out(counts, first, f0_hz.shape[1]), styles)
-    return Imitation(waveform_of(features, f0_hz, first=first), features.f0_hz, read.durations)
+    layout = lay_out(counts, first, num_frames)
+    return Imitation(self.shape(read.hidden, layout, styles), read.durations, layout.valid)
 
   def decode(self, units: np.ndarray, style: Style) -> np.ndarray:
     """Returns the waveform, float32 [A] at 16 kHz, of reduced `units`, int32 [U], spoken in `style`."""

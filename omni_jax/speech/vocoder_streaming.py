@@ -85,7 +85,7 @@ class VocoderStream:
     assert self._behind + self._ahead < _UNIT_WINDOW, "the context of a unit fits the window"
     assert 2 * self._around < _FRAME_WINDOW, "the context of a frame fits the window"
     self._units = np.zeros(0, np.int32)
-    self._hidden = np.zeros((0, config.width), np.float32)
+    self._hidden = np.zeros((0, config.frame_width), np.float32)
     self._counts = np.zeros(0, np.int32)
     self._clock = time.FrameClock()
     self._shaped = 0  # frames whose filters are known

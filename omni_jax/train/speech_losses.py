@@ -23,8 +23,10 @@ class TokenizerLoss:
 
   Attributes:
     probe: weight of a second CTC that reads the state before the code; it shows the encoder the way in.
-    smoothness: weight of the share of frames whose unit changes (`changes`), once phones are read; it is meant to give
-      longer runs, so fewer reduced units.
+    smoothness: weight of the way codes go from frame to frame (`changes`), once phones are read; it gives longer runs,
+      so fewer reduced units.
+    noise: levels by which each dimension of a code is disturbed, at most, before it is read; sounds are then told apart
+      by codes that lie far from each other, so there are few of them, which a language model can learn.
     reconstruction: weight of the squared error of the coarse spectrum; 0 where the model has no bands.
     warp: the mel axis of each recording is stretched by a factor within 1 +- warp (other vocal tracts).
     time_masks, time_mask_frames: spans of frames set to zero, each up to this long (SpecAugment, arXiv 1904.08779).
@@ -33,6 +35,7 @@ class TokenizerLoss:
 
   probe: float = 0.0
   smoothness: float = 0.0
+  noise: float = 0.0
   reconstruction: float = 0.0
   warp: float = 0.0
   time_masks: int = 0
@@ -47,7 +50,8 @@ class TokenizerLoss:
     features = jax.lax.stop_gradient(model.features(batch["waveform"], samples))
     hidden = model.hidden(self.augment(features, key), num_frames)
     latents = model.to_code(hidden)
-    outputs = model.decoder(config.quantizer.quantise(latents), num_units)
+    noise = jax.random.uniform(jax.random.fold_in(key, 1), latents.shape, minval=-self.noise, maxval=self.noise)
+    outputs = model.decoder(config.quantizer.quantise(latents) + noise / config.quantizer.half, num_units)
     logits, bands = jnp.split(outputs, [config.num_phones + 1], axis=-1)
     ctc, num_phones = ctc_sum(logits, num_units, phones=batch["phones"], num_phones=batch["num_phones"])
     valid = jnp.arange(latents.shape[1])[None, :] < num_units[:, None]
@@ -130,12 +134,12 @@ def ctc_sum(logits: Array, num_units: Array, *, phones: Array, num_phones: Array
 
 
 def changes(bounded: Array) -> Array:
-  """Returns [B, U - 1], near 1 where a code moves by several levels, 0 where it stays.
+  """Returns [B, U - 1], log(1 + s) for s levels moved over all dimensions.
 
-  It is s / (1 + s) for s levels moved over all dimensions: a jump costs little more than a step.
+  A jump costs less than the same way in small steps, so codes come to stay and then jump; and unlike s / (1 + s), which
+  was tried, the slope is still felt where codes move by several levels at every frame, as they do at first.
   """
-  moved = jnp.abs(jnp.diff(bounded, axis=1)).sum(-1)
-  return moved / (1.0 + moved)
+  return jnp.log1p(jnp.abs(jnp.diff(bounded, axis=1)).sum(-1))
 
 
 def coarse(features: Array, *, units: int, bands: int) -> Array:

@@ -1,15 +1,18 @@
-"""Losses of the vocoder: spectra at several resolutions, F0, durations; the model is called by its methods.
+"""Losses of the vocoder: expected spectra, voicing, F0, durations; the model is called by its methods.
 
-Spectral losses only (Yamamoto et al., arXiv 1910.11480, without the discriminator): the source-filter form already
-gives pulses and noise their textures, so what is left to learn is smooth, and a CPU trains it in minutes.
+Nothing is synthesised: the power that the filters are expected to give (`speech.expected`) is compared with that of
+the recording, in true time and at true F0. The source-filter form already gives pulses and noise their textures, so
+what is left to learn is smooth, and a CPU trains it in minutes.
 """
 
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
-from omni_jax.core.arrays import Array, Key, Scalar, Waveform
+from omni_jax.core.arrays import Array, Key, Scalar
+from omni_jax.speech.expected import Expected, expected_power
 from omni_jax.speech.mel import MelConfig, filterbank, power_spectrum
 
 Metrics = dict[str, tuple[Array, Array]]
@@ -20,49 +23,61 @@ class VocoderLoss:
   """Weighted sum of the distances of a clip from its imitation.
 
   Attributes:
-    spectra: analyses; each contributes the mean difference of log magnitudes, of its bins and of its mel bands.
+    spectrum: analysis; its hop and FFT are those of the synthesis.
     floor: added to power before the logarithm: quieter differences are not heard.
-    mel: weight of the mel bands beside the bins.
+    bins: weight of the bins beside the mel bands: lines and the valleys between them, thus pulses against noise.
+    voicing: weight of the pulses heard in unvoiced frames.
     pitch: weight of the error of F0, in octaves, over voiced frames.
     duration: weight of the relative error of durations.
   """
 
-  spectra: tuple[MelConfig, ...]
+  spectrum: MelConfig
   floor: float
-  mel: float
+  bins: float
+  voicing: float
   pitch: float
   duration: float
 
   def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, Metrics]:
     """Returns the loss and the sums and counts of its parts."""
     del key
+    f0_hz, voiced = batch["f0_hz"], batch["voiced"]
     imitation = model.imitate(
-      batch["units"], batch["counts"], styles=batch["style"], first=batch["first"], f0_hz=batch["f0_hz"]
+      batch["units"], batch["counts"], styles=batch["style"], first=batch["first"], num_frames=f0_hz.shape[1]
     )
-    num_samples = batch["waveform"].shape[1]
-    margin = (imitation.waveform.shape[1] - num_samples) // 2
-    bins, mels = self._distances(imitation.waveform[:, margin : margin + num_samples], batch["waveform"])
-    octaves = jnp.abs(jnp.log2(imitation.f0_hz / batch["f0_hz"])) * batch["voiced"]
+    real = power_spectrum(batch["waveform"], self.spectrum)
+    margin = (f0_hz.shape[1] - real.shape[1]) // 2
+    inner = slice(margin, margin + real.shape[1])
+    made = jax.tree.map(lambda x: x[:, inner], expected_power(imitation.features, f0_hz, self.spectrum))
+    bins, mels, buzz = self._distances(made, real, voiced=voiced[:, inner], heard=imitation.valid[:, inner])
+    octaves = jnp.abs(jnp.log2(imitation.features.f0_hz / f0_hz)) * voiced
     counted = batch["whole"] * (batch["counts"] > 0)
     duration = duration_loss(imitation.durations, batch["counts"] / 4.0, counted)
-    pitch = octaves.sum() / jnp.maximum(batch["voiced"].sum(), 1.0)
-    loss = bins + self.mel * mels + self.pitch * pitch + self.duration * duration
+    pitch = octaves.sum() / jnp.maximum(voiced.sum(), 1.0)
+    loss = mels + self.bins * bins + self.voicing * buzz + self.pitch * pitch + self.duration * duration
     one = jnp.ones(())
     metrics = {
       "spectrum": (bins, one),
       "mel": (mels, one),
-      "octaves": (octaves.sum(), batch["voiced"].sum()),
+      "buzz": (buzz, one),
+      "octaves": (octaves.sum(), voiced.sum()),
       "duration": (duration, one),
     }
     return loss, metrics
 
-  def _distances(self, made: Waveform, real: Waveform) -> tuple[Scalar, Scalar]:
-    bins, mels = jnp.zeros(()), jnp.zeros(())
-    for config in self.spectra:
-      powers = [power_spectrum(waveform, config) for waveform in (made, real)]
-      bins += _distance(*powers, floor=self.floor)
-      mels += _distance(*(power @ filterbank(config) * _mel_scale(config) for power in powers), floor=self.floor)
-    return bins / len(self.spectra), mels / len(self.spectra)
+  def _distances(self, made: Expected, real: Array, *, voiced: Array, heard: Array) -> tuple[Scalar, Scalar, Scalar]:
+    """Returns the distances of bins and of mel bands over `heard` frames, and of the pulses from unvoiced silence."""
+    bands = filterbank(self.spectrum) * (self.spectrum.sample_rate / self.spectrum.fft_size)
+    count = jnp.maximum(heard.sum(), 1.0)
+
+    def distance(made: Array, real: Array) -> Scalar:
+      return 0.5 * (_apart(made, real, floor=self.floor).mean(-1) * heard).sum() / count
+
+    harmonic, noise = made.harmonic @ bands, made.noise @ bands
+    # Pulses are masked by noise of four times their power.
+    buzz = jax.nn.relu(jnp.log(4.0 * harmonic + self.floor) - jnp.log(noise + self.floor)).mean(-1)
+    buzz = 0.5 * (buzz * heard * (1.0 - voiced)).sum() / count
+    return distance(made.power, real), distance(harmonic + noise, real @ bands), buzz
 
 
 def duration_loss(predicted: Array, real: Array, counted: Array) -> Scalar:
@@ -75,10 +90,5 @@ def duration_loss(predicted: Array, real: Array, counted: Array) -> Scalar:
   return jnp.sum((ratio - jnp.log(ratio) - 1.0) * counted) / jnp.maximum(counted.sum(), 1.0)
 
 
-def _distance(made: Array, real: Array, *, floor: float) -> Scalar:
-  return 0.5 * jnp.mean(jnp.abs(jnp.log(made + floor) - jnp.log(real + floor)))
-
-
-def _mel_scale(config: MelConfig) -> Array:
-  # Slaney's filters have unit area over Hz; times the width of a bin a band is a mean over bins again.
-  return jnp.float32(config.sample_rate / config.fft_size)
+def _apart(made: Array, real: Array, *, floor: float) -> Array:
+  return jnp.abs(jnp.log(made + floor) - jnp.log(real + floor))

@@ -1,3 +1,4 @@
+import shlex
 import subprocess
 import sys
 
@@ -20,7 +21,7 @@ def test_each_verb_has_an_example_that_parses(verb, capsys):
     main([verb, "--help"])
   assert stop.value.code == 0
   example = capsys.readouterr().out.split("example:")[1].strip().splitlines()[0]
-  words = example.split()
+  words = shlex.split(example)
   assert words[0] == "omni" and words[1] == verb
   make_parser(verb).parse_args(words[1:])
 

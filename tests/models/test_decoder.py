@@ -2,12 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from twins import decoder_config, language_twin, shaken
 
 from omni_jax.convert.language import language_rules
 from omni_jax.convert.table import import_leaves
 from omni_jax.core import trees
 from omni_jax.models import decoder as sizes
+from tests.models.twins import decoder_config, language_twin, shaken
 
 KEY = jax.random.key(0)
 call = jax.jit(lambda model, *inputs: model(*inputs))

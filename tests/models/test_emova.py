@@ -2,11 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from twins import emova_config, shaken
 
 from omni_jax.core import trees
 from omni_jax.models.emova import EMOVA_3B, EMOVA_7B, EMOVA_72B, EmovaConfig
 from omni_jax.models.projectors import ProjectorConfig
+from tests.models.twins import emova_config, shaken
 
 LENGTHS = (7, 4, 5)
 ANSWER = 3

@@ -2,12 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from twins import shaken, vision_config, vision_twin
 
 from omni_jax.convert.table import import_leaves
 from omni_jax.convert.vision import vision_rules
 from omni_jax.core import trees
 from omni_jax.models.vision_encoder import QWEN2_VL_7B_VISION
+from tests.models.twins import shaken, vision_config, vision_twin
 
 GRIDS = ((2, 4), (4, 6))  # two images in one row, in patches
 

@@ -8,7 +8,7 @@ import pytest
 from omni_jax.core.config import from_json, to_json
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
-from omni_jax.speech.frames import FRAMES_PER_UNIT, lay_out
+from omni_jax.speech.frames import FRAMES_PER_UNIT, SILENT, lay_out
 from omni_jax.speech.istft import HOP
 from omni_jax.speech.vocoder import digits_of
 from tests.speech.vocoders import SMALL, make_vocoder, random_units
@@ -53,7 +53,7 @@ def test_units_beyond_the_stated_context_change_nothing():
 
 def test_frames_beyond_the_stated_context_change_nothing():
   vocoder, number = make_vocoder(), 24
-  hidden = np.random.default_rng(0).standard_normal((1, number, SMALL.width)).astype(np.float32)
+  hidden = np.random.default_rng(0).standard_normal((1, number, SMALL.frame_width)).astype(np.float32)
   changed = hidden.copy()
   changed[0, 12] += 1.0
   layout = lay_out(jnp.ones((1, number), jnp.int32), jnp.zeros(1, jnp.int32), number)
@@ -66,12 +66,14 @@ def test_frames_beyond_the_stated_context_change_nothing():
 def test_an_imitation_has_the_true_length_and_is_silent_before_the_first_unit():
   vocoder, units = make_vocoder(), random_units(6)
   counts = jnp.full((1, 6), FRAMES_PER_UNIT)
-  f0 = jnp.full((1, 20), 200.0)
-  imitate = jax.jit(type(vocoder).imitate)
-  imitation = imitate(vocoder, jnp.asarray(units)[None], counts, styles=STYLES, first=jnp.array([-2]), f0_hz=f0)
-  assert imitation.waveform.shape == (1, 20 * HOP)
-  assert imitation.f0_hz.shape == (1, 20) and imitation.durations.shape == (1, 6)
-  assert not np.abs(np.asarray(imitation.waveform[0, :HOP])).max() > 1e-6, "silence before the first unit"
+  imitate = jax.jit(type(vocoder).imitate, static_argnames="num_frames")
+  imitation = imitate(vocoder, jnp.asarray(units)[None], counts, styles=STYLES, first=jnp.array([-2]), num_frames=20)
+  features = imitation.features
+  assert features.f0_hz.shape == (1, 20) and features.harmonic.shape == (1, 20, SMALL.harmonic_bands)
+  assert imitation.durations.shape == (1, 6)
+  assert imitation.valid[0].tolist() == [0.0] * 2 + [1.0] * 18
+  assert float(features.harmonic[0, :2].max()) == float(features.noise[0, :2].max()) == SILENT
+  assert float(features.noise[0, 2:].min()) > SILENT
 
 
 def test_digits_have_the_least_significant_first():

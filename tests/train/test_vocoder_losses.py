@@ -8,18 +8,17 @@ import numpy as np
 import optax
 import pytest
 
-from omni_jax.speech.mel import MelConfig
+from omni_jax.speech.expected import Expected
+from omni_jax.speech.mel import MelConfig, power_spectrum
 from omni_jax.train.vocoder_losses import VocoderLoss, duration_loss
 from tests.speech.vocoders import SMALL, random_units
 
 LOSS = VocoderLoss(
-  spectra=(
-    MelConfig(
-      sample_rate=16000, hop_samples=160, window_samples=400, fft_size=512, num_mels=20, low_hz=60.0, high_hz=8000.0,
-      floor=0.0,
-    ),
+  spectrum=MelConfig(
+    sample_rate=16000, hop_samples=160, window_samples=400, fft_size=512, num_mels=20, low_hz=60.0, high_hz=8000.0,
+    floor=0.0,
   ),
-  floor=1e-6, mel=1.0, pitch=1.0, duration=0.3,
+  floor=1e-6, bins=0.3, voicing=0.3, pitch=1.0, duration=0.3,
 )  # fmt: skip
 
 
@@ -38,13 +37,32 @@ def _batch() -> dict[str, jax.Array]:
   }
 
 
-def test_equal_sound_has_no_distance():
-  waveform = _batch()["waveform"]
-  bins, mels = LOSS._distances(waveform, waveform)
+def test_equal_power_has_no_distance():
+  power, ones = power_spectrum(_batch()["waveform"], LOSS.spectrum), jnp.ones((2, 20))
+  bins, mels, _ = LOSS._distances(Expected(power, 0.0 * power), power, voiced=ones, heard=ones)
   assert float(bins) == 0 and float(mels) == 0
   # Half the amplitude is log 2 in every bin and band that is not silent.
-  bins, mels = LOSS._distances(0.5 * waveform, waveform)
+  bins, mels, _ = LOSS._distances(Expected(0.25 * power, 0.0 * power), power, voiced=ones, heard=ones)
   assert float(mels) == pytest.approx(np.log(2), abs=0.02) and float(bins) == pytest.approx(np.log(2), abs=0.05)
+
+
+def test_pulses_count_where_the_recording_is_unvoiced_and_noise_does_not_mask_them():
+  power, ones = power_spectrum(_batch()["waveform"], LOSS.spectrum), jnp.ones((2, 20))
+
+  def buzz(harmonic: float, noise: float, *, voiced: float) -> float:
+    made = Expected(harmonic * power, noise * power)
+    return float(LOSS._distances(made, power, voiced=voiced * ones, heard=ones)[2])
+
+  assert buzz(1.0, 0.0, voiced=0.0) > buzz(0.5, 0.5, voiced=0.0) > 0
+  assert buzz(0.1, 0.9, voiced=0.0) == 0 and buzz(1.0, 0.0, voiced=1.0) == 0
+
+
+def test_frames_outside_the_utterance_do_not_count():
+  power, ones = power_spectrum(_batch()["waveform"], LOSS.spectrum), jnp.ones((2, 20))
+  heard = ones.at[:, 10:].set(0.0)
+  made = power.at[:, 10:].set(0.0)
+  bins, mels, _ = LOSS._distances(Expected(made, 0.0 * made), power, voiced=ones, heard=heard)
+  assert float(bins) == 0 and float(mels) == 0
 
 
 def test_the_duration_loss_is_least_at_the_mean():
