@@ -7,5 +7,5 @@ source launch/setup.sh dev
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-.venv/bin/basedpyright
+.venv/bin/basedpyright --pythonpath .venv/bin/python
 .venv/bin/python -m pytest -n "${TEST_WORKERS:-2}" --dist loadfile "$@"

@@ -103,9 +103,10 @@ def test_export_convert_and_talk(workdir, capsys):
   omni(
     "chat", "--workdir", workdir, "--image", workdir / "scene.png", "--audio", workdir / "question.wav", "--out", out
   )
-  omni("say", "--workdir", workdir, "--style", "female-happy-high", "--out", workdir / "say.wav", "the sky is blue")
-  omni("hear", "--workdir", workdir, workdir / "question.wav")
-  assert len(load_audio(workdir / "say.wav")) > 0
+  said = workdir / "say.wav"
+  omni("say", "--workdir", workdir, "--text", "the sky is blue", "--style", "female-happy-high", "--out", said)
+  omni("hear", "--workdir", workdir, "--audio", workdir / "question.wav")
+  assert len(load_audio(said)) > 0
   assert "first sound" in capsys.readouterr().out
 
 

@@ -94,11 +94,3 @@ def speak(
   frames = istft.filter_excitation(train.samples, features.harmonic)
   frames = frames + istft.filter_excitation(hiss, features.noise)
   return Sound(istft.overlap_add(frames), train.phases)
-
-
-@typed
-def waveform_of(features: FrameFeatures, f0_hz: Float[Array, "B T"], *, first: Int[Array, "B"]) -> Waveform:
-  """Returns T hops of sound, the filters excited at `f0_hz`: the true F0 in training."""
-  controls = jnp.concatenate([f0_hz[:, :1], f0_hz, f0_hz[:, -1:]], axis=1)
-  sound = speak(features, controls, phase=jnp.zeros(f0_hz.shape[0]), first=first)
-  return sound.samples[:, istft.HOP // 2 : istft.HOP // 2 + f0_hz.shape[1] * istft.HOP]

@@ -1,6 +1,6 @@
 """Units and a style -> a waveform: a neural source-filter vocoder with an inverse-STFT head.
 
-    units [U] + style --convolutions at the rate of units--> hidden [U, D], durations [U] (mean, in 40 ms frames)
+    units [U] + style --convolutions at the rate of units--> hidden [U, N], durations [U] (mean, in 40 ms frames)
          |  laid out in time: every unit repeated for its duration, with its place inside it
          v
     100 frames/s --convolutions--> F0, log magnitudes of two filters
@@ -8,9 +8,10 @@
     pulses at F0 * filter + noise * filter --overlap-add--> 16 kHz            (`source.py`, `istft.py`)
 
 Units are reduced (no unit equals the one before). A unit is embedded by the digits of its finite scalar quantiser, so
-that units never seen in training still have neighbours. EMOVA's vocoder (arXiv 2409.18042, appendix) is VITS with
-HiFi-GAN; Deviation: harmonics plus noise through filters, after Wang et al. (arXiv 1904.12088) and DDSP (arXiv
-2001.04643), which a CPU trains in minutes and runs at a few hundredths of real time.
+that units never seen in training still have neighbours, plus a row of its own. Most of the network runs at the rate of
+units, where a step costs least. Training makes no sound (`expected.py`). EMOVA's vocoder (arXiv 2409.18042, appendix)
+is VITS with HiFi-GAN; Deviation: harmonics plus noise through filters, after Wang et al. (arXiv 1904.12088) and DDSP
+(arXiv 2001.04643), which a CPU trains in minutes and runs at a few hundredths of real time.
 
 Receptive field, by `VocoderConfig`: `units_behind`, `units_ahead` of a unit, `frames_around` a frame. Positions
 outside the utterance are zero in every layer, so a window with that much context gives what the whole gives.
@@ -108,7 +109,7 @@ class UnitFeatures(NamedTuple):
 
 
 class Imitation(NamedTuple):
-  """What the network makes of a stretch in its true time: F0 and filters of frames, mean durations in 40 ms frames."""
+  """F0 and filters of a stretch in its true time, mean durations in 40 ms frames, and 1 on frames of the utterance."""
 
   features: FrameFeatures
   durations: Durations

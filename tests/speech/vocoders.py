@@ -9,8 +9,8 @@ import numpy as np
 from omni_jax.speech.vocoder import Vocoder, VocoderConfig
 
 SMALL = VocoderConfig(
-  levels=(3, 4), width=16, frame_width=12, kernel=3, unit_blocks=((1, 1), (2, 0)), frame_dilations=(1, 2), harmonic_bands=12,
-  noise_bands=6, places=4,
+  levels=(3, 4), width=16, frame_width=12, kernel=3, unit_blocks=((1, 1), (2, 0)), frame_dilations=(1, 2),
+  harmonic_bands=12, noise_bands=6, places=4,
 )  # fmt: skip
 
 
