@@ -107,7 +107,7 @@ def test_export_convert_and_talk(workdir, capsys):
   omni("say", "--workdir", workdir, "--text", "the sky is blue", "--style", "female-happy-high", "--out", said)
   omni("hear", "--workdir", workdir, "--audio", workdir / "question.wav")
   assert len(load_audio(said)) > 0
-  assert "first sound" in capsys.readouterr().out
+  assert "whole answer" in capsys.readouterr().out
 
 
 def test_evaluation_and_report(workdir):

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import logging
 import sys
 
 from omni_jax.core.errors import UserError
@@ -42,6 +43,8 @@ def main(argv: list[str] | None = None) -> int:
   argv = sys.argv[1:] if argv is None else argv
   chosen = next((word for word in argv if not word.startswith("-")), None)
   arguments = make_parser(chosen).parse_args(argv)
+  # Orbax warns through absl about formats that only its developers choose; what a user can mend is a UserError here.
+  logging.getLogger("absl").setLevel(logging.ERROR)
   try:
     arguments.run(arguments)
   except UserError as error:

@@ -49,7 +49,10 @@ class System:
   def phones(self, waveforms: Sequence[np.ndarray]) -> list[list[str]]:
     """Returns the phones that the speech tokenizer hears."""
     heard = self._batched("phones", self._assistant.tokenizer.phones_batch, waveforms)
-    return [[self._phones[phone] for phone in row] for row in heard]
+    # The head may have more rows than there are symbols; one of those heard is an error like any other.
+    spare = max((phone for row in heard for phone in row), default=0) + 1 - len(self._phones)
+    names = self._phones + tuple(f"spare-{number}" for number in range(spare))
+    return [[names[phone] for phone in row] for row in heard]
 
   def units(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Returns the units of each waveform, repetitions kept."""
