@@ -2,8 +2,8 @@
 # The whole journey on one CPU machine: corpus, speech tokenizer, style encoder, vocoder, the language model's stages,
 # export, conversion, evaluation, report. Every step is cached: a second run is instant, an interrupted one goes on.
 #
-# Usage: bash launch/quickstart.sh             about half an hour on 2 cores, result in runs/tiny/report.html
-#        bash launch/quickstart.sh --smoke     the same steps on a few samples, some minutes, result in runs/smoke/
+# Usage: bash launch/quickstart.sh             meant for half an hour on 2 cores, result in runs/tiny/report.html
+#        bash launch/quickstart.sh --smoke     the same steps on a few samples, three minutes, result in runs/smoke/
 #        bash launch/quickstart.sh --workdir DIR
 set -euo pipefail
 cd "$(dirname "$0")/.."
