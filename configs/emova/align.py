@@ -3,7 +3,8 @@
 Source: arXiv 2409.18042, table 5: language model and projector trained, of the vision tower the second half of its
 blocks and the merger. The vocabulary grows by 4096 units and the style tokens here.
 Command: omni train --config configs/emova/align.py:tiny --workdir runs/tiny
-Hardware and hours: 2 CPU cores, about 5 minutes.
+Hardware and hours: 2 CPU cores, 6 to 8 minutes.
+Expect: a text loss of 0.5, a unit loss of 6.1; both still fall at the end.
 """
 
 from pathlib import Path

@@ -1,7 +1,8 @@
 """What the stages of the tiny language model share: its size, its view of the data, the shape of a batch.
 
-Sizes are chosen so that a step of 2048 tokens takes half a second on 2 CPU cores; the layout of an answer is 4 text
-tokens, then 12 units (about 0.7 s of speech), and so on, so that the text is always ahead of the voice.
+Sizes are chosen so that a step of 2048 tokens with its images takes about a second on 2 CPU cores. The layout of an
+answer is 4 text tokens, then 12 units (about half a second of speech), and so on, so that the text stays ahead of the
+voice.
 """
 
 import dataclasses
@@ -66,19 +67,17 @@ ALL_MODALITIES = dataclasses.replace(
 UNIT_ROWS = Group(pattern=r"decoder\.embed\.extra", scale=0.1)
 
 
-def batches(
-  workdir: Path, *, sources: tuple[Source, ...], seed: int, rows: int = 8, patches: int = 560
-) -> SequenceBatches:
-  """Returns the packed batches of a stage: `rows` of 256 tokens and `patches` patches (at most 96 an image)."""
+def batches(workdir: Path, *, sources: tuple[Source, ...], seed: int) -> SequenceBatches:
+  """Returns the packed batches of a stage: 8 rows of 256 tokens and 560 patches (at most 96 an image)."""
   return SequenceBatches(
     text=workdir / "text",
     vocabulary_id=Vocabulary.load(workdir / "text" / VOCABULARY_FILE).fingerprint(),
     template=TINY,
     layout=LAYOUT,
     sources=sources,
-    rows=rows,
+    rows=8,
     length=256,
-    patches=patches,
+    patches=560,
     images=IMAGES,
     quarantine=workdir / "quarantine.jsonl",
     cache_bytes=1 << 30,
@@ -89,7 +88,8 @@ def batches(
 def optimizer(learning_rate: float, *, steps: int, groups: tuple[Group, ...] = ()) -> OptimizerConfig:
   """Returns EMOVA's schedule (cosine, 3 % warm-up, clip 1, no decay) for a few hundred steps from nothing.
 
-  Deviation: EMOVA tunes pretrained weights with AdamW; here Muon, which needs a third of AdamW's steps to learn shapes.
+  Deviation: EMOVA tunes pretrained weights with AdamW; here Muon, which learns pictures in far fewer steps
+  (docs/decisions.md).
   """
   return OptimizerConfig(
     algorithm="muon",

@@ -41,7 +41,6 @@ class SpeechTokenizerConfig:
   taps: int
   decoder_width: int
   decoder_depth: int
-  decoder_taps: int  # 1: a phone is read from one code alone
   num_bands: int = 0  # of the reconstructed spectrum; 0: no reconstruction
 
   def __post_init__(self):
@@ -153,8 +152,8 @@ class PhoneDecoder(nnx.Module):
   def __init__(self, config: SpeechTokenizerConfig, *, key: Key):
     keys = jax.random.split(key, 3)
     width = config.decoder_width
-    self.first = Convolution(len(config.levels), width, taps=config.decoder_taps, key=keys[0])
-    self.blocks = _blocks(width, depth=config.decoder_depth, taps=config.decoder_taps, key=keys[1])
+    self.first = Convolution(len(config.levels), width, taps=config.taps, key=keys[0])
+    self.blocks = _blocks(width, depth=config.decoder_depth, taps=config.taps, key=keys[1])
     self.norm = FrameNorm(width)
     self.head = Convolution(width, config.num_phones + 1 + config.num_bands, taps=1, key=keys[2])
 

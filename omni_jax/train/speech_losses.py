@@ -25,8 +25,6 @@ class TokenizerLoss:
     probe: weight of a second CTC that reads the state before the code; it shows the encoder the way in.
     smoothness: weight of the way codes go from frame to frame (`changes`), once phones are read; it gives longer runs,
       so fewer reduced units.
-    noise: levels by which each dimension of a code is disturbed, at most, before it is read; sounds are then told apart
-      by codes that lie far from each other, so there are few of them, which a language model can learn.
     reconstruction: weight of the squared error of the coarse spectrum; 0 where the model has no bands.
     warp: the mel axis of each recording is stretched by a factor within 1 +- warp (other vocal tracts).
     time_masks, time_mask_frames: spans of frames set to zero, each up to this long (SpecAugment, arXiv 1904.08779).
@@ -35,7 +33,6 @@ class TokenizerLoss:
 
   probe: float = 0.0
   smoothness: float = 0.0
-  noise: float = 0.0
   reconstruction: float = 0.0
   warp: float = 0.0
   time_masks: int = 0
@@ -50,8 +47,7 @@ class TokenizerLoss:
     features = jax.lax.stop_gradient(model.features(batch["waveform"], samples))
     hidden = model.hidden(self.augment(features, key), num_frames)
     latents = model.to_code(hidden)
-    noise = jax.random.uniform(jax.random.fold_in(key, 1), latents.shape, minval=-self.noise, maxval=self.noise)
-    outputs = model.decoder(config.quantizer.quantise(latents) + noise / config.quantizer.half, num_units)
+    outputs = model.decoder(config.quantizer.quantise(latents), num_units)
     logits, bands = jnp.split(outputs, [config.num_phones + 1], axis=-1)
     ctc, num_phones = ctc_sum(logits, num_units, phones=batch["phones"], num_phones=batch["num_phones"])
     valid = jnp.arange(latents.shape[1])[None, :] < num_units[:, None]
