@@ -1,13 +1,12 @@
 """An independent recogniser for synthesised speech: pocketsphinx with the English model in its package.
 
 It has never seen this project's corpus, and its language model is open, so it is a severe and honest listener: the
-original flite recordings score about 18 % word errors. It does not understand espeak-ng at all; without flite,
+original flite recordings score about 20 % word errors. It does not understand espeak-ng at all; without flite,
 synthesis is therefore 'not measurable' and no figure is printed.
 """
 
 import concurrent.futures
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -36,11 +35,6 @@ def transcribe(
   context = multiprocessing.get_context("spawn")
   with concurrent.futures.ProcessPoolExecutor(min(workers, len(waveforms)), mp_context=context) as pool:
     return list(_advancing(pool.map(_transcribe_one, waveforms, chunksize=2), advance))
-
-
-def default_workers() -> int:
-  """Returns the number of processors this process may use."""
-  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _advancing(texts: Iterator[str], advance: Callable[[], object]) -> Iterator[str]:

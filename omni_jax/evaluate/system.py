@@ -11,7 +11,7 @@ import numpy as np
 
 from omni_jax.core.styles import Style
 from omni_jax.generate.assistant import Answer, Question
-from omni_jax.speech.interface import reduce_units
+from omni_jax.tokens.units import reduce_units
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -83,13 +83,3 @@ class Vocoder(Protocol):
   def stream(self, style: Style) -> VocoderStream:
     """Returns an empty stream of the same voice."""
     ...
-
-
-def reduce_units(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns each run of equal units once, and the length of each run.
-
-  Example: [5 5 5 9 9 5] -> ([5 9 5], [3 2 1]).
-  """
-  units = np.asarray(units, np.int32)
-  starts = np.flatnonzero(np.diff(units, prepend=-1))
-  return units[starts], np.diff(starts, append=units.size).astype(np.int32)

@@ -178,24 +178,6 @@ def greedy_phones(logits: np.ndarray) -> list[int]:
   return [int(phone) for phone in kept if phone != logits.shape[-1] - 1]
 
 
-def phone_errors(heard: Sequence[int], said: Sequence[int]) -> int:
-  """Returns the least number of substitutions, insertions and deletions between two phone sequences."""
-  row = np.arange(len(said) + 1)
-  targets = np.asarray(said)
-  for count, phone in enumerate(heard, start=1):
-    best = np.minimum(row[:-1] + (targets != phone), row[1:] + 1)
-    best = np.concatenate([[count], best])
-    # A run of deletions from the left: min over j <= i of best[j] + (i - j).
-    row = np.minimum.accumulate(best - np.arange(len(best))) + np.arange(len(best))
-  return int(row[-1])
-
-
-def phone_error_rate(heard: Sequence[Sequence[int]], said: Sequence[Sequence[int]]) -> float:
-  """Returns all phone errors over all phones said; may pass 1."""
-  errors = sum(phone_errors(one, other) for one, other in zip(heard, said, strict=True))
-  return errors / max(1, sum(len(phones) for phones in said))
-
-
 def _units(model: SpeechTokenizer, waveform: Array, samples: Array) -> tuple[Array, Array]:
   return model.units(waveform, samples), model.num_units(samples)
 

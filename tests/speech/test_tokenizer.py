@@ -7,7 +7,7 @@ import pytest
 
 from configs.emova import tokenizer as config_file
 from omni_jax.core import trees
-from omni_jax.speech.tokenizer import greedy_phones, phone_error_rate, phone_errors
+from omni_jax.speech.tokenizer import greedy_phones
 
 TINY = dataclasses.replace(
   config_file.MODEL, num_phones=6, stem_width=16, width=24, depth=2, decoder_width=16, decoder_depth=1
@@ -71,23 +71,3 @@ def test_phones_are_read_without_blanks_and_repeats(model):
   best = [6, 2, 2, 6, 2, 3, 3, 6]
   assert greedy_phones(np.eye(7)[best]) == [2, 2, 3]
   assert all(0 <= phone < 6 for phone in model.phones_batch(_waveforms(16000))[0])
-
-
-def _plain_distance(one, other):
-  row = list(range(len(other) + 1))
-  for i, a in enumerate(one, 1):
-    row, old = [i], row
-    for j, b in enumerate(other, 1):
-      row.append(min(old[j] + 1, row[-1] + 1, old[j - 1] + (a != b)))
-  return row[-1]
-
-
-def test_phone_errors_are_the_edit_distance():
-  generator = np.random.default_rng(0)
-  for _ in range(200):
-    one, other = (generator.integers(0, 4, generator.integers(0, 9)).tolist() for _ in range(2))
-    assert phone_errors(one, other) == _plain_distance(one, other)
-
-
-def test_phone_error_rate_weighs_long_utterances_more():
-  assert phone_error_rate([[1], [1, 2, 3]], [[2], [1, 2, 3]]) == 0.25
