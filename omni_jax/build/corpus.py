@@ -18,6 +18,7 @@ from typing import Any
 
 from omni_jax.core.config import fingerprint
 from omni_jax.core.errors import UserError
+from omni_jax.core.files import write_whole
 from omni_jax.prepare import plan
 from omni_jax.prepare.phonemes import PHONES
 from omni_jax.prepare.schema import SCHEMA_VERSION, Example, features
@@ -107,7 +108,7 @@ def make_corpus(config: CorpusConfig, folder: Path, *, workers: int = 0, report:
   if not roles.answers["female"].startswith("flite"):
     report("flite is not installed: every voice is espeak-ng's (sudo apt-get install flite for better ones)")
   mark = fingerprint((config, RECIPE, SCHEMA_VERSION, tuple(roles.answers.values()), roles.held_out))
-  _write_json(folder / "phones.json", list(PHONES))
+  write_whole(folder / "phones.json", json.dumps(list(PHONES)))
   missing = [split for split in splits(config, roles) if not _is_made(folder, split, mark)]
   if not missing:
     report(f"corpus is complete in {folder}")
@@ -192,7 +193,7 @@ def _speak_all(examples: list[Example], pool: concurrent.futures.Executor) -> It
 def _write(split: Split, examples: Iterable[Example], folder: Path, mark: str) -> int:
   count = write_split(folder / split.set_name, split.name, examples)
   made = _made(folder / split.set_name)
-  _write_json(folder / split.set_name / "made.json", {**made, split.name: mark})
+  write_whole(folder / split.set_name / "made.json", json.dumps({**made, split.name: mark}))
   return count
 
 
@@ -219,17 +220,6 @@ def _is_made(folder: Path, split: Split, mark: str) -> bool:
 def _made(location: Path) -> dict[str, str]:
   path = location / "made.json"
   return json.loads(path.read_text()) if path.is_file() else {}
-
-
-def _write_json(path: Path, value: Any) -> None:
-  partial = path.with_suffix(".partial")
-  try:
-    partial.write_text(json.dumps(value))
-    os.replace(partial, path)
-  except OSError as error:
-    raise UserError(
-      f"cannot write: {error}", where=path, rule="the disk has room", remedy="free some space and run it again"
-    ) from error
 
 
 def _pool(workers: int) -> concurrent.futures.Executor:

@@ -7,7 +7,6 @@ the same records is left as it is.
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from omni_jax.checkpoint.card import read_card
 from omni_jax.checkpoint.store import load_model, require_step
 from omni_jax.core.errors import UserError
+from omni_jax.core.files import write_whole
 from omni_jax.prepare.audio import decode_audio
 from omni_jax.prepare.reader import open_set
 from omni_jax.prepare.schema import Example
@@ -113,9 +113,7 @@ def _is_encoded(units: Path, name: str, split: str, identities: dict[str, dict[s
 def _remember(folder: Path, split: str, identity: dict[str, Any]) -> None:
   path = folder / "encoded.json"
   known = json.loads(path.read_text()) if path.is_file() else {}
-  partial = folder / "encoded.json.partial"
-  partial.write_text(json.dumps({**known, split: _of_split(identity, split)}, indent=1))
-  os.replace(partial, path)
+  write_whole(path, json.dumps({**known, split: _of_split(identity, split)}, indent=1))
 
 
 def _of_split(identity: dict[str, Any], split: str) -> dict[str, Any]:

@@ -7,12 +7,12 @@ going on. Paths inside the working folder are written `<workdir>/...`, so the fo
 import hashlib
 import importlib.metadata
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from omni_jax.core.config import from_json, to_json
 from omni_jax.core.errors import UserError
+from omni_jax.core.files import write_whole
 
 FORMAT = 1
 _WORKDIR = "<workdir>"
@@ -44,10 +44,7 @@ def make_card(run: Any, *, workdir: Path, ignored: tuple[str, ...], starts: tupl
 
 def write_card(stage_folder: Path, card: dict[str, Any]) -> None:
   """Writes `run.json`, whole or not at all."""
-  stage_folder.mkdir(parents=True, exist_ok=True)
-  partial = stage_folder / "run.json.partial"
-  partial.write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
-  os.replace(partial, stage_folder / "run.json")
+  write_whole(stage_folder / "run.json", json.dumps(card, indent=1, sort_keys=True) + "\n")
 
 
 def read_card(stage_folder: Path) -> dict[str, Any]:

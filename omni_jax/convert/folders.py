@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from omni_jax.core.errors import UserError
+from omni_jax.core.files import write_whole
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -66,6 +67,4 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
   """Writes a JSON file, complete or not at all."""
-  partial = path.with_name(f"{path.name}.partial")
-  partial.write_text(json.dumps(value, indent=2) + "\n")
-  partial.replace(path)
+  write_whole(path, json.dumps(value, indent=2) + "\n")

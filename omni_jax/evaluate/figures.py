@@ -10,12 +10,12 @@ Files below `<workdir>/evaluation`, all written whole or not at all:
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from omni_jax.core.errors import UserError
+from omni_jax.core.files import write_whole
 from omni_jax.evaluate.scores import Score
 
 
@@ -92,12 +92,12 @@ class Outcome:
 
 def write_json(path: Path, value: Any) -> None:
   """Writes JSON so that the file is the old one or the new one, never half of it."""
-  _replace(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+  write_whole(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
   """Writes one JSON object a line, whole or not at all."""
-  _replace(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+  write_whole(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
 
 def read_json(path: Path, *, remedy: str) -> Any:
@@ -112,10 +112,3 @@ def read_json(path: Path, *, remedy: str) -> Any:
     return json.loads(path.read_text())
   except ValueError as error:
     raise UserError(f"cannot read JSON: {error}", where=path, rule="the file is whole", remedy=remedy) from error
-
-
-def _replace(path: Path, text: str) -> None:
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(path.name + ".partial")
-  partial.write_text(text)
-  os.replace(partial, path)

@@ -5,12 +5,12 @@ Reads `evaluation/` and `stages/*/{run.json,metrics.jsonl}` of a working folder;
 
 import functools
 import json
-import os
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from omni_jax.core.files import write_whole
 from omni_jax.evaluate import report_parts, report_training
 from omni_jax.evaluate.figures import read_json
 from omni_jax.evaluate.report_style import SCRIPT, STYLE
@@ -38,9 +38,7 @@ def write_report(workdir: Path) -> Path:
   results = read_json(workdir / "evaluation" / "results.json", remedy=remedy)
   page = _page(workdir, results)
   path = workdir / "report.html"
-  partial = path.with_suffix(".html.partial")
-  partial.write_text(page, encoding="utf-8")
-  os.replace(partial, path)
+  write_whole(path, page)
   return path
 
 

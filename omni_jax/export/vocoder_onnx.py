@@ -6,7 +6,6 @@ only if it sounds the same.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import jax
 import numpy as np
 
 from omni_jax.core.errors import UserError
+from omni_jax.core.files import write_whole
 from omni_jax.core.styles import ALL_STYLES, EMOTIONS, GENDERS, PITCHES
 from omni_jax.export.onnx_graph import Graph
 from omni_jax.speech import frames, istft, source, vocoder
@@ -46,10 +46,7 @@ def export_vocoder(model: Any, path: Path) -> ExportReport:
       rule=f"the exported vocoder differs by at most {TOLERANCE:.0e}",
       remedy="report it with the versions of onnxruntime and jax; the earlier file, if any, is untouched",
     )
-  path.parent.mkdir(parents=True, exist_ok=True)
-  unfinished = path.with_name(path.name + ".unfinished")
-  unfinished.write_bytes(data)
-  os.replace(unfinished, path)
+  write_whole(path, data)
   return ExportReport(path, len(data), difference)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from omni_jax.core.errors import UserError
+from omni_jax.core.files import write_whole
 
 _BYTE_PIECES = 256
 _SPECIAL_PIECES = 1  # <unk>, which byte fallback never lets out
@@ -132,8 +133,5 @@ def train_text_tokenizer(texts: Iterable[str], *, path: pathlib.Path, num_pieces
     unk_id=0,
     minloglevel=2,
   )
-  path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(path.name + ".part")
-  part.write_bytes(model.getvalue())
-  part.replace(path)
+  write_whole(path, model.getvalue())
   return SentencePieceTokenizer(model.getvalue(), where=path)

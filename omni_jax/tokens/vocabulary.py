@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from omni_jax.core.errors import UserError
+from omni_jax.core.files import write_whole
 from omni_jax.core.styles import EMOTIONS, GENDERS, PITCHES
 from omni_jax.tokens.text import TextTokenizer
 
@@ -127,10 +128,7 @@ class Vocabulary:
 
   def save(self, path: pathlib.Path) -> None:
     """Writes the file, all or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(self._json(), indent=1) + "\n")
-    part.replace(path)
+    write_whole(path, json.dumps(self._json(), indent=1) + "\n")
 
   @classmethod
   def load(cls, path: pathlib.Path) -> "Vocabulary":

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import resource
 import sys
 import time
@@ -13,6 +12,7 @@ import jax
 import numpy as np
 
 from omni_jax.core.errors import UserError
+from omni_jax.core.files import write_whole
 
 # macOS reports the peak in bytes, Linux in KiB (getrusage(2)).
 _MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
@@ -71,9 +71,7 @@ class MetricLog:
 
     self._path = folder / "metrics.jsonl"
     kept = [line for line in read_metrics(folder) if line["step"] <= step] if step else []
-    partial = self._path.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
-    os.replace(partial, self._path)
+    write_whole(self._path, "".join(json.dumps(line) + "\n" for line in kept))
     self._seconds_before, self._start = (kept[-1]["seconds"] if kept else 0.0), time.monotonic()
     self._file = self._path.open("a")
     self._events = SummaryWriter(str(folder / "events"), purge_step=step + 1 if step else None)
