@@ -2,9 +2,15 @@
 # The whole journey on one CPU machine: corpus, speech tokenizer, style encoder, vocoder, the language model's stages,
 # export, conversion, evaluation, report. Every step is cached: a second run is instant, an interrupted one goes on.
 #
-# Usage: bash launch/quickstart.sh             meant for half an hour on 2 cores, result in runs/tiny/report.html
-#        bash launch/quickstart.sh --smoke     the same steps on a few samples, three minutes, result in runs/smoke/
+# Usage: bash launch/quickstart.sh             half an hour on 2 cores, result in runs/tiny/report.html
+#        bash launch/quickstart.sh --smoke     the same steps on a few samples, minutes, result in runs/smoke/
 #        bash launch/quickstart.sh --workdir DIR
+#
+# Speech parts and language model train side by side, each on half of the cores: on a CPU two small trainings that share
+# every core take half as long again as two that have their own.
+#
+#   language   pretrain  prealign ........ align  tune  convert
+#   speech     tokenizer  style  encode  vocoder_filters  vocoder  export  tune_without_triples
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,7 +20,7 @@ while [ $# -gt 0 ]; do
   case "$1" in
     --smoke) profile=smoke ;;
     --workdir) work="${2:?--workdir needs a folder}"; shift ;;
-    -h|--help) sed -n '2,8p' "$0" | cut -c3-; exit 0 ;;
+    -h|--help) sed -n '2,13p' "$0" | cut -c3-; exit 0 ;;
     *) echo "quickstart: unknown argument '$1' (known: --smoke, --workdir DIR)" >&2; exit 2 ;;
   esac
   shift
@@ -24,38 +30,93 @@ work="${work:-runs/$profile}"
 source launch/setup.sh laptop
 omni=.venv/bin/omni
 mkdir -p "$work/steps"
+begin=$SECONDS
+
+is_done() {
+  [ -e "$work/steps/$1" ] && [ -z "$(find omni_jax configs -name '*.py' -newer "$work/steps/$1" -print -quit)" ]
+}
 
 # step NAME COMMAND...: runs once; again only if the library or the configs changed since (each verb then decides by itself
-# what of its work still holds). Seconds go to steps/NAME, which the report reads.
+# what of its work still holds). Seconds go to steps/NAME, which the report reads. The command is waited for in the
+# background, so that a signal reaches it at once: a training saves before it leaves.
 step() {
   local name="$1"; shift
-  local stamp="$work/steps/$name"
-  if [ -e "$stamp" ] && [ -z "$(find omni_jax configs -name '*.py' -newer "$stamp" -print -quit)" ]; then
-    echo "== $name: done before ($(cat "$stamp") s)"
+  if is_done "$name"; then
+    echo "== $name: done before ($(cat "$work/steps/$name") s)"
     return
   fi
   echo "== $name"
   local start=$SECONDS
-  "$@"
-  echo $((SECONDS - start)) > "$stamp"
+  "$@" &
+  child=$!
+  wait "$child" || { echo "== $name: failed or stopped" >&2; exit 1; }
+  echo $((SECONDS - start)) > "$work/steps/$name"
 }
 
 train() { step "$1" "$omni" train --config "configs/emova/$1.py:$profile" --workdir "$work"; }
 
-begin=$SECONDS
+# wait_for NAME PID: until the other lane, process PID, has done a step.
+wait_for() {
+  until is_done "$1"; do
+    kill -0 "$2" 2>/dev/null || is_done "$1" || { echo "== waiting for $1, but its lane has stopped" >&2; exit 1; }
+    sleep 1
+  done
+}
+
+# on_cores LIST: moves this lane to these cores; where there is no taskset (macOS) lanes share them all.
+on_cores() {
+  if [ -n "$1" ] && command -v taskset >/dev/null 2>&1; then taskset -cp "$1" "$BASHPID" >/dev/null; fi
+}
+
+stop_child() { [ -n "${child:-}" ] && kill -TERM "$child" 2>/dev/null && wait "$child"; exit 143; }
+
+speech_lane() {
+  trap stop_child TERM INT
+  on_cores "$1"
+  train tokenizer
+  train style
+  step encode "$omni" encode --workdir "$work"
+  train vocoder_filters
+  train vocoder
+  step export "$omni" export vocoder --workdir "$work"
+  wait_for align "$$"
+  train tune_without_triples
+}
+
+language_lane() {
+  on_cores "$1"
+  train pretrain
+  train prealign
+  wait_for encode "$speech"
+  train align
+  train tune
+  step convert "$omni" convert --workdir "$work"
+}
+
+halves() {
+  .venv/bin/python - <<'PYTHON'
+import os
+
+cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+middle = len(cores) // 2
+for half in (cores[:middle], cores[middle:], cores):
+  print(",".join(map(str, half)) if middle else "")
+PYTHON
+}
+
 step corpus "$omni" corpus --config "configs/emova/corpus.py:$profile" --workdir "$work"
 step vocabulary "$omni" vocabulary --config "configs/emova/vocabulary.py:$profile" --workdir "$work"
-train tokenizer
-train style
-step encode "$omni" encode --workdir "$work"
-train vocoder
-train pretrain
-train prealign
-train align
-train tune
-train tune_without_triples
-step export "$omni" export vocoder --workdir "$work"
-step convert "$omni" convert --workdir "$work"
+{ read -r first; read -r second; read -r all; } < <(halves)
+speech_log="$work/steps/speech.log"
+echo "== speech parts train beside the language model; their progress: tail -f $speech_log"
+speech_lane "$second" > "$speech_log" 2>&1 &
+speech=$!
+trap 'kill -TERM "$speech" ${child:-} 2>/dev/null; wait; exit 143' INT TERM
+trap 'kill -TERM "$speech" 2>/dev/null || true' EXIT
+language_lane "$first"
+wait "$speech" || { tail -n 20 "$speech_log" >&2; echo "quickstart: the speech lane failed, see $speech_log" >&2; exit 1; }
+trap - EXIT
+on_cores "$all"
 step evaluate "$omni" evaluate --workdir "$work"
 step report "$omni" report --workdir "$work"
 

@@ -33,7 +33,7 @@ CORPUS = {
   "spoken_images_test": 3,
   "pairs": 1,
 }
-SPEECH_STAGES = ("tokenizer", "style", "vocoder")
+SPEECH_STAGES = ("tokenizer", "style", "vocoder_filters", "vocoder")
 LANGUAGE_STAGES = ("pretrain", "prealign", "align", "tune", "tune_without_triples")
 
 
@@ -60,7 +60,7 @@ def workdir(tmp_path_factory):
   train("tokenizer", work)
   train("style", work)
   omni("encode", "--workdir", work)
-  for stage in ("vocoder", *LANGUAGE_STAGES):
+  for stage in ("vocoder_filters", "vocoder", *LANGUAGE_STAGES):
     train(stage, work)
   return work
 

@@ -19,7 +19,7 @@ from omni_jax.train.optimizer import Group
 
 def tiny(workdir: Path) -> Run:
   """The figures above."""
-  return _run(workdir, steps=300)
+  return _run(workdir, steps=540)
 
 
 def smoke(workdir: Path) -> Run:
@@ -30,8 +30,8 @@ def smoke(workdir: Path) -> Run:
 def _run(workdir: Path, *, steps: int) -> Run:
   corpus, units = workdir / "corpus", workdir / "units"
   sources = (
-    Source(folder=corpus / "images", split="train", view="image_text", weight=0.3),
-    Source(folder=units / "speech", split="train", view="recognise", weight=0.5, style_dropout=0.1),
+    Source(folder=corpus / "images", split="train", view="annotations", weight=0.4),
+    Source(folder=units / "speech", split="train", view="recognise", weight=0.4, style_dropout=0.1),
     Source(folder=units / "speech", split="train", view="synthesise", weight=0.2, unit_weight=0.5),
   )
   half = language.TEXT_AND_IMAGES.vision.depth // 2
@@ -40,7 +40,7 @@ def _run(workdir: Path, *, steps: int) -> Run:
     model=language.ALL_MODALITIES,
     loss=next_token,
     optimizer=language.optimizer(
-      3e-3,
+      2.2e-3,
       steps=steps,
       groups=(
         Group(pattern="vision", scale=0.0),
@@ -49,7 +49,7 @@ def _run(workdir: Path, *, steps: int) -> Run:
         language.UNIT_ROWS,
       ),
     ),
-    data=language.batches(workdir, sources=sources, seed=13),
+    data=language.batches(workdir, sources=sources, images=3, seed=13),
     steps=steps,
     start=(Start(workdir / "stages" / "prealign"),),
   )

@@ -13,8 +13,8 @@ def tiny() -> CorpusConfig:
   return CorpusConfig(
     seed=0,
     text=10000,
-    images=6000,
-    speech=3000,
+    images=7000,
+    speech=3600,
     dialogue=800,
     text_test=200,
     images_test=300,
@@ -23,8 +23,8 @@ def tiny() -> CorpusConfig:
     dialogue_test=120,
     spoken_images_test=120,
     pairs=30,
-    questions_per_image=2,
-    spoken_image_share=0.025,
+    questions_per_image=4,
+    spoken_image_share=0.0125,
   )
 
 
@@ -43,6 +43,6 @@ def smoke() -> CorpusConfig:
     dialogue_test=12,
     spoken_images_test=12,
     pairs=3,
-    questions_per_image=2,
+    questions_per_image=4,
     spoken_image_share=0.025,
   )

@@ -22,7 +22,7 @@ from omni_jax.tokens.vocabulary import Vocabulary, control_ids, extra_size
 from omni_jax.train.optimizer import Group, OptimizerConfig
 
 LAYOUT = NativeLayout(text_chunk=4, unit_chunk=12)
-IMAGES = ImageSize(patch=8, merge=2, min_pixels=4 * 16 * 16, max_pixels=24 * 16 * 16)
+IMAGES = ImageSize(patch=16, merge=2, min_pixels=4 * 32 * 32, max_pixels=8 * 32 * 32, window=32)
 
 _DECODER = DecoderConfig(
   vocab_size=TEXT_SIZE,
@@ -67,8 +67,8 @@ ALL_MODALITIES = dataclasses.replace(
 UNIT_ROWS = Group(pattern=r"decoder\.embed\.extra", scale=0.1)
 
 
-def batches(workdir: Path, *, sources: tuple[Source, ...], seed: int) -> SequenceBatches:
-  """Returns the packed batches of a stage: 8 rows of 256 tokens and 560 patches (at most 96 an image)."""
+def batches(workdir: Path, *, sources: tuple[Source, ...], images: int, seed: int) -> SequenceBatches:
+  """Returns the packed batches of a stage: 8 rows of 256 tokens and up to `images` images."""
   return SequenceBatches(
     text=workdir / "text",
     vocabulary_id=Vocabulary.load(workdir / "text" / VOCABULARY_FILE).fingerprint(),
@@ -77,7 +77,7 @@ def batches(workdir: Path, *, sources: tuple[Source, ...], seed: int) -> Sequenc
     sources=sources,
     rows=8,
     length=256,
-    patches=560,
+    patches=images * IMAGES.window,
     images=IMAGES,
     quarantine=workdir / "quarantine.jsonl",
     cache_bytes=1 << 30,
@@ -93,6 +93,7 @@ def optimizer(learning_rate: float, *, steps: int, groups: tuple[Group, ...] = (
   """
   return OptimizerConfig(
     algorithm="muon",
+    orthogonal_steps=3,
     learning_rate=learning_rate,
     warmup_steps=max(1, steps * 3 // 100),
     weight_decay=0.0,

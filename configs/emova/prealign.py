@@ -19,7 +19,7 @@ FROZEN = (Group(pattern="decoder", scale=0.0), Group(pattern="vision", scale=0.0
 
 def tiny(workdir: Path) -> Run:
   """The figures above."""
-  return _run(workdir, steps=80)
+  return _run(workdir, steps=40)
 
 
 def smoke(workdir: Path) -> Run:
@@ -28,13 +28,13 @@ def smoke(workdir: Path) -> Run:
 
 
 def _run(workdir: Path, *, steps: int) -> Run:
-  sources = (Source(folder=workdir / "corpus" / "images", split="train", view="image_text", weight=1.0),)
+  sources = (Source(folder=workdir / "corpus" / "images", split="train", view="annotations", weight=1.0),)
   return Run(
     name="prealign",
     model=language.TEXT_AND_IMAGES,
     loss=next_token,
     optimizer=language.optimizer(5e-3, steps=steps, groups=FROZEN),
-    data=language.batches(workdir, sources=sources, seed=12),
+    data=language.batches(workdir, sources=sources, images=3, seed=12),
     steps=steps,
     start=(Start(workdir / "stages" / "pretrain", include="decoder|vision"),),
   )

@@ -16,7 +16,7 @@ from omni_jax.train.losses import next_token
 
 def tiny(workdir: Path) -> Run:
   """The figures above."""
-  return _run(workdir, steps=300)
+  return _run(workdir, steps=480)
 
 
 def smoke(workdir: Path) -> Run:
@@ -28,13 +28,13 @@ def _run(workdir: Path, *, steps: int) -> Run:
   corpus = workdir / "corpus"
   sources = (
     Source(folder=corpus / "text", split="train", view="text", weight=0.25),
-    Source(folder=corpus / "images", split="train", view="image_text", weight=0.75),
+    Source(folder=corpus / "images", split="train", view="annotations", weight=0.75),
   )
   return Run(
     name="pretrain",
     model=language.TEXT_AND_IMAGES,
     loss=next_token,
-    optimizer=language.optimizer(4e-3, steps=steps),
-    data=language.batches(workdir, sources=sources, seed=11),
+    optimizer=language.optimizer(2.2e-3, steps=steps),
+    data=language.batches(workdir, sources=sources, images=3, seed=11),
     steps=steps,
   )

@@ -23,13 +23,13 @@ MEL = MelConfig(
 
 MODEL = SpeechTokenizerConfig(
   mel=MEL, levels=(8, 8, 8, 8), num_phones=64, stem_width=192, width=256, depth=4, taps=5, decoder_width=160,
-  decoder_depth=2, num_bands=16,
+  decoder_depth=2, sharpness=1.5,
 )  # fmt: skip
 
 
 def tiny(workdir: Path) -> Run:
   """The figures above."""
-  return _run(workdir, steps=1800)
+  return _run(workdir, steps=1150)
 
 
 def smoke(workdir: Path) -> Run:
@@ -50,9 +50,10 @@ def _run(workdir: Path, *, steps: int) -> Run:
   return Run(
     name="tokenizer",
     model=MODEL,
-    loss=TokenizerLoss(probe=0.5, reconstruction=0.1, warp=0.1),
+    loss=TokenizerLoss(frames=1.0, warp=0.1),
     optimizer=OptimizerConfig(
-      learning_rate=2e-3, warmup_steps=min(100, steps), schedule="cosine", weight_decay=0.01, clip_norm=1.0,
+      algorithm="muon", orthogonal_steps=3, learning_rate=2e-3,
+      warmup_steps=min(100, steps), schedule="cosine", weight_decay=0.01, clip_norm=1.0,
       beta1=0.9, beta2=0.98, eps=1e-8, groups=(),
     ),
     data=data,

@@ -16,7 +16,7 @@ from omni_jax.train.loop import Run
 from omni_jax.train.losses import next_token
 from omni_jax.train.optimizer import Group
 
-STEPS, SMOKE_STEPS = 250, 8
+STEPS, SMOKE_STEPS = 450, 8
 
 
 def tiny(workdir: Path) -> Run:
@@ -33,7 +33,7 @@ def run(workdir: Path, *, name: str, steps: int, triples: float) -> Run:
   """Returns the stage; `triples` is the share of samples with image, speech and text, 0 to leave them out."""
   corpus, units = workdir / "corpus", workdir / "units"
   sources = (
-    Source(folder=corpus / "images", split="train", view="image_text", weight=0.25),
+    Source(folder=corpus / "images", split="train", view="annotations", weight=0.3),
     Source(folder=corpus / "text", split="train", view="text", weight=0.05),
     Source(folder=units / "speech", split="train", view="recognise", weight=0.25, style_dropout=0.1),
     Source(folder=units / "speech", split="train", view="synthesise", weight=0.15, unit_weight=0.5),
@@ -48,8 +48,8 @@ def run(workdir: Path, *, name: str, steps: int, triples: float) -> Run:
     name=name,
     model=language.ALL_MODALITIES,
     loss=next_token,
-    optimizer=language.optimizer(2e-3, steps=steps, groups=(Group(pattern="vision", scale=0.1), language.UNIT_ROWS)),
-    data=language.batches(workdir, sources=sources, seed=14),
+    optimizer=language.optimizer(1.5e-3, steps=steps, groups=(Group(pattern="vision", scale=0.1), language.UNIT_ROWS)),
+    data=language.batches(workdir, sources=sources, images=2, seed=14),
     steps=steps,
     start=(Start(workdir / "stages" / "align"),),
   )

@@ -18,6 +18,8 @@ from omni_jax.core.errors import UserError
 from omni_jax.prepare.reader import ExampleSource
 from omni_jax.prepare.schema import Example
 
+_NONE = np.zeros(0)  # stands for what another sample keeps
+
 
 class Quarantine:
   """The records of one source that cannot be used, with the reasons, in memory and as lines of a file."""
@@ -122,7 +124,8 @@ class Cache:
     seen = self._images.get(image)
     if seen is not None:
       sample = sample._replace(patches=seen.patches, patch_positions=seen.patch_positions)
-    size = sum(part.nbytes for part in (sample[:4] if seen is not None else sample))
+    own = sample if seen is None else sample._replace(patches=_NONE, patch_positions=_NONE)
+    size = sum(part.nbytes for part in own)
     if self._used + size <= self._limit:
       self._used += size
       self._samples[key] = self._images[image] = sample

@@ -13,12 +13,14 @@ from typing import Any
 import grain
 import numpy as np
 
-from omni_jax.batches.sources import Sample
+from omni_jax.batches.sources import NO_PATCH, Sample
 
 _LOOKAHEAD = 2  # batches that are filled at once
+_TOKEN_FIELDS = ("positions", "branch_ids", "targets", "loss_mask", "target_kind")  # beside the tokens themselves
+_PATCH_FIELDS = ("patches", "patch_positions", "patch_segment_ids")
 
 
-def pack(samples: grain.IterDataset, *, rows: int, length: int, patches: int) -> grain.IterDataset:
+def pack(samples: grain.IterDataset, *, rows: int, length: int, patches: int, window: int = 0) -> grain.IterDataset:
   """Returns batches of packed samples.
 
   Args:
@@ -26,8 +28,9 @@ def pack(samples: grain.IterDataset, *, rows: int, length: int, patches: int) ->
     rows: of a batch.
     length: tokens of a row.
     patches: patches of a row; 0 if no sample has an image.
+    window: patches of a window, every image filling one; 0: a row is one window.
   """
-  lengths: dict[str, int] = dict.fromkeys(("tokens", "targets", "loss_mask", "target_kind"), length)
+  lengths: dict[str, int] = dict.fromkeys(("tokens", *_TOKEN_FIELDS), length)
   if patches:
     lengths |= {"patches": patches, "patch_positions": patches}
   fields = tuple(lengths)
@@ -39,7 +42,7 @@ def pack(samples: grain.IterDataset, *, rows: int, length: int, patches: int) ->
     # For these, places and segments would be counted once more.
     meta_features=[name for name in fields if name not in ("tokens", "patches")],
   )
-  return packed.map(_named).batch(rows, drop_remainder=True)
+  return packed.map(lambda row: _named(row, window=window or patches)).batch(rows, drop_remainder=True)
 
 
 def fits(sample: Sample, *, length: int, patches: int) -> str:
@@ -51,11 +54,14 @@ def fits(sample: Sample, *, length: int, patches: int) -> str:
   return ""
 
 
-def _named(row: dict[str, Any]) -> dict[str, np.ndarray]:
-  """Returns the row under the names that models read."""
-  names = {
-    "tokens_segment_ids": "segment_ids",
-    "tokens_positions": "positions",
-    "patches_segment_ids": "patch_segment_ids",
-  }
-  return {names.get(name, name): value for name, value in row.items() if name != "patches_positions"}
+def _named(row: dict[str, Any], *, window: int) -> dict[str, np.ndarray]:
+  """Returns the row under the names that models read, its patches cut into windows."""
+  names = {"tokens_segment_ids": "segment_ids", "patches_segment_ids": "patch_segment_ids"}
+  counted = ("tokens_positions", "patches_positions")  # places in the sample; it states its own
+  named = {names.get(name, name): value for name, value in row.items() if name not in counted}
+  if "patches" in named:
+    is_patch = named["patch_positions"][:, 0] != NO_PATCH
+    named["patch_segment_ids"] = np.where(is_patch, named["patch_segment_ids"], 0)
+    named["patch_positions"] = np.where(is_patch[:, None], named["patch_positions"], 0)
+    named |= {name: named[name].reshape(-1, window, *named[name].shape[1:]) for name in _PATCH_FIELDS}
+  return named

@@ -5,10 +5,11 @@
 A batch is a dict of arrays, all [B, ...], as `models.emova` reads it:
 
     tokens, targets, positions, segment_ids  int32 [B, T]        segment 0 is padding
+    branch_ids                               int32 [B, T]        see `tokens.grid`
     loss_mask                                float32 [B, T]      0 where nothing is learned
     target_kind                              int8 [B, T]         0 none, 1 text, 2 unit, 3 style
-    patches                                  uint8 [B, P, C]     left out if the config has no patches
-    patch_positions, patch_segment_ids       int32 [B, P, 2], [B, P]
+    patches                                  uint8 [B, W, P, C]  left out if the config has no patches
+    patch_positions, patch_segment_ids       int32 [B, W, P, 2], [B, W, P]
 """
 
 import dataclasses
@@ -37,7 +38,7 @@ class SequenceBatches:
     sources: what is read, in which shares.
     rows: of a batch (B).
     length: tokens of a row (T).
-    patches: patches of a row (P); 0: no source has images.
+    patches: patches of a row (W * P); 0: no source has images.
     images: how images are cut.
     quarantine: file for records that cannot be used.
     cache_bytes: memory for samples that were written once (an image of 96 x 96 pixels takes 28 kB); 0: none is kept.
@@ -60,12 +61,12 @@ class SequenceBatches:
   seed: int
 
   def __post_init__(self):
-    cell = self.images.merge**2
+    cell = self.images.window or self.images.merge**2
     if self.rows < 1 or self.length < 2 or self.patches % cell:
       raise UserError(
         f"{self.rows} rows of {self.length} tokens and {self.patches} patches",
         where="SequenceBatches",
-        rule=f"at least one row of two tokens; patches are a multiple of {cell}, one merge cell",
+        rule=f"at least one row of two tokens; patches are a multiple of {cell}, one merge cell or window",
         remedy="correct the config",
       )
     if not self.sources:
@@ -99,4 +100,4 @@ class SequenceBatches:
       cache_bytes=self.cache_bytes,
       seed=self.seed,
     )
-    return pack(samples, rows=self.rows, length=self.length, patches=self.patches)
+    return pack(samples, rows=self.rows, length=self.length, patches=self.patches, window=self.images.window)

@@ -63,6 +63,9 @@ class Source:
       raise _bad(f"style_dropout {self.style_dropout}", "a share between 0 and 1", self)
 
 
+NO_PATCH = -1
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageSize:
   """How images are cut; equal to the vision tower's `patch` and `merge`.
@@ -72,12 +75,25 @@ class ImageSize:
     merge: side of a merge cell in patches; one cell is one token.
     min_pixels: smaller images are enlarged to about this area.
     max_pixels: larger images are reduced to at most this area.
+    window: patches that each image is padded to, at least as many as `max_pixels` makes, so that it fills a window of
+      its own (see `models.emova`); 0: images lie side by side in one window.
   """
 
   patch: int
   merge: int
   min_pixels: int
   max_pixels: int
+  window: int = 0
+
+  def __post_init__(self):
+    largest = self.max_pixels // self.patch**2
+    if self.window and (self.window < largest or self.window % self.merge**2):
+      raise UserError(
+        f"windows of {self.window} patches",
+        where="ImageSize",
+        rule=f"an image of up to {largest} patches fits into a window of whole cells, {self.merge**2} patches each",
+        remedy="raise window, or lower max_pixels",
+      )
 
   def cut(self, image: bytes | np.ndarray) -> Patches:
     """Returns patches uint8 [P, C] and their rows and columns int32 [P, 2] of a PNG file's bytes, or of pixels."""
@@ -94,11 +110,13 @@ class Sample(NamedTuple):
   """One packed piece: `targets[t]` is what position t predicts, of kind `target_kind[t]`, weighing `loss_mask[t]`."""
 
   tokens: np.ndarray  # int32 [T]
+  positions: np.ndarray  # int32 [T]
+  branch_ids: np.ndarray  # int32 [T]
   targets: np.ndarray  # int32 [T]
   loss_mask: np.ndarray  # float32 [T]
   target_kind: np.ndarray  # int8 [T]
   patches: np.ndarray  # uint8 [P, C]
-  patch_positions: np.ndarray  # int32 [P, 2]
+  patch_positions: np.ndarray  # int32 [P, 2], NO_PATCH where the window is only filled up
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,13 +156,17 @@ class Writer:
     else:
       patches, positions = np.zeros((0, self._images.channels), np.uint8), np.zeros((0, 2), np.int32)
     image_tokens = len(patches) // self._images.merge**2
+    if self._images.window and len(patches):
+      padding = ((0, self._images.window - len(patches)), (0, 0))
+      patches, positions = np.pad(patches, padding), np.pad(positions, padding, constant_values=NO_PATCH)
     scene = Scene(dialogue=self._dialogue, image_tokens=image_tokens, hear_style=hear_style)
     grid = VIEWS[self._source.view](example, scene)
     row, targets = grid.row, grid.row[1:]
     kinds = self._kinds[targets]
     weights = np.where(kinds == UNIT, self._source.unit_weight, self._source.text_weight).astype(np.float32)
     mask = np.where(grid.learned[0, 1:], weights, np.float32(0))
-    return Sample(row[:-1], targets, mask, np.where(mask > 0, kinds, np.int8(0)), patches, positions)
+    read = (row[:-1], grid.positions[:-1], grid.branches[:-1])
+    return Sample(*read, targets, mask, np.where(mask > 0, kinds, np.int8(0)), patches, positions)
 
 
 def _text(example: Example, scene: Scene) -> Grid:
@@ -156,6 +178,11 @@ def _text(example: Example, scene: Scene) -> Grid:
 def _image_text(example: Example, scene: Scene) -> Grid:
   pairs = [(scene.written(user), Reply(text=answer.text)) for user, answer in _pairs(example)]
   return scene.dialogue.conversation(pairs)
+
+
+def _annotations(example: Example, scene: Scene) -> Grid:
+  pairs = [(scene.written(user), Reply(text=answer.text)) for user, answer in _pairs(example)]
+  return scene.dialogue.annotations(pairs)
 
 
 def _recognise(example: Example, scene: Scene) -> Grid:
@@ -186,6 +213,7 @@ def _written_reply(example: Example, scene: Scene) -> Grid:
 VIEWS: dict[str, Callable[[Example, Scene], Grid]] = {
   "text": _text,
   "image_text": _image_text,
+  "annotations": _annotations,
   "recognise": _recognise,
   "synthesise": _synthesise,
   "dialogue": _dialogue,

@@ -1,15 +1,17 @@
 """Clips of single voices for the vocoder: units of the whole neighbourhood, sound and F0 of a stretch in the middle.
 
-    raw units   |-- behind --|---- clip ----|-- ahead --|     reduced before batching; runs cut at an end are marked
+    units       |-- behind --|---- clip ----|-- ahead --|     reduced
     frames              |-margin-|-- clip --|-margin-|        F0 (margins only fill the network's context)
     samples                      |-- clip --|
 
-The sound is in the corpus, the units in its encoded twin, record by record. Batch i is a function of the seed and i
+The sound is in the corpus, the units in its encoded twin, record by record, and where `omni encode` was asked for them
+how long each lasts, to 10 ms; elsewhere a unit lasts 40 ms for each repetition. Batch i is a function of the seed and i
 alone, so a run resumes exactly from one number.
 """
 
 import dataclasses
 from pathlib import Path
+from typing import NamedTuple
 
 import grain
 import numpy as np
@@ -40,8 +42,8 @@ class VocoderClips:
     rows: clips in a batch.
     clip_frames: frames of 10 ms that sound.
     margin_frames: frames before and after, the network's context.
-    units_behind: units of 40 ms before the first frame that are given.
-    units_ahead: after the last.
+    units_behind: reduced units that are given before that of the first frame.
+    units_ahead: after that of the last.
     seed: of the dealing.
   """
 
@@ -59,14 +61,21 @@ class VocoderClips:
   def open(self) -> grain.IterDataset:
     """Returns endless batches (T is the clip with its margins).
 
-    units, counts (frames, 0 is padding), whole (1 where a run is not cut): [B, U]; style: int32 [B, 3];
-    first: int32 [B], number of the first frame; f0_hz, voiced: float32 [B, T]; waveform: float32 [B, clip samples].
+    units, counts (frames, 0 is padding): int32 [B, U]; style: int32 [B, 3]; first: int32 [B], number of the first
+    frame, counted from the first unit given; f0_hz, voiced: float32 [B, T]; waveform: float32 [B, clip samples].
 
     Raises:
       UserError: no utterance of these voices, or a set and its twin differ.
     """
     source = _BatchSource(self)
     return grain.MapDataset.source(source).to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
+
+
+class Spoken(NamedTuple):
+  """Reduced units, and the frames that each lasts."""
+
+  units: np.ndarray
+  counts: np.ndarray
 
 
 class _Sound:
@@ -87,8 +96,8 @@ def bridge(f0_hz: np.ndarray, voiced: np.ndarray) -> np.ndarray:
   return np.exp2(np.interp(np.arange(len(f0_hz)), places, np.log2(f0_hz[places]))).astype(np.float32)
 
 
-def spoken_turns(config: VocoderClips) -> list[tuple[Turn, np.ndarray]]:
-  """Returns every turn of the wanted voices with its raw units.
+def spoken_turns(config: VocoderClips) -> list[tuple[Turn, Spoken]]:
+  """Returns every turn of the wanted voices with its units.
 
   Raises:
     UserError: none is there, or a set and its encoded twin hold different records.
@@ -106,7 +115,7 @@ def spoken_turns(config: VocoderClips) -> list[tuple[Turn, np.ndarray]]:
           remedy="run `omni encode` again",
         )
       pairs = zip(sounds[index].turns, codes[index].turns, strict=True)
-      found += [(turn, code.units) for turn, code in pairs if turn.audio and turn.voice in config.voices]
+      found += [(turn, spoken(code)) for turn, code in pairs if turn.audio and turn.voice in config.voices]
   if not found:
     raise UserError(
       "no utterance to train on",
@@ -115,6 +124,12 @@ def spoken_turns(config: VocoderClips) -> list[tuple[Turn, np.ndarray]]:
       remedy="make the corpus with one of these voices, or name other voices in the config",
     )
   return found
+
+
+def spoken(turn: Turn) -> Spoken:
+  """Returns the units of a turn with their durations: those found in encoding, or 40 ms for each repetition."""
+  units, runs = reduce_units(turn.units)
+  return Spoken(units, turn.unit_frames if len(turn.unit_frames) else runs * FRAMES_PER_UNIT)
 
 
 class _BatchSource:
@@ -136,35 +151,32 @@ class _BatchSource:
     config, (epoch, place) = self._config, divmod(place, len(self._turns))
     order = np.random.default_rng((config.seed, epoch)).permutation(len(self._turns))
     which = int(order[place])
-    turn, units = self._turns[which]
+    turn, said = self._turns[which]
     if which not in self._sounds:
       self._sounds[which] = _Sound(turn)
-    num_frames = len(units) * FRAMES_PER_UNIT
-    spare = max(0, num_frames - config.clip_frames)
+    spare = max(0, int(said.counts.sum()) - config.clip_frames)
     start = int(np.random.default_rng((config.seed, epoch, place)).integers(spare + 1))
-    return cut(self._sounds[which], units, Style.parse(turn.style), start=start, config=config)
+    return cut(self._sounds[which], said, Style.parse(turn.style), start=start, config=config)
 
 
-def cut(sound: _Sound, units: np.ndarray, style: Style, *, start: int, config: VocoderClips) -> dict[str, np.ndarray]:
+def cut(sound: _Sound, said: Spoken, style: Style, *, start: int, config: VocoderClips) -> dict[str, np.ndarray]:
   """Returns the row of a batch whose clip begins at frame `start` of the utterance."""
-  end = start + config.clip_frames
-  first_unit = max(0, start // FRAMES_PER_UNIT - config.units_behind)
-  last_unit = min(len(units), -(-end // FRAMES_PER_UNIT) + config.units_ahead)
-  size = config.clip_frames // FRAMES_PER_UNIT + 2 + config.units_behind + config.units_ahead
-  reduced, runs = reduce_units(units[first_unit:last_unit])
-  whole = np.ones(len(reduced), np.float32)
-  whole[0] = float(first_unit == 0 or units[first_unit - 1] != units[first_unit])
-  whole[-1] = whole[-1] * float(last_unit == len(units) or units[last_unit] != units[last_unit - 1])
-  frames = np.arange(start - config.margin_frames, end + config.margin_frames)
+  first, end = start - config.margin_frames, start + config.clip_frames
+  ends = np.cumsum(said.counts)
+  heard = np.searchsorted(ends, [max(first, 0), min(end + config.margin_frames, ends[-1]) - 1], side="right")
+  # A unit begins at most two frames sooner or later than its 40 ms, so this many at most are heard.
+  size = (config.clip_frames + 2 * config.margin_frames) // FRAMES_PER_UNIT + 3
+  size += config.units_behind + config.units_ahead
+  given = slice(max(0, heard[0] - config.units_behind), min(heard[1] + 1 + config.units_ahead, len(ends)))
+  frames = np.arange(first, end + config.margin_frames)
   inside = (frames >= 0) & (frames < len(sound.f0_hz))
   places = np.clip(frames, 0, len(sound.f0_hz) - 1)
   pcm = sound.pcm[start * HOP_SAMPLES : end * HOP_SAMPLES].astype(np.float32) / 32767.0
   return {
-    "units": _pad(reduced, size),
-    "counts": _pad(runs * FRAMES_PER_UNIT, size),
-    "whole": _pad(whole, size),
+    "units": _pad(said.units[given], size),
+    "counts": _pad(said.counts[given], size),
     "style": np.array(style.indices, np.int32),
-    "first": np.array(start - config.margin_frames - first_unit * FRAMES_PER_UNIT, np.int32),
+    "first": np.array(first - said.counts[: given.start].sum(), np.int32),
     "f0_hz": sound.f0_hz[places],
     "voiced": (sound.voiced[places] & inside).astype(np.float32),
     "waveform": _pad(pcm, config.clip_frames * HOP_SAMPLES),

@@ -1,8 +1,9 @@
 """From recorded speech to units and heard styles: what the language model is trained on.
 
-Every turn with sound gets its units (25 a second, repetitions kept) and the style that the style encoder hears. In
-training splits the sound itself is then dropped; a test needs it. A split that was encoded by the same two models from
-the same records is left as it is.
+Every turn with sound gets its units (25 a second, repetitions kept) and the style that the style encoder hears; in
+training splits, turns of the answering voices also get how long each unit lasts, to 10 ms, for the vocoder to learn
+from, and the sound itself is dropped; a test needs it. A split that was encoded by the same two models from the same
+records is left as it is.
 """
 
 import dataclasses
@@ -23,16 +24,18 @@ from omni_jax.speech.interface import SpeechTokenizer, StyleEncoder
 
 _TOGETHER = 256  # records encoded at once; sorted by length, so little of them is padding
 _TRAINING = "train"
+ANSWERING_VOICES = ("flite:slt", "flite:awb")  # those that a vocoder is trained on
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EncodeConfig:
-  """Which sets of a corpus are encoded, and by which stages."""
+  """Which sets of a corpus are encoded, by which stages, and which voices get the durations of their units."""
 
   sets: tuple[str, ...]
   tokenizer: str = "tokenizer"
   style: str = "style"
   shards: int = 1
+  timed_voices: tuple[str, ...] = ANSWERING_VOICES
 
 
 def encode_corpus(config: EncodeConfig, workdir: Path, *, say: Callable[[str], None] = print) -> Path:
@@ -53,7 +56,9 @@ def encode_corpus(config: EncodeConfig, workdir: Path, *, say: Callable[[str], N
   for name, split in missing:
     folder = workdir / "units" / name
     source = open_set(workdir / "corpus" / name, split)
-    examples = encode_examples(source, tokenizer, style_encoder, keep_audio=split != _TRAINING)
+    training = split == _TRAINING
+    timed_voices = config.timed_voices if training else ()
+    examples = encode_examples(source, tokenizer, style_encoder, keep_audio=not training, timed_voices=timed_voices)
     count = write_split(folder, split, examples, shards=config.shards)
     _remember(folder, split, identities[name])
     say(f"{name}/{split}: {count} records encoded")
@@ -61,20 +66,33 @@ def encode_corpus(config: EncodeConfig, workdir: Path, *, say: Callable[[str], N
 
 
 def encode_examples(
-  source: Sequence[Example] | Any, tokenizer: SpeechTokenizer, style_encoder: StyleEncoder, *, keep_audio: bool
+  source: Sequence[Example] | Any,
+  tokenizer: SpeechTokenizer,
+  style_encoder: StyleEncoder,
+  *,
+  keep_audio: bool,
+  timed_voices: tuple[str, ...] = (),
 ) -> Iterator[Example]:
-  """Yields the records of `source` in order with `units` and `heard` filled in wherever a turn has sound."""
+  """Yields the records of `source` in order, turns with sound with `units` and `heard` filled in.
+
+  Turns of `timed_voices` have `unit_frames` too.
+  """
   for start in range(0, len(source), _TOGETHER):
     examples = [source[index] for index in range(start, min(start + _TOGETHER, len(source)))]
-    waveforms = [decode_audio(turn.audio) for example in examples for turn in example.turns if turn.audio]
+    spoken = [turn for example in examples for turn in example.turns if turn.audio]
+    waveforms = [decode_audio(turn.audio) for turn in spoken]
+    timed = [waveform for turn, waveform in zip(spoken, waveforms, strict=True) if turn.voice in timed_voices]
     units = iter(tokenizer.encode_batch(waveforms))
+    frames = iter(tokenizer.time_batch(timed))
     heard = iter(style_encoder.hear_batch(waveforms))
     for example in examples:
       turns = []
       for turn in example.turns:
         if turn.audio:
+          lasting = next(frames) if turn.voice in timed_voices else ()
           audio = turn.audio if keep_audio else b""
-          turn = dataclasses.replace(turn, units=next(units), heard=str(next(heard)), audio=audio)
+          changes = {"units": next(units), "unit_frames": lasting, "heard": str(next(heard)), "audio": audio}
+          turn = dataclasses.replace(turn, **changes)
         turns.append(turn)
       yield dataclasses.replace(example, turns=tuple(turns))
 
@@ -87,7 +105,7 @@ def _splits(folder: Path) -> list[str]:
 
 
 def _identity(folder: Path, config: EncodeConfig, stages: Path) -> dict[str, Any]:
-  """Returns what the units of a set depend on: the records and both trained models."""
+  """Returns what the units of a set depend on: the records, both trained models, and which voices are timed."""
 
   def stage_of(name: str) -> dict[str, Any]:
     return {"run": read_card(stages / name)["fingerprint"], "step": require_step(stages / name)}
@@ -96,7 +114,8 @@ def _identity(folder: Path, config: EncodeConfig, stages: Path) -> dict[str, Any
     name: {"bytes": entry.get("numBytes"), "lengths": entry["shardLengths"], "written": _written(folder, name)}
     for name, entry in read_splits(folder).items()
   }
-  return {"tokenizer": stage_of(config.tokenizer), "style": stage_of(config.style), "splits": splits}
+  stages_used = {"tokenizer": stage_of(config.tokenizer), "style": stage_of(config.style)}
+  return {**stages_used, "timed_voices": list(config.timed_voices), "splits": splits}
 
 
 def _written(folder: Path, split: str) -> list[list[int]]:

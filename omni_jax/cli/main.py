@@ -11,7 +11,7 @@ from omni_jax.core.errors import UserError
 VERBS = {
   "corpus": "make a labelled corpus of speech, images and text on the spot",
   "vocabulary": "train the text tokenizer and lay out the ids of text, units and styles",
-  "train": "train one stage: tokenizer, style, vocoder, pretrain, prealign, align, tune",
+  "train": "train one stage: tokenizer, style, vocoder_filters, vocoder, pretrain, prealign, align, tune",
   "encode": "turn the speech of a corpus into units and heard styles",
   "chat": "talk to the assistant: text, image or speech in, text and speech out",
   "say": "speak a text in a style",

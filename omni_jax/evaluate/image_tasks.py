@@ -71,8 +71,14 @@ def spoken_images(context: Context) -> Outcome:
 
 def kind_of(example: Example) -> str:
   """Returns the kind of a question and of its picture, `color, scene two`, as the corpus names them in the id."""
-  kind, *rest = example.id.split("/")
-  return f"{kind}, scene {rest[0]}" if len(rest) > 1 else kind if rest else "question"
+  return _kinds_of(example)[0]
+
+
+def _kinds_of(example: Example) -> list[str]:
+  """Returns the kind of every exchange of a record."""
+  kinds, *rest = example.id.split("/")
+  scene = f", scene {rest[0]}" if len(rest) > 1 else ""
+  return [kind + scene for kind in kinds.split("+")] if rest else ["question"] * (len(example.turns) // 2)
 
 
 def _cascade(system: System, recordings: Sequence, examples: Sequence[Example]) -> tuple[list[str], list[Answer]]:
@@ -156,8 +162,11 @@ def _failures(answers: Sequence[Answer]) -> Figure:
 def _training(context: Context) -> list[tuple[str, str]]:
   def read() -> list[tuple[str, str]]:
     limit = context.settings.baseline_samples
-    examples = context.examples("images", "train", limit=limit, keep=_is_question)
-    return [(kind_of(example), example.turns[-1].text) for example in examples]
+    known = []
+    for example in context.examples("images", "train", limit=limit):
+      answers = [turn.text for turn in example.turns if turn.role == "assistant"]
+      known += zip(_kinds_of(example), answers, strict=True)
+    return known
 
   return context.once("image answers", read)
 

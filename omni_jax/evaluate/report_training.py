@@ -11,7 +11,7 @@ from omni_jax.evaluate import report_charts
 from omni_jax.train.metrics import read_metrics
 
 # In the order of the journey; a stage is placed by the first of these that its name starts with.
-_ORDER = ("tokenizer", "style", "vocoder", "pretrain", "prealign", "align", "tune")
+_ORDER = ("tokenizer", "style", "vocoder_filters", "vocoder", "pretrain", "prealign", "align", "tune")
 
 
 class Stage(NamedTuple):

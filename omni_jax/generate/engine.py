@@ -152,14 +152,14 @@ def _pad_batch(prompts: Sequence[Prompt], *, length: int) -> dict[str, np.ndarra
   if not images:
     return batch
   most = _rounded(max(len(image) for image in images), _SMALLEST_IMAGE)
-  batch["patches"] = np.zeros((len(prompts), most, images[0].shape[1]), np.uint8)
-  batch["patch_positions"] = np.zeros((len(prompts), most, 2), np.int32)
-  batch["patch_segment_ids"] = np.zeros((len(prompts), most), np.int32)
+  batch["patches"] = np.zeros((len(prompts), 1, most, images[0].shape[1]), np.uint8)
+  batch["patch_positions"] = np.zeros((len(prompts), 1, most, 2), np.int32)
+  batch["patch_segment_ids"] = np.zeros((len(prompts), 1, most), np.int32)
   for row, prompt in enumerate(prompts):
     if prompt.image is not None:
       size = len(prompt.image.patches)
-      batch["patches"][row, :size], batch["patch_segment_ids"][row, :size] = prompt.image.patches, 1
-      batch["patch_positions"][row, :size] = prompt.image.positions
+      batch["patches"][row, 0, :size], batch["patch_segment_ids"][row, 0, :size] = prompt.image.patches, 1
+      batch["patch_positions"][row, 0, :size] = prompt.image.positions
   return batch
 
 

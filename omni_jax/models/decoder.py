@@ -193,9 +193,11 @@ class Decoder(nnx.Module):
     return self.logits(self.hidden(self.embed.embed(tokens), positions, segment_ids))
 
   @typed
-  def hidden(self, x: Hidden, positions: Positions, segment_ids: SegmentIds) -> Hidden:
-    """Returns the normalised last states for embedded inputs `x`."""
-    mask = causal_mask(segment_ids)
+  def hidden(
+    self, x: Hidden, positions: Positions, segment_ids: SegmentIds, branch_ids: SegmentIds | None = None
+  ) -> Hidden:
+    """Returns the normalised last states for embedded inputs `x`; who sees whom: `nn.attention.causal_mask`."""
+    mask = causal_mask(segment_ids, branch_ids)
     return self.norm(fold(self.blocks, x, self._rotation(positions), mask, remat=self.config.remat))
 
   @typed

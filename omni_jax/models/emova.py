@@ -5,8 +5,12 @@ Speech has no encoder here: it is tokens of the decoder's vocabulary. Image plac
 A batch is a dict of arrays, all with the batch first:
 
     tokens, positions, segment_ids             [B, T]     segment 0 is padding
-    patches, patch_positions,                  [B, P, C], [B, P, 2]
-    patch_segment_ids                          [B, P]     0 is padding, which comes last; absent or P = 0: no images
+    branch_ids                                 [B, T]     several answers to one beginning; absent: none branches
+    patches, patch_positions,                  [B, W, P, C], [B, W, P, 2]
+    patch_segment_ids                          [B, W, P]  0 is padding; absent or P = 0: no images
+
+A row's patches lie in W windows, each image whole in one, since patches of different windows do not see each other:
+one window of many images, or small windows that keep attention cheap where no kernel skips what is masked.
 """
 
 import dataclasses
@@ -84,7 +88,7 @@ class Emova(nnx.Module):
 
   def hidden(self, batch: Batch) -> Hidden:
     """Returns the normalised last states; `logits` of a part of them gives that part's logits."""
-    return self.decoder.hidden(self.embed(batch), batch["positions"], batch["segment_ids"])
+    return self.decoder.hidden(self.embed(batch), batch["positions"], batch["segment_ids"], batch.get("branch_ids"))
 
   @typed
   def logits(self, hidden: Hidden) -> Logits:
@@ -95,10 +99,14 @@ class Emova(nnx.Module):
     """Returns the decoder's input: token rows, with image vectors in the image places."""
     x = self.decoder.embed.embed(batch["tokens"])
     patches = batch.get("patches")
-    if patches is None or patches.shape[1] == 0:
+    if patches is None or 0 in patches.shape:
       return x
-    features = self.vision(patches, batch["patch_positions"], batch["patch_segment_ids"])
-    return fill_image_places(x, self.projector(features), is_image=batch["tokens"] == self.config.image_token)
+    segment_ids = batch["patch_segment_ids"]
+    windows = (patches, batch["patch_positions"], segment_ids)
+    features = self.projector(self.vision(*(array.reshape(-1, *array.shape[2:]) for array in windows)))
+    is_real = segment_ids.reshape(x.shape[0], -1)[:, :: self.config.vision.merge**2] > 0
+    is_image = batch["tokens"] == self.config.image_token
+    return fill_image_places(x, features.reshape(*is_real.shape, -1), is_image=is_image, is_real=is_real)
 
   def empty_cache(self, batch: int, length: int) -> KeyValueCache:
     """Returns a cache of `length` slots, prompt and answer together."""

@@ -121,10 +121,14 @@ def attend(queries: Array, *memories: Memory) -> Array:
 
 
 @typed
-def causal_mask(segment_ids: SegmentIds) -> Mask:
-  """Returns true where a position sees itself and earlier ones of its own segment."""
+def causal_mask(segment_ids: SegmentIds, branch_ids: SegmentIds | None = None) -> Mask:
+  """Returns true where a position sees itself and earlier ones of its own segment.
+
+  With `branch_ids` only those of its own branch and of the trunk, branch 0 (`tokens.grid`).
+  """
   length = segment_ids.shape[1]
-  return same_segment(segment_ids) & jnp.tril(jnp.ones((length, length), bool))
+  mask = same_segment(segment_ids) & jnp.tril(jnp.ones((length, length), bool))
+  return mask if branch_ids is None else mask & (same_segment(branch_ids) | (branch_ids == 0)[:, None, :])
 
 
 @typed

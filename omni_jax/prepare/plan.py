@@ -24,7 +24,7 @@ from omni_jax.prepare.sentences import Exchange, is_held_out
 from omni_jax.prepare.voices.catalogue import Cast, speak
 
 CAPTION_REQUEST = "what do you see"
-_KIND_SHARES = {"one": 0.25, "two": 0.45, "many": 0.15, "word": 0.15}
+_KIND_SHARES = {"one": 0.22, "two": 0.38, "many": 0.14, "word": 0.26}
 # Sentences of every part of the world are spoken, so that all of them can be recognised and said.
 _SPOKEN_SHARES = {"statement": 0.4, "fact": 0.15, "remark": 0.2, "picture": 0.25}
 _ONE_VOICE_SHARE = 0.24  # of the speech set, for each of the two answer voices
@@ -46,17 +46,23 @@ def plan_text(count: int, *, held_out: bool, seed: str) -> list[Example]:
 
 
 def plan_images(count: int, *, questions_per_image: int, held_out: bool, seed: str) -> Iterator[Example]:
-  """Yields for each of `count` pictures a caption and up to `questions_per_image` questions."""
+  """Yields for each of `count` pictures a caption and up to `questions_per_image` questions.
+
+  A training picture is one record with all of them, a held-out one a record for each. The first part of an id is the
+  kind of every exchange.
+  """
   chooser = random.Random(seed)
   for index in range(count):
     scene = _scene(chooser, held_out=held_out)
     image = scenes.draw(scene)
-    turns = (Turn("user", CAPTION_REQUEST), Turn("assistant", scenes.caption(scene)))
-    yield Example(f"caption/{scene.kind}/{index:06d}", "caption", turns, image)
-    asked = scenes.questions(scene)
-    for number, exchange in enumerate(chooser.sample(asked, min(questions_per_image, len(asked)))):
-      turns = (Turn("user", exchange.question), Turn("assistant", exchange.answer))
-      yield Example(f"{exchange.kind}/{scene.kind}/{index:06d}-{number}", "visual_question", turns, image)
+    exchanges = _annotations(scene, chooser, questions_per_image=questions_per_image, held_out=held_out)
+    if not held_out:
+      kinds = "+".join(exchange.kind for exchange in exchanges)
+      yield Example(f"{kinds}/{scene.kind}/{index:06d}", "annotations", _turns(*exchanges), image)
+      continue
+    for number, exchange in enumerate(exchanges):
+      task = "caption" if exchange.kind == "caption" else "visual_question"
+      yield Example(f"{exchange.kind}/{scene.kind}/{index:06d}-{number}", task, _turns(exchange), image)
 
 
 def plan_speech(count: int, *, cast: Cast, held_out: bool, seed: str) -> list[Example]:
@@ -178,6 +184,22 @@ def _mood_exchange(text: str, style: Style) -> Exchange:
 def _user(chooser: random.Random, cast: Cast) -> tuple[str, str]:
   gender = chooser.choice(tuple(cast.seen))
   return gender, chooser.choice(cast.seen[gender])
+
+
+def _annotations(
+  scene: scenes.Scene, chooser: random.Random, *, questions_per_image: int, held_out: bool
+) -> list[Exchange]:
+  """Returns the caption and some questions; in training those for colors come first, since they are learned last."""
+  asked = list(scenes.questions(scene))
+  chooser.shuffle(asked)
+  if not held_out:
+    asked.sort(key=lambda exchange: exchange.kind != "color")
+  return [Exchange(CAPTION_REQUEST, scenes.caption(scene), "caption"), *asked[:questions_per_image]]
+
+
+def _turns(*exchanges: Exchange) -> tuple[Turn, ...]:
+  pairs = [(Turn("user", each.question), Turn("assistant", each.answer)) for each in exchanges]
+  return tuple(turn for pair in pairs for turn in pair)
 
 
 def _scene(chooser: random.Random, *, held_out: bool) -> scenes.Scene:

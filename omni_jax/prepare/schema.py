@@ -2,13 +2,15 @@
 
     caption                 image, user ("" or a request) -> assistant: text
     visual_question         image, user: text -> assistant: text
+    annotations             image, any number of these exchanges, each independent of the others
     text                    one turn: a sentence; two turns: a question and its answer
     speech                  one user turn with text and audio: recognition or synthesis is decided by the token layer
     dialogue                user: text and audio -> assistant: text and audio
     spoken_visual_question  the same, with an image
 
 Records are stored by tensorflow-datasets features that work without TensorFlow, which leaves out nested lists of
-unknown length: the sound and the units of the turns are laid end to end and their lengths stored beside them.
+unknown length: the sound of the turns is laid end to end and its lengths stored beside it; so are the units of all
+turns, followed by the frames of all turns.
 """
 
 import dataclasses
@@ -22,12 +24,13 @@ from omni_jax.core.styles import Style
 SCHEMA_VERSION = "1.0.0"
 
 ROLES = ("user", "assistant")
-TASKS = ("text", "caption", "visual_question", "speech", "dialogue", "spoken_visual_question")
-IMAGE_TASKS = frozenset({"caption", "visual_question", "spoken_visual_question"})
+TASKS = ("text", "caption", "visual_question", "annotations", "speech", "dialogue", "spoken_visual_question")
+IMAGE_TASKS = frozenset({"caption", "visual_question", "annotations", "spoken_visual_question"})
 SPOKEN_TASKS = frozenset({"speech", "dialogue", "spoken_visual_question"})
 
 
 _TEXT_FIELDS = ("role", "text", "style", "heard", "voice", "phones")
+_NUMBER_FIELDS = ("units", "unit_frames")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,6 +43,8 @@ class Turn:
     audio: FLAC, 16 kHz, one channel; empty for a written turn (and after encoding, in training splits).
     units: int32 [U] (anything array-like is converted), one id for each 40 ms of sound, repetitions kept; empty before
       encoding.
+    unit_frames: int32, how many frames of 10 ms each unit lasts when repetitions are left out, to learn speaking from;
+      empty before encoding and where nobody asked for it.
     style: the style the sound was made with, `gender-emotion-pitch`; empty if unknown.
     heard: the style a style encoder hears in the sound; empty before encoding.
     voice: the speaker, `engine:name`.
@@ -50,19 +55,21 @@ class Turn:
   text: str
   audio: bytes = b""
   units: Any = ()
+  unit_frames: Any = ()
   style: str = ""
   heard: str = ""
   voice: str = ""
   phones: str = ""
 
   def __post_init__(self):
-    object.__setattr__(self, "units", np.asarray(self.units, np.int32))
+    for name in _NUMBER_FIELDS:
+      object.__setattr__(self, name, np.asarray(getattr(self, name), np.int32))
 
   def __eq__(self, other: object) -> bool:
     if not isinstance(other, Turn):
       return NotImplemented
     same = all(getattr(self, name) == getattr(other, name) for name in (*_TEXT_FIELDS, "audio"))
-    return same and np.array_equal(self.units, other.units)
+    return same and all(np.array_equal(getattr(self, name), getattr(other, name)) for name in _NUMBER_FIELDS)
 
   def __hash__(self) -> int:
     return hash((self.role, self.text, self.audio, self.style, self.voice))
@@ -134,8 +141,9 @@ def features() -> Any:
 
 
 def to_record(example: Example) -> dict[str, Any]:
-  """Returns the fields that `features` encodes: turns as lists, sound and units end to end."""
+  """Returns the fields that `features` encodes: turns as lists, sound end to end, units and then their frames too."""
   turns = example.turns
+  numbers = [getattr(turn, name) for name in _NUMBER_FIELDS for turn in turns]
   return {
     "id": example.id,
     "task": example.task,
@@ -143,24 +151,29 @@ def to_record(example: Example) -> dict[str, Any]:
     "turns": {name: [getattr(turn, name) for turn in turns] for name in _TEXT_FIELDS},
     "audio": b"".join(turn.audio for turn in turns),
     "audio_sizes": np.array([len(turn.audio) for turn in turns], np.int64),
-    "units": np.concatenate([turn.units for turn in turns]),
-    "unit_counts": np.array([len(turn.units) for turn in turns], np.int64),
+    "units": np.concatenate(numbers),
+    "unit_counts": np.array([len(row) for row in numbers], np.int64),
   }
 
 
 def from_record(record: dict[str, Any]) -> Example:
   """Returns the example that `to_record` took apart."""
   columns = {name: [_text(value) for value in record["turns"][name]] for name in _TEXT_FIELDS}
-  audio_ends = np.cumsum(record["audio_sizes"]).tolist()
-  unit_ends = np.cumsum(record["unit_counts"]).tolist()
+  count = len(columns["role"])
+  audio = _pieces(record["audio"], record["audio_sizes"])
+  numbers = _pieces(record["units"], record["unit_counts"])
+  units, frames = numbers[:count], numbers[count:] or [()] * count  # records made before frames were kept have none
   turns = []
-  for index in range(len(columns["role"])):
-    audio_start = audio_ends[index - 1] if index else 0
-    unit_start = unit_ends[index - 1] if index else 0
+  for index in range(count):
     fields = {name: values[index] for name, values in columns.items()}
-    audio = bytes(record["audio"][audio_start : audio_ends[index]])
-    turns.append(Turn(**fields, audio=audio, units=record["units"][unit_start : unit_ends[index]]))
+    turns.append(Turn(**fields, audio=bytes(audio[index]), units=units[index], unit_frames=frames[index]))
   return Example(_text(record["id"]), _text(record["task"]), tuple(turns), bytes(record["image"]))
+
+
+def _pieces(whole: Any, sizes: Any) -> list[Any]:
+  """Returns what was laid end to end, cut again."""
+  ends = np.cumsum(sizes).tolist()
+  return [whole[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _text(value: Any) -> str:

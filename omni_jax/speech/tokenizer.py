@@ -4,11 +4,12 @@ The recipe of EMOVA (arXiv 2409.18042, appendix B.1; SPIRAL-FSQ-CTC): a decoder 
 under a CTC loss, so the codes keep what is said and little of who says it or how. The decoder serves training and the
 phone error rate only.
 
-Deviations, for a CPU: dense residual convolutions instead of twelve transformer layers; frames end in zeros instead
-of a reflection, so a padded batch gives the units of each recording alone. In training, a second CTC reads the state
-before the code (alone, CTC through an untrained bottleneck stays silent for hundreds of steps, and the codes may
-collapse), and a second head reconstructs a coarse spectrum from the codes, so that a vocoder can rely on them between
-CTC's peaks.
+Deviations, for a CPU and hours instead of thousands of hours of speech: dense residual convolutions instead of twelve
+transformer layers; frames end in zeros instead of a reflection, so a padded batch gives the units of each recording
+alone; and what is quantised is not any four-dimensional projection of the state but the mean of the phones' places in
+code space, weighted by how likely each phone is in the frame. With a free projection the units wander: they hardly ever
+stay for two frames and their perplexity is 1,490, more than a small language model can learn to say; so made they
+stay for about a phone, and sounds between two phones have codes between their places (docs/decisions.md).
 """
 
 import dataclasses
@@ -16,11 +17,13 @@ import functools
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from omni_jax.core.arrays import Array, Codes, Float, Int, Key, Mel, Units, Waveform, typed
 from omni_jax.nn.convolution import Convolution, FrameNorm, ResidualConvolution, halve, zero_padding
+from omni_jax.nn.parameter import weight
 from omni_jax.speech.grouping import map_waveforms
 from omni_jax.speech.mel import MelConfig, log_mel, normalise
 from omni_jax.speech.quantizers import Quantizer
@@ -41,10 +44,9 @@ class SpeechTokenizerConfig:
   taps: int
   decoder_width: int
   decoder_depth: int
-  num_bands: int = 0  # of the reconstructed spectrum; 0: no reconstruction
+  sharpness: float = 1.0  # factor on the phones' log odds before their places are averaged
 
   def __post_init__(self):
-    assert self.num_bands == 0 or self.mel.num_mels % self.num_bands == 0, "num_bands must divide num_mels"
     assert self.mel.sample_rate % (self.mel.hop_samples * _MEL_FRAMES_PER_UNIT) == 0, "frame rate must be whole"
 
   @property
@@ -68,10 +70,10 @@ class SpeechTokenizer(nnx.Module):
     self.down = Convolution(config.stem_width, config.width, taps=config.taps, stride=2, key=keys[1])
     self.blocks = _blocks(config.width, depth=config.depth, taps=config.taps, key=keys[2])
     self.norm = FrameNorm(config.width)
-    # A normalised frame gives each code dimension variance one, which spreads over all eight levels at the start.
-    self.to_code = Convolution(config.width, len(config.levels), taps=1, key=keys[3])
-    self.decoder = PhoneDecoder(config, key=keys[4])
-    self.phone_probe = Convolution(config.width, config.num_phones + 1, taps=1, key=keys[5])
+    self.phone_head = Convolution(config.width, config.num_phones + 1, taps=1, key=keys[3])
+    # Variance one spreads the places over all eight levels.
+    self.phone_places = weight(keys[4], (config.num_phones + 1, len(config.levels)), axes=(None, None), fan_in=1)
+    self.decoder = PhoneDecoder(config, key=keys[5])
 
   @property
   def sample_rate(self) -> int:
@@ -105,7 +107,7 @@ class SpeechTokenizer(nnx.Module):
 
   @typed
   def hidden(self, features: Mel, num_frames: Int[Array, "B"]) -> Float[Array, "B U D"]:
-    """Returns the normalised state of each unit frame; `to_code` and, in training, `phone_probe` read it."""
+    """Returns the normalised state of each unit frame."""
     num_halves = halve(num_frames)
     num_units = halve(num_halves)
     x = jax.nn.gelu(self.stem_norm(self.stem(zero_padding(features, num_frames))))
@@ -114,11 +116,20 @@ class SpeechTokenizer(nnx.Module):
       x = block(x, num_units)
     return zero_padding(self.norm(x), num_units)
 
+  def frame_phones(self, hidden: Float[Array, "B U D"]) -> Float[Array, "B U K"]:
+    """Returns logits of the phone that each frame belongs to, silence last."""
+    return self.phone_head(hidden)
+
+  @typed
+  def places(self, frame_phones: Float[Array, "B U K"]) -> Codes:
+    """Returns what is quantised: the mean of the phones' places, weighted by how likely each phone is."""
+    return jax.nn.softmax(self.config.sharpness * frame_phones) @ self.phone_places[...]
+
   @typed
   def codes(self, waveform: Waveform, samples: Int[Array, "B"]) -> Codes:
     """Returns the quantised code of each unit frame; frames at and after `num_units(samples)` mean nothing."""
     hidden = self.hidden(self.features(waveform, samples), self.config.mel.num_frames(samples))
-    return self.config.quantizer.quantise(self.to_code(hidden))
+    return self.config.quantizer.quantise(self.places(self.frame_phones(hidden)))
 
   @typed
   def units(self, waveform: Waveform, samples: Int[Array, "B"]) -> Units:
@@ -139,6 +150,16 @@ class SpeechTokenizer(nnx.Module):
     rows = map_waveforms(run, waveforms, sample_rate=self.sample_rate)
     return [units[:length] for units, length in rows]
 
+  def time_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Returns how many frames of 10 ms each reduced unit of each waveform lasts, int32; in all four for each raw unit.
+
+    A unit is read every 40 ms, so that it says only roughly where it begins. Read again from 10, 20 and 30 ms later on,
+    the recording tells it to 10 ms (`unit_frames`).
+    """
+    run = functools.partial(_jit_shifted_codes(), self)
+    rows = map_waveforms(run, waveforms, sample_rate=self.sample_rate)
+    return [unit_frames(codes[:length], quantizer=self.config.quantizer) for codes, length in rows]
+
   def phones_batch(self, waveforms: Sequence[np.ndarray]) -> list[list[int]]:
     """Returns the phone ids read from each waveform through its units, by greedy CTC decoding."""
     run = functools.partial(_jit_phone_logits(), self)
@@ -147,7 +168,7 @@ class SpeechTokenizer(nnx.Module):
 
 
 class PhoneDecoder(nnx.Module):
-  """Codes -> phone logits (the blank last), and a coarse spectrum where the config asks for one."""
+  """Codes -> phone logits, the blank last."""
 
   def __init__(self, config: SpeechTokenizerConfig, *, key: Key):
     keys = jax.random.split(key, 3)
@@ -155,11 +176,11 @@ class PhoneDecoder(nnx.Module):
     self.first = Convolution(len(config.levels), width, taps=config.taps, key=keys[0])
     self.blocks = _blocks(width, depth=config.decoder_depth, taps=config.taps, key=keys[1])
     self.norm = FrameNorm(width)
-    self.head = Convolution(width, config.num_phones + 1 + config.num_bands, taps=1, key=keys[2])
+    self.head = Convolution(width, config.num_phones + 1, taps=1, key=keys[2])
 
   @typed
-  def __call__(self, codes: Codes, num_units: Int[Array, "B"]) -> Float[Array, "B U W"]:
-    """Returns phone logits, then the blank's, then the bands."""
+  def __call__(self, codes: Codes, num_units: Int[Array, "B"]) -> Float[Array, "B U K"]:
+    """Returns phone logits, then the blank's."""
     x = self.first(zero_padding(codes, num_units))
     for block in self.blocks:
       x = block(x, num_units)
@@ -178,19 +199,55 @@ def greedy_phones(logits: np.ndarray) -> list[int]:
   return [int(phone) for phone in kept if phone != logits.shape[-1] - 1]
 
 
+def unit_frames(codes: np.ndarray, *, quantizer: Quantizer) -> np.ndarray:
+  """Returns the frames of 10 ms that each reduced unit lasts, at least one.
+
+  Args:
+    codes: [U, 4, E], before rounding: of each unit, and of the same recording read 10, 20 and 30 ms later.
+    quantizer: rounds the first of them to the unit.
+
+  Between two different units the change is put where it makes the three codes in between nearest to their unit:
+
+      unit a | code 1 | code 2 | code 3 | unit b      -> after none, one, two or all of them
+  """
+  own = np.round(codes[:, 0] * quantizer.half) / quantizer.half
+  last = np.flatnonzero((own[1:] != own[:-1]).any(-1))  # of each run but the final one
+  to_old, to_new = (np.square(codes[last, 1:] - own[unit][:, None]).sum(-1) for unit in (last, last + 1))
+  costs = np.stack([to_old[:, :kept].sum(1) + to_new[:, kept:].sum(1) for kept in range(_MEL_FRAMES_PER_UNIT)], 1)
+  # A code says what is heard in the middle of its 40 ms: the one after a change of unit, 20 ms after its own start.
+  ends = _MEL_FRAMES_PER_UNIT * last + costs.argmin(1) + 2
+  return np.diff(np.append(ends, _MEL_FRAMES_PER_UNIT * len(codes)), prepend=0).astype(np.int32)
+
+
+def _shifted_codes(model: SpeechTokenizer, waveform: Array, samples: Array) -> tuple[Array, Array]:
+  """Returns codes before rounding, [B, U, 4, E], of rows read from 0, 10, 20 and 30 ms on, and the length of each."""
+  hop, config = model.config.mel.hop_samples, model.config
+  shifts = [shift * hop for shift in range(_MEL_FRAMES_PER_UNIT)]
+  later = jnp.concatenate([jnp.pad(waveform[:, shift:], ((0, 0), (0, shift))) for shift in shifts])
+  remaining = jnp.concatenate([jnp.maximum(samples - shift, 0) for shift in shifts])
+  hidden = model.hidden(model.features(later, remaining), config.mel.num_frames(remaining))
+  codes = config.quantizer.bound(model.places(model.frame_phones(hidden))) / config.quantizer.half
+  codes = codes.reshape(_MEL_FRAMES_PER_UNIT, waveform.shape[0], *codes.shape[1:])
+  return jnp.moveaxis(codes, 0, 2), model.num_units(samples)
+
+
 def _units(model: SpeechTokenizer, waveform: Array, samples: Array) -> tuple[Array, Array]:
   return model.units(waveform, samples), model.num_units(samples)
 
 
 def _phone_logits(model: SpeechTokenizer, waveform: Array, samples: Array) -> tuple[Array, Array]:
   num_units = model.num_units(samples)
-  outputs = model.decoder(model.codes(waveform, samples), num_units)
-  return outputs[..., : model.config.num_phones + 1], num_units
+  return model.decoder(model.codes(waveform, samples), num_units), num_units
 
 
 @functools.cache
 def _jit_units():
   return jax.jit(_units)
+
+
+@functools.cache
+def _jit_shifted_codes():
+  return jax.jit(_shifted_codes)
 
 
 @functools.cache

@@ -15,7 +15,7 @@ import numpy as np
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
 from omni_jax.tokens.answers import Layout, Reply
-from omni_jax.tokens.grid import Grid, given, join, learned
+from omni_jax.tokens.grid import Grid, branch_off, given, join, learned
 from omni_jax.tokens.styles import encode_style
 from omni_jax.tokens.templates import Template
 from omni_jax.tokens.text import SentencePieceTokenizer, TextTokenizer
@@ -63,6 +63,15 @@ class Dialogue:
       grids += [given(self.prompt(question)), learned(self._encode(reply)), self._end()]
     return join(*grids)
 
+  def annotations(self, pairs: Sequence[tuple[Question, Reply]]) -> Grid:
+    """Returns several questions about one image, each with its reply (learned), none seeing another."""
+    opening = self._opening(pairs[0][0].image_tokens)
+    branches = []
+    for question, reply in pairs:
+      rest = self.prompt(question)[len(opening) :]
+      branches.append(join(given(rest), learned(self._encode(reply)), self._end()))
+    return branch_off(given(opening), branches)
+
   def recognition(self, question: Question, text: str) -> Grid:
     """Returns a request to write down the speech of `question`, and the transcript (learned)."""
     return join(given(self.recognition_prompt(question)), learned(self._text(text)), self._end())
@@ -105,14 +114,16 @@ class Dialogue:
     return listed[: listed.index(end)] if end in listed else listed
 
   def _turn(self, question: Question, request: list[int]) -> list[int]:
-    template, ids = self.template, self._pieces(self.template.user_open)
-    if question.image_tokens:
-      ids = ids + [self.vocabulary.control("image")] * question.image_tokens + self._pieces(template.image_close)
-    ids = ids + request + self._text(question.text)
+    template = self.template
+    ids = self._opening(question.image_tokens) + request + self._text(question.text)
     if len(question.units):
       ids = ids + (encode_style(question.style, self.vocabulary) if question.style else [])
       ids = ids + self.vocabulary.unit_ids[question.units].tolist()
     return ids + self._pieces(template.user_close) + self._pieces(template.assistant_open)
+
+  def _opening(self, image_tokens: int) -> list[int]:
+    image = [self.vocabulary.control("image")] * image_tokens
+    return self._pieces(self.template.user_open) + image + (self._pieces(self.template.image_close) if image else [])
 
   def _system(self, text: str) -> list[int]:
     template = self.template

@@ -54,7 +54,8 @@ class OptimizerConfig:
   beta2: float = 0.999
   eps: float = 1e-8
   groups: tuple[Group, ...] = ()
-  algorithm: str = "adamw"  # muon: orthogonalised momentum for hidden matrices, AdamW for the rest
+  algorithm: str = "adamw"  # muon: orthogonalised momentum for hidden matrices and convolutions, AdamW for the rest
+  orthogonal_steps: int = 5  # of Muon's iteration; 3 bring the larger half of the singular values near one
 
   def __post_init__(self):
     for field, allowed in (("schedule", SCHEDULES), ("algorithm", ALGORITHMS)):
@@ -187,15 +188,22 @@ def _direction(config: OptimizerConfig, parameters: dict[str, Parameter]) -> opt
     return {path: x if isinstance(x, optax.MaskedNode) else matrices[path] for path, x in updates.items()}
 
   # The checker is silenced because optax's alias leaves out functions of a dict, which its documentation allows.
-  muon = optax.contrib.scale_by_muon(weight_dimension_numbers=numbers_of)  # pyright: ignore[reportArgumentType]
+  muon = optax.contrib.scale_by_muon(ns_steps=config.orthogonal_steps, weight_dimension_numbers=numbers_of)  # pyright: ignore[reportArgumentType]
   labels = {path: "muon" if path in matrices else "adam" for path in parameters}
-  sizes = {path: _MUON_RMS * math.sqrt(max(parameters[path].shape[-2:])) for path in matrices}
+  sizes = {path: _MUON_RMS * math.sqrt(_larger_side(parameters[path])) for path in matrices}
   return optax.chain(optax.partition({"muon": muon, "adam": adam}, labels), _scale_by_path(sizes))
 
 
 def _matrix(parameter: Parameter) -> optax.contrib.MuonDimensionNumbers | None:
-  """Returns which dimensions are inputs and outputs of a hidden matrix; None for tables, biases and convolutions."""
-  if len(parameter.axes) != 2 or "vocab" in parameter.axes or "embed" not in parameter.axes:
+  """Returns which dimensions are inputs and outputs of a hidden matrix or convolution; None for tables and biases."""
+  num_axes = len(parameter.axes)
+  if num_axes not in (2, 3) or "vocab" in parameter.axes or "embed" not in parameter.axes:
     return None
-  offset = int(parameter.stacked)
-  return optax.contrib.MuonDimensionNumbers(offset, offset + 1)
+  output = int(parameter.stacked) + num_axes - 1
+  inputs = tuple(range(int(parameter.stacked), output))
+  return optax.contrib.MuonDimensionNumbers(inputs if len(inputs) > 1 else inputs[0], output)
+
+
+def _larger_side(parameter: Parameter) -> int:
+  own = parameter.shape[-len(parameter.axes) :]
+  return max(math.prod(own[:-1]), own[-1])

@@ -13,27 +13,23 @@ import optax
 
 from omni_jax.core.arrays import Array, Key, Scalar
 from omni_jax.core.styles import EMOTIONS, GENDERS, PITCHES
+from omni_jax.train.alignment import align, at_labels
 
 Metrics = dict[str, tuple[Array, Array]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenizerLoss:
-  """CTC on phones read from the units, with augmentation of the spectrum.
+  """CTC on phones read from the units, and the phone of each frame before it becomes a code.
 
   Attributes:
-    probe: weight of a second CTC that reads the state before the code; it shows the encoder the way in.
-    smoothness: weight of the way codes go from frame to frame (`changes`), once phones are read; it gives longer runs,
-      so fewer reduced units.
-    reconstruction: weight of the squared error of the coarse spectrum; 0 where the model has no bands.
+    frames: weight of the phones of single frames, in the alignment that the model itself finds likely.
     warp: the mel axis of each recording is stretched by a factor within 1 +- warp (other vocal tracts).
     time_masks, time_mask_frames: spans of frames set to zero, each up to this long (SpecAugment, arXiv 1904.08779).
     mel_masks, mel_mask_bins: spans of bins set to zero, each up to this wide.
   """
 
-  probe: float = 0.0
-  smoothness: float = 0.0
-  reconstruction: float = 0.0
+  frames: float = 1.0
   warp: float = 0.0
   time_masks: int = 0
   time_mask_frames: int = 0
@@ -43,30 +39,17 @@ class TokenizerLoss:
   def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, Metrics]:
     """Returns the loss of a batch from `batches.utterances`, and its parts as (sum, count)."""
     config, samples = model.config, batch["samples"]
+    phones = {"phones": batch["phones"], "num_phones": batch["num_phones"]}
     num_frames, num_units = config.mel.num_frames(samples), model.num_units(samples)
     features = jax.lax.stop_gradient(model.features(batch["waveform"], samples))
-    hidden = model.hidden(self.augment(features, key), num_frames)
-    latents = model.to_code(hidden)
-    outputs = model.decoder(config.quantizer.quantise(latents), num_units)
-    logits, bands = jnp.split(outputs, [config.num_phones + 1], axis=-1)
-    ctc, num_phones = ctc_sum(logits, num_units, phones=batch["phones"], num_phones=batch["num_phones"])
-    valid = jnp.arange(latents.shape[1])[None, :] < num_units[:, None]
-    num_valid = jnp.maximum(valid.sum(), 1)
-    change = jnp.where(valid[:, 1:], changes(config.quantizer.bound(latents)), 0.0).sum()
-    # From the start, codes that never change would win; so it counts as far as the phones are read, below one nat each.
-    heard = jax.lax.stop_gradient(jnp.clip(1.0 - ctc / num_phones, 0.0, 1.0))
-    loss = ctc / num_phones + self.smoothness * heard * change / num_valid
-    metrics = {"ctc": (ctc, num_phones), "change": (change, num_valid)}
-    if self.probe:
-      probed, _ = ctc_sum(model.phone_probe(hidden), num_units, phones=batch["phones"], num_phones=batch["num_phones"])
-      loss += self.probe * probed / num_phones
-      metrics["probe"] = (probed, num_phones)
-    if self.reconstruction:
-      error = jnp.square(bands - coarse(features, units=bands.shape[1], bands=bands.shape[2])).mean(-1)
-      error = jnp.where(valid, error, 0.0).sum()
-      loss += self.reconstruction * error / num_valid
-      metrics["reconstruction"] = (error, num_valid)
-    return loss, metrics
+    frame_phones = model.frame_phones(model.hidden(self.augment(features, key), num_frames))
+    codes = config.quantizer.quantise(model.places(frame_phones))
+    ctc, num_phones = ctc_sum(model.decoder(codes, num_units), num_units, **phones)
+    log_probs = jax.nn.log_softmax(frame_phones)
+    occupancy, labels = align(log_probs, num_units, **phones)
+    frames, num_valid = -(occupancy * at_labels(log_probs, labels)).sum(), jnp.maximum(occupancy.sum(), 1.0)
+    loss = ctc / num_phones + self.frames * frames / num_valid
+    return loss, {"ctc": (ctc, num_phones), "frames": (frames, num_valid)}
 
   def augment(self, features: Array, key: Key) -> Array:
     """Returns mel frames [B, T, M] warped and masked; unchanged where every setting is 0."""
@@ -127,22 +110,6 @@ def ctc_sum(logits: Array, num_units: Array, *, phones: Array, num_phones: Array
   losses = optax.ctc_loss(logits, frame_padding, phones, 1.0 - valid.astype(jnp.float32), blank_id=logits.shape[-1] - 1)
   counted = jnp.where(possible, num_phones, 0).sum().astype(jnp.float32)
   return jnp.where(possible, losses, 0.0).sum(), jnp.maximum(counted, 1.0)
-
-
-def changes(bounded: Array) -> Array:
-  """Returns [B, U - 1], log(1 + s) for s levels moved over all dimensions.
-
-  A jump costs less than the same way in small steps, so codes come to stay and then jump; and unlike s / (1 + s), which
-  was tried, the slope is still felt where codes move by several levels at every frame, as they do at first.
-  """
-  return jnp.log1p(jnp.abs(jnp.diff(bounded, axis=1)).sum(-1))
-
-
-def coarse(features: Array, *, units: int, bands: int) -> Array:
-  """Returns mel frames averaged over time and bins to [B, U, bands]; frames past the end are padded with zeros."""
-  frames = -(-features.shape[1] // units)
-  padded = jnp.pad(features, ((0, 0), (0, units * frames - features.shape[1]), (0, 0)))
-  return padded.reshape(padded.shape[0], units, frames, bands, -1).mean((2, 4))
 
 
 def _warp_mels(features: Array, amount: Array) -> Array:

@@ -33,11 +33,12 @@ def examples(kind: str, draw) -> list[Example]:
   turns = {
     "text": lambda: (Turn("user", sentence(draw)), Turn("assistant", sentence(draw)))[: draw.integers(1, 3)],
     "caption": lambda: (Turn("user", ""), Turn("assistant", sentence(draw))),
+    "annotations": lambda: (Turn("user", "what"), Turn("assistant", sentence(draw))) * int(draw.integers(1, 4)),
     "speech": lambda: (spoken("user", draw),),
     "dialogue": lambda: (spoken("user", draw), spoken("assistant", draw)),
     "spoken_visual_question": lambda: (spoken("user", draw), spoken("assistant", draw)),
   }[kind]
-  image = (lambda: picture(draw)) if kind in ("caption", "spoken_visual_question") else lambda: b""
+  image = (lambda: picture(draw)) if kind in ("caption", "annotations", "spoken_visual_question") else lambda: b""
   return [Example(f"{kind}/{i}", kind, tuple(turns()), image()) for i in range(20)]
 
 
@@ -46,7 +47,7 @@ def workdir(tmp_path_factory):
   """A working folder with small sets of every kind, and a vocabulary."""
   folder = tmp_path_factory.mktemp("work")
   draw = np.random.default_rng(0)
-  for kind in ("text", "caption", "speech", "dialogue", "spoken_visual_question"):
+  for kind in ("text", "caption", "annotations", "speech", "dialogue", "spoken_visual_question"):
     write_split(folder / "units" / kind, "train", examples(kind, draw))
   texts = [sentence(draw) for _ in range(200)]
   tokenizer = train_text_tokenizer(texts, path=folder / "text" / "tokenizer.model", num_pieces=320)

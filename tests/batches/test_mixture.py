@@ -28,11 +28,11 @@ def test_records_are_put_aside_once_until_they_are_too_many(tmp_path):
 def test_a_cache_keeps_what_fits_and_each_image_once():
   def sample() -> Sample:
     row = np.ones(10, np.int32)
-    return Sample(
-      row, row, row.astype(np.float32), row.astype(np.int8), np.ones((4, 100), np.uint8), np.ones((4, 2), np.int32)
-    )
+    weights, kinds = row.astype(np.float32), row.astype(np.int8)
+    patches, positions = np.ones((4, 100), np.uint8), np.ones((4, 2), np.int32)
+    return Sample(row, row, row, row, weights, kinds, patches, positions)
 
-  cache = Cache(130 + 432 + 130 + 10)
+  cache = Cache(210 + 432 + 210 + 10)
   for name in ("a", "b", "c"):
     cache.put(name, sample(), image=b"png")
   first, second = cache.get("a"), cache.get("b")

@@ -41,15 +41,15 @@ def test_a_batch_is_what_the_model_reads(config, workdir):
   for batch in itertools.islice(config.open(), 6):
     shapes = {name: (value.shape, value.dtype.name) for name, value in batch.items()}
     assert shapes == {
-      **dict.fromkeys(("tokens", "targets", "positions", "segment_ids"), ((2, 128), "int32")),
+      **dict.fromkeys(("tokens", "targets", "positions", "branch_ids", "segment_ids"), ((2, 128), "int32")),
       "loss_mask": ((2, 128), "float32"),
       "target_kind": ((2, 128), "int8"),
-      "patches": ((2, 192, 48), "uint8"),
-      "patch_positions": ((2, 192, 2), "int32"),
-      "patch_segment_ids": ((2, 192), "int32"),
+      "patches": ((2, 1, 192, 48), "uint8"),
+      "patch_positions": ((2, 1, 192, 2), "int32"),
+      "patch_segment_ids": ((2, 1, 192), "int32"),
     }
     places = (batch["tokens"] == vocabulary.control("image")).sum(axis=1)
-    np.testing.assert_array_equal(places, (batch["patch_segment_ids"] > 0).sum(axis=1) // 4)
+    np.testing.assert_array_equal(places, (batch["patch_segment_ids"] > 0).sum(axis=(1, 2)) // 4)
     assert np.all(batch["loss_mask"][batch["segment_ids"] == 0] == 0)
     inside = (batch["segment_ids"][:, 1:] == batch["segment_ids"][:, :-1]) & (batch["segment_ids"][:, 1:] > 0)
     np.testing.assert_array_equal(batch["tokens"][:, 1:][inside], batch["targets"][:, :-1][inside])

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from omni_jax.batches.vocoder_clips import FRAMES_PER_UNIT, HOP_SAMPLES, VocoderClips, bridge
+from omni_jax.batches.vocoder_clips import FRAMES_PER_UNIT, HOP_SAMPLES, VocoderClips, bridge, spoken
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.audio import SAMPLE_RATE, encode_flac
 from omni_jax.prepare.schema import Example, Turn
@@ -19,12 +19,13 @@ def _tone(hz: float, units: int) -> np.ndarray:
   return (0.3 * np.sign(np.sin(2 * np.pi * hz * time))).astype(np.float32)
 
 
-def _write(folder, *, ids=("0", "1", "2"), with_audio=True):
+def _write(folder, *, ids=("0", "1", "2"), with_audio=True, unit_frames=()):
   examples = []
   for identity, (voice, hz) in zip(ids, HZ.items(), strict=True):
     units = [int(hz)] * 5 + [7, 7] + list(range(20, 33))
     audio = encode_flac(_tone(hz, len(units))) if with_audio else b""
-    turn = Turn("user", "x", audio=audio, units=[] if with_audio else units, style="male-sad-low", voice=voice)
+    timed = {"unit_frames": unit_frames, "units": [] if with_audio else units}
+    turn = Turn("user", "x", audio=audio, style="male-sad-low", voice=voice, **timed)
     examples.append(Example(identity, "speech", (turn,)))
   write_split(folder, "train", examples)
 
@@ -53,8 +54,28 @@ def test_a_row_holds_what_belongs_together(config):
       assert (counts % FRAMES_PER_UNIT == 0).all() and first >= -4
       assert first + 4 + 24 <= counts.sum(), "the clip lies inside the units given"
       assert (np.diff(batch["units"][row][counts > 0]) != 0).all(), "units are reduced"
-      assert batch["whole"][row][counts == 0].max(initial=0) == 0
     assert batch["style"].tolist() == [[1, 2, 0]] * 2
+
+
+def test_durations_found_in_encoding_count(config, tmp_path):
+  frames = np.array([21, 6] + [5] + [4] * 12)
+  _write(tmp_path / "speech", with_audio=False, unit_frames=frames)
+  timed = dataclasses.replace(config, units=(tmp_path / "speech",), clip_frames=8)
+  batches, places = iter(timed.open()), np.cumsum(frames) - frames
+  for _ in range(12):
+    batch = next(batches)
+    for units, counts, first in zip(batch["units"], batch["counts"], batch["first"].tolist(), strict=True):
+      units, counts = units[counts > 0], counts[counts > 0]
+      before = 0 if units[0] > 33 else 1 if units[0] == 7 else units[0] - 18
+      assert counts.tolist() == frames[before : before + len(counts)].tolist(), "those of the units given"
+      start, end = places[before] + first, places[before] + first + 16
+      heard = np.searchsorted(np.cumsum(frames), [max(start, 0), min(end, frames.sum()) - 1], side="right")
+      assert before == max(0, heard[0] - 3) and before + len(units) == min(15, heard[1] + 3), "the context asked for"
+
+
+def test_without_them_a_repetition_is_forty_milliseconds():
+  said = spoken(Turn("user", "x", units=[5, 5, 9, 5]))
+  assert said.units.tolist() == [5, 9, 5] and said.counts.tolist() == [8, 4, 4]
 
 
 def test_batches_are_a_function_of_seed_and_number(config):
@@ -77,7 +98,7 @@ def test_batches_are_a_function_of_seed_and_number(config):
 def test_a_short_utterance_is_followed_by_silence(config):
   batch = next(iter(dataclasses.replace(config, clip_frames=160).open()))
   assert not batch["waveform"][:, 80 * HOP_SAMPLES :].any()
-  assert not batch["voiced"][:, 84:].any() and batch["whole"].sum(1).min() == 15
+  assert not batch["voiced"][:, 84:].any() and (batch["counts"] > 0).sum(1).min() == 15
 
 
 def test_f0_is_bridged_over_unvoiced_frames_in_octaves():

@@ -108,6 +108,9 @@ class _Fake:
   def encode_batch(self, waveforms):
     return [np.array([len(waveform)], np.int32) for waveform in waveforms]
 
+  def time_batch(self, waveforms):
+    return [np.array([len(waveform) // 160], np.int32) for waveform in waveforms]
+
   def hear_batch(self, waveforms):
     return [Style("male", "sad", "low" if len(waveform) % 1280 else "high") for waveform in waveforms]
 
@@ -119,3 +122,11 @@ def test_written_turns_between_spoken_ones_are_left_alone():
   assert encoded[0] == encoded[2] == plain and encoded[1].turns[0] == mixed.turns[0]
   assert encoded[1].turns[1].units.tolist() == [3840] and encoded[1].turns[1].heard == "male-sad-high"
   assert encoded[1].turns[1].audio == mixed.turns[1].audio
+
+
+def test_turns_of_the_asked_voices_are_timed():
+  turns = tuple(dataclasses.replace(_spoken("user", seed), voice=voice) for seed, voice in enumerate("aba", 1))
+  example = Example(id="m", task="dialogue", turns=turns)
+  (encoded,) = encode_examples([example], _Fake(), _Fake(), keep_audio=False, timed_voices=("a",))
+  assert [turn.unit_frames.tolist() for turn in encoded.turns] == [[24], [], [32]]
+  assert [turn.units.tolist() for turn in encoded.turns] == [[3840], [4480], [5120]]

@@ -45,8 +45,8 @@ def _slowly(model, dialogue, prompt: Prompt, *, count: int) -> np.ndarray:
       "segment_ids": (places < len(tokens)).astype(np.int32),
     }
     if prompt.image is not None:
-      batch |= {"patches": prompt.image.patches[None], "patch_positions": prompt.image.positions[None]}
-      batch["patch_segment_ids"] = np.ones((1, len(prompt.image.patches)), np.int32)
+      batch |= {"patches": prompt.image.patches[None, None], "patch_positions": prompt.image.positions[None, None]}
+      batch["patch_segment_ids"] = np.ones((1, 1, len(prompt.image.patches)), np.int32)
     logits = forward(model, batch)[:, len(tokens) - 1]
     token = jnp.argmax(jnp.where(automaton.mask(states), logits, -jnp.inf), axis=-1)
     states = automaton.advance(states, token)

@@ -32,9 +32,9 @@ def rows():
     made.append({"tokens": tokens, "patches": rng.integers(0, 256, (8, 12)).astype(np.uint8)})
   positions = np.array([[0, 0], [0, 1], [1, 0], [1, 1], [0, 2], [0, 3], [1, 2], [1, 3]])
   images = {
-    "patches": jnp.asarray(np.stack([row["patches"] for row in made])),
-    "patch_positions": jnp.asarray(np.tile(positions, (3, 1, 1))),
-    "patch_segment_ids": jnp.ones((3, 8), jnp.int32),
+    "patches": jnp.asarray(np.stack([row["patches"] for row in made]))[:, None],
+    "patch_positions": jnp.asarray(np.tile(positions, (3, 1, 1, 1))),
+    "patch_segment_ids": jnp.ones((3, 1, 8), jnp.int32),
   }
   return [row["tokens"] for row in made], images
 
@@ -92,6 +92,31 @@ def test_no_patches_and_empty_patches_skip_the_tower(model):
   batch = one(np.arange(4, 10), {}, 0)
   empty = {name: value[:1, :0] for name, value in images.items()}
   np.testing.assert_array_equal(call(model, batch), call(model, batch | empty))
+
+
+def test_windows_equal_one_window(model):
+  tokens, images = rows()
+  packed = {name: jnp.concatenate([value[:1], value[1:2]], axis=1) for name, value in images.items()}
+  one_window = {name: value.reshape(1, 1, 16, *value.shape[3:]) for name, value in packed.items()}
+  one_window["patch_segment_ids"] = one_window["patch_segment_ids"].at[0, 0, 8:].set(2)
+  # Windows of twelve patches: four of each are only filled up.
+  filled = {
+    name: jnp.pad(value, ((0, 0), (0, 0), (0, 4)) + ((0, 0),) * (value.ndim - 3)) for name, value in packed.items()
+  }
+  batch = one(np.concatenate([tokens[0], tokens[1]]), {}, 0)
+  np.testing.assert_allclose(call(model, batch | filled), call(model, batch | one_window), atol=1e-5)
+
+
+def test_branches_of_a_row_do_not_see_each_other(model):
+  tokens, images = rows()
+  trunk, branches = tokens[0][:3], (tokens[0][3:8], tokens[1][3:7])
+  row = one(np.concatenate([trunk, *branches]), images, 0)
+  row["branch_ids"] = jnp.array([[0] * 3 + [1] * 5 + [2] * 4])
+  row["positions"] = jnp.array([[0, 1, 2, *range(3, 8), *range(3, 7)]])
+  together = call(model, row)
+  for branch, places in zip(branches, (slice(3, 8), slice(8, 12)), strict=True):
+    alone = call(model, one(np.concatenate([trunk, branch]), images, 0))[:, 3:]
+    np.testing.assert_allclose(together[:, places], alone, atol=1e-5)
 
 
 def test_logits_of_hidden_equal_the_call(model):

@@ -51,9 +51,16 @@ def test_pairs_are_the_same_words_in_four_emotions_with_four_replies():
 
 
 def test_images_have_a_caption_and_questions():
-  examples = list(plan.plan_images(6, questions_per_image=2, held_out=False, seed="s"))
+  examples = list(plan.plan_images(6, questions_per_image=2, held_out=True, seed="s"))
   assert [example.task for example in examples].count("caption") == 6
   assert len(examples) == 18 and all(validate(example) for example in examples)
+
+
+def test_a_training_image_holds_all_its_annotations():
+  examples = list(plan.plan_images(6, questions_per_image=2, held_out=False, seed="s"))
+  assert len(examples) == 6 and all(validate(example) for example in examples)
+  for example in examples:
+    assert len(example.turns) == 6 and example.id.split("/")[0].count("+") == 2 and example.id.startswith("caption+")
 
 
 def test_record_adds_sound_and_phones_to_every_spoken_turn():

@@ -42,7 +42,7 @@ def test_relations_are_true():
     assert first.shape != second.shape and first.color != second.color
     assert first.x < second.x if scene.place == "left of" else first.y < second.y
     answers = {exchange.question: exchange.answer for exchange in scenes.questions(scene)}
-    assert answers[f"what color is the {first.shape}"] == f"it is {first.color}"
+    assert answers[f"what color is the {first.shape}"] == f"the {first.shape} is {first.color}"
     assert answers[f"what is {scene.place} the {second.shape}"] == f"it is a {first.color} {first.shape}"
 
 

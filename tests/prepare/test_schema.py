@@ -14,6 +14,7 @@ def dialogue(**changes):
     Turn("user", "what color is the sky", audio=SOUND, units=[1, 1, 7], style="female-sad-low", phones="w V t"),
     Turn("assistant", "the sky is blue", audio=SOUND + b"x", units=np.arange(5), heard="male-happy-high", voice="a:b"),
   )
+  turns = (turns[0], dataclasses.replace(turns[1], unit_frames=[3, 2, 6, 4, 5]))
   return dataclasses.replace(Example("d/1", "dialogue", turns), **changes)
 
 
@@ -24,11 +25,20 @@ def test_a_record_comes_back_from_its_serialized_form():
   assert from_record(layout.deserialize_example_np(data)) == example
 
 
+def test_records_without_frames_can_be_read():
+  example = dialogue()
+  record = to_record(example)
+  record["unit_counts"] = record["unit_counts"][:2]
+  assert [turn.unit_frames.tolist() for turn in from_record(record).turns] == [[], []]
+  assert from_record(record).turns[1].units.tolist() == example.turns[1].units.tolist()
+
+
 def test_equality_sees_units_and_sound():
   example = dialogue()
   assert example == dialogue()
-  changed = dataclasses.replace(example.turns[0], units=[1, 1, 8])
-  assert example != dialogue(turns=(changed, example.turns[1]))
+  for change in ({"units": [1, 1, 8]}, {"unit_frames": [8]}, {"audio": b""}):
+    changed = dataclasses.replace(example.turns[0], **change)
+    assert example != dialogue(turns=(changed, example.turns[1]))
 
 
 def test_text_without_sound_is_valid():

@@ -1,6 +1,6 @@
 import numpy as np
 
-from omni_jax.tokens.grid import given, join, learned
+from omni_jax.tokens.grid import branch_off, given, join, learned
 
 
 def test_joined_pieces_keep_what_is_learned():
@@ -8,3 +8,11 @@ def test_joined_pieces_keep_what_is_learned():
   assert grid.row.tolist() == [1, 2, 3, 4, 5]
   assert grid.learned[0].tolist() == [False, False, True, True, True]
   assert len(grid) == 5 and grid.tokens.shape == (1, 5) and grid.tokens.dtype == np.int32
+
+
+def test_branches_go_on_where_the_trunk_ends():
+  grid = branch_off(given([7, 8]), [join(given([1]), learned([2, 3])), learned([4])])
+  assert grid.row.tolist() == [7, 8, 1, 2, 3, 4]
+  assert grid.branches.tolist() == [0, 0, 1, 1, 1, 2]
+  assert grid.positions.tolist() == [0, 1, 2, 3, 4, 2]
+  assert join(given([1, 2]), learned([3])).positions.tolist() == [0, 1, 2]

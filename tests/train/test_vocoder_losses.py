@@ -9,17 +9,25 @@ import optax
 import pytest
 
 from omni_jax.speech.expected import Expected
+from omni_jax.speech.frames import FrameFeatures, speak
 from omni_jax.speech.mel import MelConfig, power_spectrum
-from omni_jax.train.vocoder_losses import VocoderLoss, duration_loss
+from omni_jax.speech.vocoder import Imitation
+from omni_jax.train.vocoder_losses import FilterLoss, ProsodyLoss, WaveformLoss, duration_loss
 from tests.speech.vocoders import SMALL, random_units
 
-LOSS = VocoderLoss(
-  spectrum=MelConfig(
-    sample_rate=16000, hop_samples=160, window_samples=400, fft_size=512, num_mels=20, low_hz=60.0, high_hz=8000.0,
-    floor=0.0,
-  ),
-  floor=1e-6, bins=0.3, voicing=0.3, pitch=1.0, duration=0.3,
-)  # fmt: skip
+PROSODY = ProsodyLoss(pitch=1.0, duration=0.3)
+
+
+def analysis(window_samples: int) -> MelConfig:
+  return MelConfig(
+    sample_rate=16000, hop_samples=160, window_samples=window_samples, fft_size=512, num_mels=20, low_hz=60.0,
+    high_hz=8000.0, floor=0.0,
+  )  # fmt: skip
+
+
+SPECTRA = (analysis(240), analysis(400))
+LOSS = FilterLoss(spectra=SPECTRA, floor=1e-6, bins=0.3, voicing=0.3, prosody=PROSODY)
+FINISH = WaveformLoss(spectra=SPECTRA, floor=1e-6, bins=0.3, spread=1.0, prosody=PROSODY)
 
 
 def _batch() -> dict[str, jax.Array]:
@@ -28,7 +36,6 @@ def _batch() -> dict[str, jax.Array]:
   return {
     "units": jnp.asarray(np.stack([random_units(8, seed) for seed in (1, 2)])),
     "counts": jnp.full((2, 8), 4),
-    "whole": jnp.ones((2, 8)),
     "style": jnp.array([[0, 1, 2], [1, 2, 0]]),
     "first": jnp.array([2, 2]),
     "f0_hz": jnp.broadcast_to(jnp.array([[125.0], [200.0]]), (2, 28)),
@@ -38,30 +45,30 @@ def _batch() -> dict[str, jax.Array]:
 
 
 def test_equal_power_has_no_distance():
-  power, ones = power_spectrum(_batch()["waveform"], LOSS.spectrum), jnp.ones((2, 20))
-  bins, mels, _ = LOSS._distances(Expected(power, 0.0 * power), power, voiced=ones, heard=ones)
+  power, ones = power_spectrum(_batch()["waveform"], SPECTRA[1]), jnp.ones((2, 20))
+  bins, mels, _ = LOSS.distances(Expected(power, 0.0 * power), power, SPECTRA[1], voiced=ones, heard=ones)
   assert float(bins) == 0 and float(mels) == 0
   # Half the amplitude is log 2 in every bin and band that is not silent.
-  bins, mels, _ = LOSS._distances(Expected(0.25 * power, 0.0 * power), power, voiced=ones, heard=ones)
+  bins, mels, _ = LOSS.distances(Expected(0.25 * power, 0.0 * power), power, SPECTRA[1], voiced=ones, heard=ones)
   assert float(mels) == pytest.approx(np.log(2), abs=0.02) and float(bins) == pytest.approx(np.log(2), abs=0.05)
 
 
 def test_pulses_count_where_the_recording_is_unvoiced_and_noise_does_not_mask_them():
-  power, ones = power_spectrum(_batch()["waveform"], LOSS.spectrum), jnp.ones((2, 20))
+  power, ones = power_spectrum(_batch()["waveform"], SPECTRA[1]), jnp.ones((2, 20))
 
   def buzz(harmonic: float, noise: float, *, voiced: float) -> float:
     made = Expected(harmonic * power, noise * power)
-    return float(LOSS._distances(made, power, voiced=voiced * ones, heard=ones)[2])
+    return float(LOSS.distances(made, power, SPECTRA[1], voiced=voiced * ones, heard=ones)[2])
 
   assert buzz(1.0, 0.0, voiced=0.0) > buzz(0.5, 0.5, voiced=0.0) > 0
   assert buzz(0.1, 0.9, voiced=0.0) == 0 and buzz(1.0, 0.0, voiced=1.0) == 0
 
 
 def test_frames_outside_the_utterance_do_not_count():
-  power, ones = power_spectrum(_batch()["waveform"], LOSS.spectrum), jnp.ones((2, 20))
+  power, ones = power_spectrum(_batch()["waveform"], SPECTRA[1]), jnp.ones((2, 20))
   heard = ones.at[:, 10:].set(0.0)
   made = power.at[:, 10:].set(0.0)
-  bins, mels, _ = LOSS._distances(Expected(made, 0.0 * made), power, voiced=ones, heard=heard)
+  bins, mels, _ = LOSS.distances(Expected(made, 0.0 * made), power, SPECTRA[1], voiced=ones, heard=heard)
   assert float(bins) == 0 and float(mels) == 0
 
 
@@ -73,20 +80,62 @@ def test_the_duration_loss_is_least_at_the_mean():
   assert float(duration_loss(real, real, counted)) == pytest.approx(0, abs=1e-6)
 
 
-def test_runs_that_are_cut_do_not_count():
+def test_padding_has_no_duration():
   real, predicted = jnp.array([9.0, 2.0]), jnp.array([1.0, 2.0])
   assert float(duration_loss(predicted, real, jnp.array([0.0, 1.0]))) == pytest.approx(0, abs=1e-6)
 
 
-def test_a_vocoder_learns():
+class _Perfect:
+  """Imitates by filters that are given."""
+
+  def __init__(self, features, durations):
+    self._imitation = Imitation(features, durations, jnp.ones(features.f0_hz.shape))
+
+  def imitate(self, *_, **__):
+    return self._imitation
+
+
+def _batch_of(bands: jax.Array) -> tuple[dict[str, jax.Array], FrameFeatures]:
+  """Returns a batch whose sound these filters made, and their features."""
+  batch = _batch()
+  features = FrameFeatures(batch["f0_hz"], bands, bands[..., :4] - 2.0)
+  controls = jnp.pad(batch["f0_hz"], ((0, 0), (1, 1)), mode="edge")
+  made = speak(features, controls, phase=jnp.zeros(2), first=jnp.array([3, 4])).samples
+  return batch | {"waveform": made[:, 4 * 160 + 80 : 24 * 160 + 80]}, features
+
+
+def test_a_voice_that_moves_too_little_or_too_much_is_far_in_spread():
+  move = jnp.sin(jnp.arange(28.0))[None, :, None]
+  batch, features = _batch_of(-3.0 + jnp.broadcast_to(move, (2, 28, 8)))
+
+  @jax.jit
+  def spread(contrast):
+    bands = -3.0 + contrast * (features.harmonic + 3.0)
+    made = FrameFeatures(features.f0_hz, bands, bands[..., :4] - 2.0)
+    return FINISH(_Perfect(made, batch["counts"] / 4.0), batch, jax.random.key(0))[1]["spread"][0]
+
+  little, equal, much = (float(spread(contrast)) for contrast in (0.5, 1.0, 1.5))
+  assert equal < 0.5 * little and equal < 0.5 * much
+
+
+def test_the_waveform_loss_is_least_for_the_filters_that_made_the_sound():
+  bands = jnp.broadcast_to(-3.0 + jnp.cos(jnp.arange(8.0)), (2, 28, 8))
+  batch, features = _batch_of(bands)
+  evaluate = jax.jit(lambda features: FINISH(_Perfect(features, batch["counts"] / 4.0), batch, jax.random.key(0))[0])
+  losses = {shift: float(evaluate(features._replace(harmonic=bands + shift))) for shift in (-0.5, 0.0, 0.5)}
+  assert min(losses, key=losses.__getitem__) == 0.0 and losses[0.0] < 0.5 * losses[0.5]
+
+
+@pytest.mark.parametrize("criterion", [LOSS, FINISH], ids=["filters", "waveform"])
+def test_a_vocoder_learns(criterion):
   model, batch = SMALL.make(key=jax.random.key(0)), _batch()
   optimizer = optax.adam(1e-2)
 
   @functools.partial(jax.jit, donate_argnums=(0, 1))
   def step(model, moments):
-    (loss, metrics), gradient = jax.value_and_grad(lambda model: LOSS(model, batch, jax.random.key(0)), has_aux=True)(
-      model
-    )
+    (loss, metrics), gradient = jax.value_and_grad(
+      lambda model: criterion(model, batch, jax.random.key(0)), has_aux=True
+    )(model)
     updates, moments = optimizer.update(gradient, moments, model)
     return optax.apply_updates(model, updates), moments, loss, metrics
 
