@@ -19,7 +19,7 @@ from omni_jax.train.optimizer import Group
 
 def tiny(workdir: Path) -> Run:
   """The figures above."""
-  return _run(workdir, steps=540)
+  return _run(workdir, steps=1050)
 
 
 def smoke(workdir: Path) -> Run:

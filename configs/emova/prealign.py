@@ -19,7 +19,7 @@ FROZEN = (Group(pattern="decoder", scale=0.0), Group(pattern="vision", scale=0.0
 
 def tiny(workdir: Path) -> Run:
   """The figures above."""
-  return _run(workdir, steps=40)
+  return _run(workdir, steps=60)
 
 
 def smoke(workdir: Path) -> Run:

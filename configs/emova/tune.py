@@ -16,7 +16,7 @@ from omni_jax.train.loop import Run
 from omni_jax.train.losses import next_token
 from omni_jax.train.optimizer import Group
 
-STEPS, SMOKE_STEPS = 450, 8
+STEPS, SMOKE_STEPS = 850, 8
 
 
 def tiny(workdir: Path) -> Run:
