@@ -2,7 +2,7 @@
 
 Source: our own (`omni_jax/train/vocoder_losses.py`); `vocoder.py` finishes it.
 Command: omni train --config configs/emova/vocoder_filters.py:tiny --workdir runs/tiny
-Hardware and hours: one CPU core, about 4 minutes.
+Hardware and hours: one CPU core, about 6 minutes.
 Expect: a distance of 0.37 between log mel magnitudes in training and 0.43 on held-out speech.
 """
 

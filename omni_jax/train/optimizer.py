@@ -201,7 +201,7 @@ def _matrix(parameter: Parameter) -> optax.contrib.MuonDimensionNumbers | None:
     return None
   output = int(parameter.stacked) + num_axes - 1
   inputs = tuple(range(int(parameter.stacked), output))
-  return optax.contrib.MuonDimensionNumbers(inputs if len(inputs) > 1 else inputs[0], output)
+  return optax.contrib.MuonDimensionNumbers(inputs, output)
 
 
 def _larger_side(parameter: Parameter) -> int:

@@ -78,7 +78,7 @@ class FilterLoss:
       parts.append(
         self.distances(made, real, spectrum, voiced=batch["voiced"][:, inner], heard=imitation.valid[:, inner])
       )
-    bins, mels, buzz = (sum(values) / len(self.spectra) for values in zip(*parts, strict=True))
+    bins, mels, buzz = (jnp.stack(values).mean() for values in zip(*parts, strict=True))
     one = jnp.ones(())
     metrics |= {"spectrum": (bins, one), "mel": (mels, one), "buzz": (buzz, one)}
     return loss + mels + self.bins * bins + self.voicing * buzz, metrics
@@ -130,7 +130,7 @@ class WaveformLoss:
       bands = [power @ _mel_bands(spectrum) for power in powers]
       distances = [0.5 * _apart(*pair, floor=self.floor).mean() for pair in (powers, bands)]
       parts.append((*distances, self._spread_apart(*bands)))
-    bins, mels, spread = (sum(values) / len(self.spectra) for values in zip(*parts, strict=True))
+    bins, mels, spread = (jnp.stack(values).mean() for values in zip(*parts, strict=True))
     one = jnp.ones(())
     metrics |= {"spectrum": (bins, one), "mel": (mels, one), "spread": (spread, one)}
     return loss + mels + self.bins * bins + self.spread * spread, metrics
