@@ -37,7 +37,7 @@ is_done() {
 }
 
 # step NAME COMMAND...: runs once; again only if the library or the configs changed since (each verb then decides by itself
-# what of its work still holds). Seconds go to steps/NAME, which the report reads. The command is waited for in the
+# what of its work still holds). Seconds go to steps/NAME. The command is waited for in the
 # background, so that a signal reaches it at once: a training saves before it leaves.
 step() {
   local name="$1"; shift

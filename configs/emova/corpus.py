@@ -9,7 +9,7 @@ from omni_jax.build.corpus import CorpusConfig
 
 
 def tiny() -> CorpusConfig:
-  """Returns the corpus of the quickstart: about two and a half hours of speech in under two minutes."""
+  """Returns the corpus of the quickstart: about three and a half hours of speech in under two minutes."""
   return CorpusConfig(
     seed=0,
     text=10000,

@@ -22,6 +22,7 @@ from omni_jax.tokens.vocabulary import Vocabulary, control_ids, extra_size
 from omni_jax.train.optimizer import Group, OptimizerConfig
 
 LAYOUT = NativeLayout(text_chunk=4, unit_chunk=12)
+# A cell of 32 pixels is about as large as an object, so that one image token knows its shape and its color together.
 IMAGES = ImageSize(patch=16, merge=2, min_pixels=4 * 32 * 32, max_pixels=8 * 32 * 32, window=32)
 
 _DECODER = DecoderConfig(

@@ -11,10 +11,9 @@ rate above the recordings.
 import dataclasses
 from pathlib import Path
 
-from configs.emova.vocoder_filters import GROUPS, MODEL, PROSODY, analysis, clips
+from configs.emova.vocoder_filters import MODEL, PROSODY, analysis, clips, optimizer
 from omni_jax.checkpoint.initialise import Start
 from omni_jax.train.loop import Run
-from omni_jax.train.optimizer import OptimizerConfig
 from omni_jax.train.vocoder_losses import WaveformLoss
 
 LOSS = WaveformLoss(
@@ -37,10 +36,7 @@ def _run(workdir: Path, *, steps: int) -> Run:
     name="vocoder",
     model=MODEL,
     loss=LOSS,
-    optimizer=OptimizerConfig(
-      learning_rate=1.5e-3, warmup_steps=min(50, steps), schedule="cosine", weight_decay=0.01, clip_norm=1.0,
-      beta1=0.9, beta2=0.98, groups=GROUPS, algorithm="muon", orthogonal_steps=3,
-    ),
+    optimizer=optimizer(1.5e-3, steps=steps, warmup_steps=50),
     data=dataclasses.replace(clips(workdir), seed=1),
     steps=steps,
     start=(Start(workdir / "stages" / "vocoder_filters"),),

@@ -9,13 +9,13 @@ Expect: a distance of 0.37 between log mel magnitudes in training and 0.43 on he
 from pathlib import Path
 
 from omni_jax.batches.vocoder_clips import VocoderClips
+from omni_jax.prepare.voices.catalogue import cast
 from omni_jax.speech.mel import MelConfig
 from omni_jax.speech.vocoder import VocoderConfig
 from omni_jax.train.loop import Run
 from omni_jax.train.optimizer import Group, OptimizerConfig
 from omni_jax.train.vocoder_losses import FilterLoss, ProsodyLoss
 
-VOICES = ("flite:slt", "flite:awb")  # the assistant's own: female, male
 SETS = ("speech", "dialogue")  # spoken answers about images say little that these do not
 
 MODEL = VocoderConfig(
@@ -40,7 +40,7 @@ def analysis(window_samples: int, fft_size: int = 512) -> MelConfig:
 LOSS = FilterLoss(
   spectra=(analysis(160), analysis(240), analysis(400)), floor=1e-6, bins=0.3, voicing=0.3, prosody=PROSODY
 )
-GROUPS = (Group(pattern="filters", scale=3.0), Group(pattern="filter_bias", scale=10.0))
+_GROUPS = (Group(pattern="filters", scale=3.0), Group(pattern="filter_bias", scale=10.0))
 
 
 def tiny(workdir: Path) -> Run:
@@ -54,12 +54,12 @@ def smoke(workdir: Path) -> Run:
 
 
 def clips(workdir: Path) -> VocoderClips:
-  """Clips of 1.28 s: few in a batch, since steps are worth more than rows."""
+  """Clips of 1.28 s of the answering voices: few in a batch, since steps are worth more than rows."""
   return VocoderClips(
     corpus=tuple(workdir / "corpus" / name for name in SETS),
     units=tuple(workdir / "units" / name for name in SETS),
     split="train",
-    voices=VOICES,
+    voices=tuple(cast().answers.values()),
     rows=4,
     clip_frames=128,
     margin_frames=MODEL.frames_around,
@@ -69,15 +69,20 @@ def clips(workdir: Path) -> VocoderClips:
   )
 
 
+def optimizer(learning_rate: float, *, steps: int, warmup_steps: int) -> OptimizerConfig:
+  """Returns Muon with faster filters, for both stages."""
+  return OptimizerConfig(
+    learning_rate=learning_rate, warmup_steps=min(warmup_steps, steps), schedule="cosine", weight_decay=0.01,
+    clip_norm=1.0, beta1=0.9, beta2=0.98, groups=_GROUPS, algorithm="muon", orthogonal_steps=3,
+  )  # fmt: skip
+
+
 def _run(workdir: Path, *, steps: int) -> Run:
   return Run(
     name="vocoder_filters",
     model=MODEL,
     loss=LOSS,
-    optimizer=OptimizerConfig(
-      learning_rate=4e-3, warmup_steps=min(100, steps), schedule="cosine", weight_decay=0.01, clip_norm=1.0,
-      beta1=0.9, beta2=0.98, groups=GROUPS, algorithm="muon", orthogonal_steps=3,
-    ),
+    optimizer=optimizer(4e-3, steps=steps, warmup_steps=100),
     data=clips(workdir),
     steps=steps,
     save_every=1000,

@@ -63,7 +63,7 @@ class Source:
       raise _bad(f"style_dropout {self.style_dropout}", "a share between 0 and 1", self)
 
 
-NO_PATCH = -1
+NO_PATCH = -1  # row and column of a place that only fills a window up
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -127,9 +127,21 @@ def spoken_turns(config: VocoderClips) -> list[tuple[Turn, Spoken]]:
 
 
 def spoken(turn: Turn) -> Spoken:
-  """Returns the units of a turn with their durations: those found in encoding, or 40 ms for each repetition."""
+  """Returns the units of a turn with their durations: those found in encoding, or 40 ms for each repetition.
+
+  Raises:
+    UserError: durations are not one for each reduced unit, or do not add up to the length of the raw units.
+  """
   units, runs = reduce_units(turn.units)
-  return Spoken(units, turn.unit_frames if len(turn.unit_frames) else runs * FRAMES_PER_UNIT)
+  frames = turn.unit_frames
+  if len(frames) and (len(frames) != len(units) or frames.sum() != runs.sum() * FRAMES_PER_UNIT):
+    raise UserError(
+      f"{len(frames)} durations, {frames.sum()} frames in all, for {len(units)} reduced units of {runs.sum()} raw ones",
+      where=f"turn {turn.text!r}, unit_frames",
+      rule=f"one duration for each reduced unit, {FRAMES_PER_UNIT} frames in all for each raw one",
+      remedy="delete the folder `units` and run `omni encode` again",
+    )
+  return Spoken(units, frames if len(frames) else runs * FRAMES_PER_UNIT)
 
 
 class _BatchSource:

@@ -24,7 +24,6 @@ from omni_jax.speech.interface import SpeechTokenizer, StyleEncoder
 
 _TOGETHER = 256  # records encoded at once; sorted by length, so little of them is padding
 _TRAINING = "train"
-ANSWERING_VOICES = ("flite:slt", "flite:awb")  # those that a vocoder is trained on
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,7 +34,7 @@ class EncodeConfig:
   tokenizer: str = "tokenizer"
   style: str = "style"
   shards: int = 1
-  timed_voices: tuple[str, ...] = ANSWERING_VOICES
+  timed_voices: tuple[str, ...] = ()
 
 
 def encode_corpus(config: EncodeConfig, workdir: Path, *, say: Callable[[str], None] = print) -> Path:
@@ -81,9 +80,10 @@ def encode_examples(
     examples = [source[index] for index in range(start, min(start + _TOGETHER, len(source)))]
     spoken = [turn for example in examples for turn in example.turns if turn.audio]
     waveforms = [decode_audio(turn.audio) for turn in spoken]
-    timed = [waveform for turn, waveform in zip(spoken, waveforms, strict=True) if turn.voice in timed_voices]
-    units = iter(tokenizer.encode_batch(waveforms))
-    frames = iter(tokenizer.time_batch(timed))
+    encoded = tokenizer.encode_batch(waveforms)
+    timed = [row for row, turn in enumerate(spoken) if turn.voice in timed_voices]
+    frames = iter(tokenizer.time_batch([waveforms[row] for row in timed], [encoded[row] for row in timed]))
+    units = iter(encoded)
     heard = iter(style_encoder.hear_batch(waveforms))
     for example in examples:
       turns = []

@@ -256,10 +256,12 @@ def _most_common(training: Sequence[Sequence[str]]) -> list[str]:
 
 def _unit_table(units: Sequence[np.ndarray]) -> dict[str, float]:
   flat = np.concatenate(units)
+  shares = np.unique(flat, return_counts=True)[1] / len(flat)
   kept = sum(int(np.count_nonzero(np.diff(row, prepend=-1))) for row in units)
   return {
     "units": len(flat),
-    "different units": len(np.unique(flat)),
+    "different units": len(shares),
+    "perplexity": round(float(np.exp(-(shares * np.log(shares)).sum())), 1),
     "share kept when reduced": round(kept / len(flat), 3),
   }
 

@@ -43,8 +43,8 @@ class SpeechTokenizer(Protocol):
     """Returns the units of each waveform, equal to those of `encode`."""
     ...
 
-  def time_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Returns how many frames of 10 ms each reduced unit of each waveform lasts, int32."""
+  def time_batch(self, waveforms: Sequence[np.ndarray], units: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Returns how many frames of 10 ms each reduced unit lasts, int32, from the waveforms and their own units."""
     ...
 
 

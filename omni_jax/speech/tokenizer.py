@@ -150,15 +150,18 @@ class SpeechTokenizer(nnx.Module):
     rows = map_waveforms(run, waveforms, sample_rate=self.sample_rate)
     return [units[:length] for units, length in rows]
 
-  def time_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+  def time_batch(self, waveforms: Sequence[np.ndarray], units: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Returns how many frames of 10 ms each reduced unit of each waveform lasts, int32; in all four for each raw unit.
 
-    A unit is read every 40 ms, so that it says only roughly where it begins. Read again from 10, 20 and 30 ms later on,
-    the recording tells it to 10 ms (`unit_frames`).
+    `units` are those that `encode_batch` returned. A unit is read every 40 ms, so that it says only roughly where it
+    begins. Read again from 10, 20 and 30 ms later on, the recording tells it to 10 ms (`unit_frames`).
     """
     run = functools.partial(_jit_shifted_codes(), self)
     rows = map_waveforms(run, waveforms, sample_rate=self.sample_rate)
-    return [unit_frames(codes[:length], quantizer=self.config.quantizer) for codes, length in rows]
+    return [
+      unit_frames(own, codes[:length], quantizer=self.config.quantizer)
+      for own, (codes, length) in zip(units, rows, strict=True)
+    ]
 
   def phones_batch(self, waveforms: Sequence[np.ndarray]) -> list[list[int]]:
     """Returns the phone ids read from each waveform through its units, by greedy CTC decoding."""
@@ -199,23 +202,24 @@ def greedy_phones(logits: np.ndarray) -> list[int]:
   return [int(phone) for phone in kept if phone != logits.shape[-1] - 1]
 
 
-def unit_frames(codes: np.ndarray, *, quantizer: Quantizer) -> np.ndarray:
+def unit_frames(units: np.ndarray, codes: np.ndarray, *, quantizer: Quantizer) -> np.ndarray:
   """Returns the frames of 10 ms that each reduced unit lasts, at least one.
 
   Args:
+    units: [U], not reduced.
     codes: [U, 4, E], before rounding: of each unit, and of the same recording read 10, 20 and 30 ms later.
-    quantizer: rounds the first of them to the unit.
+    quantizer: of the units.
 
   Between two different units the change is put where it makes the three codes in between nearest to their unit:
 
       unit a | code 1 | code 2 | code 3 | unit b      -> after none, one, two or all of them
   """
-  own = np.round(codes[:, 0] * quantizer.half) / quantizer.half
-  last = np.flatnonzero((own[1:] != own[:-1]).any(-1))  # of each run but the final one
+  own = np.asarray(quantizer.units_to_codes(jnp.asarray(units)[None])[0])
+  last = np.flatnonzero(np.diff(units))  # of each run but the final one
   to_old, to_new = (np.square(codes[last, 1:] - own[unit][:, None]).sum(-1) for unit in (last, last + 1))
   costs = np.stack([to_old[:, :kept].sum(1) + to_new[:, kept:].sum(1) for kept in range(_MEL_FRAMES_PER_UNIT)], 1)
   # A code says what is heard in the middle of its 40 ms: the one after a change of unit, 20 ms after its own start.
-  ends = _MEL_FRAMES_PER_UNIT * last + costs.argmin(1) + 2
+  ends = _MEL_FRAMES_PER_UNIT * last + costs.argmin(1) + _MEL_FRAMES_PER_UNIT // 2
   return np.diff(np.append(ends, _MEL_FRAMES_PER_UNIT * len(codes)), prepend=0).astype(np.int32)
 
 

@@ -55,7 +55,7 @@ class OptimizerConfig:
   eps: float = 1e-8
   groups: tuple[Group, ...] = ()
   algorithm: str = "adamw"  # muon: orthogonalised momentum for hidden matrices and convolutions, AdamW for the rest
-  orthogonal_steps: int = 5  # of Muon's iteration; 3 bring the larger half of the singular values near one
+  orthogonal_steps: int = 5  # of Muon's Newton-Schulz iteration; fewer are cheaper and less exact
 
   def __post_init__(self):
     for field, allowed in (("schedule", SCHEDULES), ("algorithm", ALGORITHMS)):
@@ -66,11 +66,12 @@ class OptimizerConfig:
           rule=f"one of {', '.join(allowed)}",
           remedy="choose one of these",
         )
-    if self.learning_rate <= 0 or self.warmup_steps < 0 or self.clip_norm < 0:
+    if self.learning_rate <= 0 or self.warmup_steps < 0 or self.clip_norm < 0 or self.orthogonal_steps < 1:
       raise UserError(
-        f"learning_rate {self.learning_rate}, warmup_steps {self.warmup_steps}, clip_norm {self.clip_norm}",
+        f"learning_rate {self.learning_rate}, warmup_steps {self.warmup_steps}, clip_norm {self.clip_norm}, "
+        f"orthogonal_steps {self.orthogonal_steps}",
         where="optimizer",
-        rule="learning_rate is above 0, warmup_steps and clip_norm are 0 or more",
+        rule="learning_rate is above 0, warmup_steps and clip_norm are 0 or more, orthogonal_steps 1 or more",
         remedy="change the one out of range",
       )
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from omni_jax.core.arrays import Array, Key, Scalar, Waveform
 from omni_jax.speech.expected import Expected, expected_power
-from omni_jax.speech.frames import speak
+from omni_jax.speech.frames import FRAMES_PER_UNIT, speak
 from omni_jax.speech.istft import HOP
 from omni_jax.speech.mel import MelConfig, filterbank, power_spectrum
 from omni_jax.speech.source import NOISE_SAMPLES
@@ -39,7 +39,7 @@ class ProsodyLoss:
     """Returns the loss and its parts."""
     voiced = batch["voiced"]
     octaves = jnp.abs(jnp.log2(imitation.features.f0_hz / batch["f0_hz"])) * voiced
-    duration = duration_loss(imitation.durations, batch["counts"] / 4.0, batch["counts"] > 0)
+    duration = duration_loss(imitation.durations, batch["counts"] / FRAMES_PER_UNIT, batch["counts"] > 0)
     pitch = octaves.sum() / jnp.maximum(voiced.sum(), 1.0)
     metrics = {"octaves": (octaves.sum(), voiced.sum()), "duration": (duration, jnp.ones(()))}
     return self.pitch * pitch + self.duration * duration, metrics

@@ -78,6 +78,12 @@ def test_without_them_a_repetition_is_forty_milliseconds():
   assert said.units.tolist() == [5, 9, 5] and said.counts.tolist() == [8, 4, 4]
 
 
+@pytest.mark.parametrize("frames", [[8, 8], [9, 4, 4]])
+def test_durations_that_do_not_fit_the_units_are_refused(frames):
+  with pytest.raises(UserError, match="3 reduced units of 4 raw ones"):
+    spoken(Turn("user", "x", units=[5, 5, 9, 5], unit_frames=frames))
+
+
 def test_batches_are_a_function_of_seed_and_number(config):
   def read(seed, skip=0):
     batches = iter(dataclasses.replace(config, seed=seed).open())

@@ -45,8 +45,8 @@ def test_a_padded_batch_gives_the_units_of_each_recording_alone(model):
 
 def test_each_unit_lasts_at_least_a_frame_and_all_of_them_the_recording(model):
   waveforms = _waveforms(9000, 16001, 300)
-  for frames, waveform in zip(model.time_batch(waveforms), waveforms, strict=True):
-    units = model.encode(waveform)
+  encoded = model.encode_batch(waveforms)
+  for frames, units in zip(model.time_batch(waveforms, encoded), encoded, strict=True):
     assert len(frames) == len(reduce_units(units)[0]) and frames.dtype == np.int32
     assert frames.min() >= 1 and frames.sum() == 4 * len(units)
 
@@ -57,8 +57,9 @@ def test_a_unit_ends_where_the_codes_in_between_change(kept):
   codes = np.zeros((3, 4, 2))
   codes[1, 1 + kept :] = codes[2] = 0.5
   codes += 0.1 * np.random.default_rng(kept).uniform(-1, 1, codes.shape)
-  assert unit_frames(codes, quantizer=quantizer).tolist() == [4 + kept + 2, 6 - kept]
-  assert unit_frames(codes[:1], quantizer=quantizer).tolist() == [4]
+  units = np.asarray(quantizer.codes_to_units(jnp.asarray(np.round(codes[None, :, 0] * 4) / 4))[0])
+  assert unit_frames(units, codes, quantizer=quantizer).tolist() == [4 + kept + 2, 6 - kept]
+  assert unit_frames(units[:1], codes[:1], quantizer=quantizer).tolist() == [4]
 
 
 def test_loudness_does_not_matter(model):

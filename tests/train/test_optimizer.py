@@ -150,5 +150,7 @@ def test_impossible_settings_are_refused():
     OptimizerConfig(learning_rate=0.1, algorithm="sgd")
   with pytest.raises(UserError, match="learning_rate"):
     OptimizerConfig(learning_rate=0.0)
+  with pytest.raises(UserError, match="orthogonal_steps"):
+    OptimizerConfig(learning_rate=0.1, algorithm="muon", orthogonal_steps=0)
   with pytest.raises(UserError, match="scale -1"):
     Group("head", -1)
