@@ -12,6 +12,7 @@ from pathlib import Path
 from configs.emova import language
 from omni_jax.batches.sources import Source
 from omni_jax.checkpoint.initialise import Start
+from omni_jax.prepare.voices.catalogue import cast
 from omni_jax.train.loop import Run
 from omni_jax.train.losses import next_token
 from omni_jax.train.optimizer import Group
@@ -29,10 +30,11 @@ def smoke(workdir: Path) -> Run:
 
 def _run(workdir: Path, *, steps: int) -> Run:
   corpus, units = workdir / "corpus", workdir / "units"
+  voices = tuple(cast().answers.values())  # those that the vocoder speaks
   sources = (
     Source(folder=corpus / "images", split="train", view="annotations", weight=0.4),
     Source(folder=units / "speech", split="train", view="recognise", weight=0.4, style_dropout=0.1),
-    Source(folder=units / "speech", split="train", view="synthesise", weight=0.2, unit_weight=0.5),
+    Source(folder=units / "speech", split="train", view="synthesise", weight=0.2, voices=voices, unit_weight=0.5),
   )
   half = language.TEXT_AND_IMAGES.vision.depth // 2
   return Run(

@@ -9,12 +9,12 @@ from omni_jax.build.corpus import CorpusConfig
 
 
 def tiny() -> CorpusConfig:
-  """Returns the corpus of the quickstart: about three and a half hours of speech in under two minutes."""
+  """Returns the corpus of the quickstart: about five hours of speech in under three minutes."""
   return CorpusConfig(
     seed=0,
     text=10000,
     images=7000,
-    speech=3600,
+    speech=5400,
     dialogue=800,
     text_test=200,
     images_test=300,
@@ -24,7 +24,7 @@ def tiny() -> CorpusConfig:
     spoken_images_test=120,
     pairs=30,
     questions_per_image=4,
-    spoken_image_share=0.0125,
+    spoken_image_share=0.025,
   )
 
 

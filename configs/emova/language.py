@@ -21,7 +21,7 @@ from omni_jax.tokens.templates import TINY
 from omni_jax.tokens.vocabulary import Vocabulary, control_ids, extra_size
 from omni_jax.train.optimizer import Group, OptimizerConfig
 
-LAYOUT = NativeLayout(text_chunk=4, unit_chunk=12)
+LAYOUT = NativeLayout(text_chunk=8, unit_chunk=12)
 # A cell of 32 pixels is about as large as an object, so that one image token knows its shape and its color together.
 IMAGES = ImageSize(patch=16, merge=2, min_pixels=4 * 32 * 32, max_pixels=8 * 32 * 32, window=32)
 
@@ -65,7 +65,7 @@ ALL_MODALITIES = dataclasses.replace(
 
 # Unit rows start as sums of digit curves. At the full rate Adam writes over that within ten steps, and each of some two
 # thousand units would have to be learned for itself.
-UNIT_ROWS = Group(pattern=r"decoder\.embed\.extra", scale=0.1)
+UNIT_ROWS = Group(pattern=r"decoder\.embed\.extra", scale=1.5)
 
 
 def batches(workdir: Path, *, sources: tuple[Source, ...], images: int, seed: int) -> SequenceBatches:

@@ -12,6 +12,7 @@ from pathlib import Path
 from configs.emova import language
 from omni_jax.batches.sources import Source
 from omni_jax.checkpoint.initialise import Start
+from omni_jax.prepare.voices.catalogue import cast
 from omni_jax.train.loop import Run
 from omni_jax.train.losses import next_token
 from omni_jax.train.optimizer import Group
@@ -32,11 +33,12 @@ def smoke(workdir: Path) -> Run:
 def run(workdir: Path, *, name: str, steps: int, triples: float) -> Run:
   """Returns the stage; `triples` is the share of samples with image, speech and text, 0 to leave them out."""
   corpus, units = workdir / "corpus", workdir / "units"
+  voices = tuple(cast().answers.values())  # those that the vocoder speaks
   sources = (
     Source(folder=corpus / "images", split="train", view="annotations", weight=0.3),
     Source(folder=corpus / "text", split="train", view="text", weight=0.05),
     Source(folder=units / "speech", split="train", view="recognise", weight=0.25, style_dropout=0.1),
-    Source(folder=units / "speech", split="train", view="synthesise", weight=0.15, unit_weight=0.5),
+    Source(folder=units / "speech", split="train", view="synthesise", weight=0.15, voices=voices, unit_weight=0.5),
     Source(folder=units / "dialogue", split="train", view="dialogue", weight=0.25, style_dropout=0.1, unit_weight=0.5),
   )
   if triples:

@@ -94,13 +94,33 @@ def mix(
   """
   streams, kept = [], Cache(cache_bytes)
   for place, source in enumerate(sources):
-    size = len(ExampleSource(source.folder, source.split))
-    sampler = _Sampler(source, writer(source), quarantine(source, size), limits=(length, patches), kept=kept)
-    order = grain.MapDataset.range(size).seed(seed + place).shuffle().repeat()
+    records = chosen_records(source)
+    sampler = _Sampler(source, writer(source), quarantine(source, len(records)), limits=(length, patches), kept=kept)
+    order = grain.MapDataset.source(records).seed(seed + place).shuffle().repeat()
     streams.append(order.random_map(sampler))
   mixed = grain.MapDataset.mix(streams, [source.weight for source in sources])
   # One reading thread: the machine's other core computes.
   return mixed.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=64))
+
+
+def chosen_records(source: Source) -> Sequence[int]:
+  """Returns the numbers of the records of `source` that are in one of its voices.
+
+  Raises:
+    UserError: there is none.
+  """
+  records = ExampleSource(source.folder, source.split)
+  if not source.voices:
+    return range(len(records))
+  chosen = [index for index in range(len(records)) if records[index].turns[-1].voice in source.voices]
+  if not chosen:
+    raise UserError(
+      f"no record in the voices {', '.join(source.voices)}",
+      where=f"{source.folder}, split {source.split}",
+      rule="a source has records",
+      remedy="name voices of this set, or make the corpus with one of them",
+    )
+  return chosen
 
 
 class Cache:

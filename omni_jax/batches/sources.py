@@ -41,6 +41,7 @@ class Source:
     split: of the set.
     view: a name in VIEWS.
     weight: share of the samples of a mixture, relative to the other sources.
+    voices: only records whose last turn is in one of these voices; none named: all records.
     style_dropout: share of samples without the heard style of the user's speech.
     text_weight: weight of text and style targets in the loss.
     unit_weight: weight of unit targets; below 1 where many units would drown a few words.
@@ -50,6 +51,7 @@ class Source:
   split: str
   view: str
   weight: float
+  voices: tuple[str, ...] = ()
   style_dropout: float = 0.0
   text_weight: float = 1.0
   unit_weight: float = 1.0

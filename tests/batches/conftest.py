@@ -10,6 +10,7 @@ from omni_jax.prepare.writer import write_split
 from omni_jax.tokens.text import train_text_tokenizer
 from omni_jax.tokens.vocabulary import make_vocabulary
 
+VOICES = ("engine:one", "engine:two")
 WORDS = ("red", "blue", "dog", "star", "house", "old", "new", "the", "is")
 
 
@@ -20,7 +21,7 @@ def sentence(draw) -> str:
 def spoken(role: str, draw: np.random.Generator) -> Turn:
   style = str(ALL_STYLES[draw.integers(24)])
   units = np.repeat(draw.integers(0, 64, 12), draw.integers(1, 3, 12)).astype(np.int32)
-  return Turn(role, sentence(draw), units=units, style=style, heard=style)
+  return Turn(role, sentence(draw), units=units, style=style, heard=style, voice=VOICES[len(units) % 2])
 
 
 def picture(draw) -> bytes:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import pickle
 from pathlib import Path
@@ -5,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from omni_jax.batches.mixture import Cache, Quarantine
+from omni_jax.batches.mixture import Cache, Quarantine, chosen_records
 from omni_jax.batches.sources import Sample, Source
 from omni_jax.core.errors import UserError
+from omni_jax.prepare.reader import ExampleSource
 
+VOICES = ("engine:one", "engine:two")
 SOURCE = Source(folder=Path("set"), split="train", view="text", weight=1.0)
 
 
@@ -39,3 +42,15 @@ def test_a_cache_keeps_what_fits_and_each_image_once():
   assert first is not None and second is not None and cache.get("c") is None
   assert first.patches is second.patches
   assert pickle.loads(pickle.dumps(cache)).get("a") is None
+
+
+def test_a_source_takes_the_records_of_its_voices(workdir):
+  source = dataclasses.replace(SOURCE, folder=workdir / "units" / "dialogue")
+  records = ExampleSource(source.folder, "train")
+  chosen = [chosen_records(dataclasses.replace(source, voices=(voice,))) for voice in VOICES]
+  assert all(
+    records[index].turns[-1].voice == voice for voice, part in zip(VOICES, chosen, strict=True) for index in part
+  )
+  assert sorted([*chosen[0], *chosen[1]]) == list(chosen_records(source)) and all(chosen)
+  with pytest.raises(UserError, match="no record in the voices nobody"):
+    chosen_records(dataclasses.replace(source, voices=("nobody",)))
