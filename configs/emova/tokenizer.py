@@ -23,7 +23,7 @@ MEL = MelConfig(
 
 MODEL = SpeechTokenizerConfig(
   mel=MEL, levels=(8, 8, 8, 8), num_phones=64, stem_width=192, width=256, depth=4, taps=5, decoder_width=160,
-  decoder_depth=2, sharpness=1.5,
+  decoder_depth=2, sharpness=1.5, reading_sharpness=3.0,
 )  # fmt: skip
 
 

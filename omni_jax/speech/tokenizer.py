@@ -44,7 +44,8 @@ class SpeechTokenizerConfig:
   taps: int
   decoder_width: int
   decoder_depth: int
-  sharpness: float = 1.0  # factor on the phones' log odds before their places are averaged
+  sharpness: float = 1.0  # factor on the phones' log odds before their places are averaged, in training
+  reading_sharpness: float = 1.0  # after it: more is closer to one phone, but trains badly
 
   def __post_init__(self):
     assert self.mel.sample_rate % (self.mel.hop_samples * _MEL_FRAMES_PER_UNIT) == 0, "frame rate must be whole"
@@ -121,15 +122,19 @@ class SpeechTokenizer(nnx.Module):
     return self.phone_head(hidden)
 
   @typed
-  def places(self, frame_phones: Float[Array, "B U K"]) -> Codes:
+  def places(self, frame_phones: Float[Array, "B U K"], *, sharpness: float) -> Codes:
     """Returns what is quantised: the mean of the phones' places, weighted by how likely each phone is."""
-    return jax.nn.softmax(self.config.sharpness * frame_phones) @ self.phone_places[...]
+    return jax.nn.softmax(sharpness * frame_phones) @ self.phone_places[...]
+
+  def read_places(self, hidden: Float[Array, "B U D"]) -> Codes:
+    """Returns the places of a recording's states, as sharp as a trained tokenizer reads them."""
+    return self.places(self.frame_phones(hidden), sharpness=self.config.reading_sharpness)
 
   @typed
   def codes(self, waveform: Waveform, samples: Int[Array, "B"]) -> Codes:
     """Returns the quantised code of each unit frame; frames at and after `num_units(samples)` mean nothing."""
     hidden = self.hidden(self.features(waveform, samples), self.config.mel.num_frames(samples))
-    return self.config.quantizer.quantise(self.places(self.frame_phones(hidden)))
+    return self.config.quantizer.quantise(self.read_places(hidden))
 
   @typed
   def units(self, waveform: Waveform, samples: Int[Array, "B"]) -> Units:
@@ -230,7 +235,7 @@ def _shifted_codes(model: SpeechTokenizer, waveform: Array, samples: Array) -> t
   later = jnp.concatenate([jnp.pad(waveform[:, shift:], ((0, 0), (0, shift))) for shift in shifts])
   remaining = jnp.concatenate([jnp.maximum(samples - shift, 0) for shift in shifts])
   hidden = model.hidden(model.features(later, remaining), config.mel.num_frames(remaining))
-  codes = config.quantizer.bound(model.places(model.frame_phones(hidden))) / config.quantizer.half
+  codes = config.quantizer.bound(model.read_places(hidden)) / config.quantizer.half
   codes = codes.reshape(_MEL_FRAMES_PER_UNIT, waveform.shape[0], *codes.shape[1:])
   return jnp.moveaxis(codes, 0, 2), model.num_units(samples)
 

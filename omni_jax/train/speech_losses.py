@@ -43,7 +43,7 @@ class TokenizerLoss:
     num_frames, num_units = config.mel.num_frames(samples), model.num_units(samples)
     features = jax.lax.stop_gradient(model.features(batch["waveform"], samples))
     frame_phones = model.frame_phones(model.hidden(self.augment(features, key), num_frames))
-    codes = config.quantizer.quantise(model.places(frame_phones))
+    codes = config.quantizer.quantise(model.places(frame_phones, sharpness=config.sharpness))
     ctc, num_phones = ctc_sum(model.decoder(codes, num_units), num_units, **phones)
     log_probs = jax.nn.log_softmax(frame_phones)
     occupancy, labels = align(log_probs, num_units, **phones)

@@ -70,7 +70,7 @@ def test_loudness_does_not_matter(model):
 def test_a_frame_lies_at_the_place_of_its_phone_or_between_places(model):
   logits = jnp.full((1, 2, TINY.num_phones + 1), -30.0).at[0, 0, 2].set(30.0).at[0, 1, 3:5].set(30.0)
   places = np.asarray(model.phone_places[...])
-  np.testing.assert_allclose(model.places(logits)[0], [places[2], places[3:5].mean(0)], rtol=1e-5)
+  np.testing.assert_allclose(model.places(logits, sharpness=1.0)[0], [places[2], places[3:5].mean(0)], rtol=1e-5)
 
 
 def test_every_encoder_parameter_reaches_the_phones(model):
