@@ -16,7 +16,7 @@ from omni_jax.train.losses import next_token
 
 def tiny(workdir: Path) -> Run:
   """The figures above."""
-  return _run(workdir, steps=960)
+  return _run(workdir, steps=880)
 
 
 def smoke(workdir: Path) -> Run:

@@ -29,7 +29,7 @@ MODEL = SpeechTokenizerConfig(
 
 def tiny(workdir: Path) -> Run:
   """The figures above."""
-  return _run(workdir, steps=1150)
+  return _run(workdir, steps=1050)
 
 
 def smoke(workdir: Path) -> Run:

@@ -33,7 +33,7 @@ class Evaluation:
   spoken_questions: int = 120
   dialogues: int = 60
   pairs: int = 80  # recordings of the `pairs` split
-  recognised: int = 40  # utterances for the independent recogniser, each row
+  recognised: int = 90  # utterances for the independent recogniser, each row
   style_repeats: int = 3  # sentences spoken in each of the 24 styles
   style_training: int = 200  # training recordings of each answering voice, to fit thresholds on
   baseline_samples: int = 1500  # training records read for majority and chance

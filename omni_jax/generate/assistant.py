@@ -22,6 +22,7 @@ from omni_jax.generate.constraints import make_automaton
 from omni_jax.generate.engine import Engine, Prompt
 from omni_jax.generate.sampling import Sampling
 from omni_jax.generate.streaming import ReplyStream, Stopwatch
+from omni_jax.generate.synthesis import Reader
 from omni_jax.prepare.images import Patches
 from omni_jax.speech.interface import SpeechTokenizer, StyleEncoder, Vocoder
 from omni_jax.tokens import dialogue as chat
@@ -29,6 +30,7 @@ from omni_jax.tokens.answers import NativeLayout, Reply
 from omni_jax.tokens.styles import encode_style
 from omni_jax.tokens.units import reduce_units
 
+READINGS = 8  # of a text to be said, of which the best is kept
 _MAX_TRANSCRIPT = 64
 _MAX_ANSWER = 256
 _MAX_TOKENS = 2048
@@ -122,6 +124,7 @@ class Assistant:
     self.tokenizer, self.style_encoder, self.vocoder = tokenizer, style_encoder, vocoder
     automaton = make_automaton(dialogue.vocabulary)
     self.engine = Engine(model, automaton, sampling=sampling or Sampling(), max_tokens=_MAX_TOKENS)
+    self.reader = Reader(self.engine, dialogue=dialogue, max_new_tokens=_MAX_ANSWER)
 
   @classmethod
   def load(cls, workdir: Path, *, stage: str = "tune", sampling: Sampling | None = None) -> "Assistant":
@@ -146,15 +149,10 @@ class Assistant:
     prompts = [_prompt(self.dialogue.recognition_prompt(question), state="write") for question in heard]
     return [self.dialogue.read_text(ids) for ids in self.engine.generate(prompts, max_new_tokens=_MAX_TRANSCRIPT)]
 
-  def synthesise(self, texts: Sequence[tuple[str, Style]]) -> list[SpokenText]:
-    """Returns each text said in its style."""
-    for text, _ in texts:
-      if not text.strip():
-        raise UserError("empty text", where="synthesis", rule="a text has words", remedy="give something to say")
-    prompts = [_prompt(self.dialogue.synthesis_prompt(text, style), state="voice") for text, style in texts]
-    rows = self.engine.generate(prompts, max_new_tokens=_MAX_ANSWER)
+  def synthesise(self, texts: Sequence[tuple[str, Style]], *, readings: int = READINGS) -> list[SpokenText]:
+    """Returns each text said in its style: the best of so many readings (`generate.synthesis`)."""
     spoken = []
-    for ids, (_, style) in zip(rows, texts, strict=True):
+    for ids, (_, style) in zip(self.reader.read(texts, readings=readings), texts, strict=True):
       units = reduce_units(self.dialogue.read_units(ids))[0]
       spoken.append(SpokenText(units=units, waveform=self._speak(units, style), problem=_cut(ids)))
     return spoken

@@ -21,6 +21,7 @@ from omni_jax.generate.sampling import Sampling, choose
 from omni_jax.prepare.images import Patches
 
 _SMALLEST_PROMPT = 32
+_SMALLEST_ANSWER = 16
 _SMALLEST_IMAGE = 64
 _BLOCK = 64
 
@@ -58,36 +59,63 @@ class Engine:
     """
     self._model, self._automaton, self._sampling, self._max_tokens = model, automaton, sampling, max_tokens
 
-  def generate(self, prompts: Sequence[Prompt], *, max_new_tokens: int, key: Key | None = None) -> list[np.ndarray]:
+  def generate(
+    self,
+    prompts: Sequence[Prompt],
+    *,
+    max_new_tokens: int,
+    key: Key | None = None,
+    sampling: Sampling | None = None,
+  ) -> list[np.ndarray]:
     """Returns the answer of each prompt, int32, up to the end token and without it.
 
     Args:
       prompts: any number.
       max_new_tokens: an answer that has not ended is cut here (its length is then exactly this).
       key: random key, for a temperature above 0.
+      sampling: another one than the engine's own.
     """
     if not prompts:
       return []
-    blocks = list(self.stream(prompts, max_new_tokens=max_new_tokens, key=key))
+    blocks = list(self.stream(prompts, max_new_tokens=max_new_tokens, key=key, sampling=sampling))
     rows = np.concatenate(blocks, axis=1)[: len(prompts)]
     return [row[row >= 0] for row in rows]
 
   def stream(
-    self, prompts: Sequence[Prompt], *, max_new_tokens: int, key: Key | None = None, block: int = _BLOCK
+    self,
+    prompts: Sequence[Prompt],
+    *,
+    max_new_tokens: int,
+    key: Key | None = None,
+    sampling: Sampling | None = None,
+    block: int = _BLOCK,
   ) -> Iterator[np.ndarray]:
     """Returns the answers in blocks int32 [rows, up to `block`], -1 after the end of a row; the first comes soonest.
 
     There may be more rows than prompts (padding of the batch).
     """
     progress = self.prefill(prompts, max_new_tokens=max_new_tokens, key=key)
+    sampling = sampling or self._sampling
     for start in range(0, max_new_tokens, block):
       limit = min(block, max_new_tokens - start)
-      progress, tokens, count = _decode(
-        self._model, self._automaton, progress, limit, sampling=self._sampling, block=block
-      )
+      progress, tokens, count = _decode(self._model, self._automaton, progress, limit, sampling=sampling, block=block)
       yield np.asarray(tokens)[:, : int(count)]
       if not np.asarray(progress.states).any():
         return
+
+  def log_likelihood(self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> np.ndarray:
+    """Returns the log probability of each answer after its prompt, float [N]; both are ids, prompts without images."""
+    whole = [Prompt(tokens=np.asarray([*p, *a], np.int32), state="over") for p, a in zip(prompts, answers, strict=True)]
+    longest = max(len(row.tokens) for row in whole)
+    rows = 1 << (len(whole) - 1).bit_length()
+    batch = _pad_batch([*whole, *[whole[0]] * (rows - len(whole))], length=_rounded(longest, _SMALLEST_PROMPT))
+    most = _rounded(max(map(len, answers)), _SMALLEST_ANSWER)
+    places = np.zeros((rows, most), np.int32)
+    said, counted = np.zeros((rows, most), np.int32), np.zeros((rows, most), np.float32)
+    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+      places[row, : len(answer)] = len(prompt) - 1 + np.arange(len(answer))
+      said[row, : len(answer)], counted[row, : len(answer)] = answer, 1.0
+    return np.asarray(_log_likelihood(self._model, batch, places, said, counted))[: len(whole)]
 
   def prefill(self, prompts: Sequence[Prompt], *, max_new_tokens: int, key: Key | None = None) -> Progress:
     """Returns the batch with every prompt read."""
@@ -114,6 +142,14 @@ def _prefill(model: Any, batch: dict[str, Array], *, room: int) -> tuple[Array, 
   cache = model.empty_cache(batch["tokens"].shape[0], batch["tokens"].shape[1] + room)
   logits, cache = model.prefill(batch, cache)
   return logits[:, 0], cache
+
+
+@jax.jit
+def _log_likelihood(model: Any, batch: dict[str, Array], places: Array, said: Array, counted: Array) -> Array:
+  """Returns the summed log probabilities of the ids `said` [B, A] that follow the `places` [B, A] that are counted."""
+  hidden = jnp.take_along_axis(model.hidden(batch), places[..., None], axis=1)
+  log_probs = jax.nn.log_softmax(model.logits(hidden).astype(jnp.float32))
+  return (jnp.take_along_axis(log_probs, said[..., None], axis=-1)[..., 0] * counted).sum(axis=1)
 
 
 @functools.partial(jax.jit, static_argnames=("sampling", "block"), donate_argnums=2)

@@ -74,7 +74,7 @@ class Dialogue:
 
   def recognition(self, question: Question, text: str) -> Grid:
     """Returns a request to write down the speech of `question`, and the transcript (learned)."""
-    return join(given(self.recognition_prompt(question)), learned(self._text(text)), self._end())
+    return join(given(self.recognition_prompt(question)), learned(self.transcript(text)))
 
   def synthesis(self, text: str, style: Style, units: np.ndarray) -> Grid:
     """Returns a request to say `text`, the style (given, where an answer has it), and the units (learned)."""
@@ -88,6 +88,10 @@ class Dialogue:
   def recognition_prompt(self, question: Question) -> list[int]:
     """Returns the ids up to where the transcript begins."""
     return self._turn(question, self._pieces(self.template.transcribe))
+
+  def transcript(self, text: str) -> list[int]:
+    """Returns the ids that answer a recognition prompt, the end of the turn among them."""
+    return [*self._text(text), *self._pieces(self.template.assistant_close)]
 
   def synthesis_prompt(self, text: str, style: Style) -> list[int]:
     """Returns the ids up to where the units begin."""
