@@ -33,7 +33,6 @@ def _orbax() -> Any:
   """Returns orbax's interface v1; imported late, because it takes seconds."""
   from orbax.checkpoint import v1
 
-  logging.getLogger("absl").setLevel(logging.ERROR)  # orbax logs every file at INFO and WARNING
   return v1
 
 
@@ -49,6 +48,7 @@ class Store:
     """
     self._folder = checkpoints_folder(stage_folder)
     self._folder.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax logs every file at INFO and WARNING
     orbax = _orbax()
     newest = orbax.training.preservation_policies.LatestN(keep)
     self._checkpointer = orbax.training.Checkpointer(
