@@ -1,7 +1,7 @@
 """What the stages of the tiny language model share: its size, its view of the data, the shape of a batch.
 
 Sizes are chosen so that a step of 1024 tokens with its images takes about 0.4 s on one CPU core. The layout of an
-answer is 4 text tokens, then 12 units (about half a second of speech), and so on, so that the text stays ahead of the
+answer is 8 text tokens, then 12 units (nearly a second of speech), and so on, so that the text stays ahead of the
 voice.
 """
 
@@ -63,8 +63,7 @@ ALL_MODALITIES = dataclasses.replace(
   decoder=dataclasses.replace(_DECODER, extra_vocab_size=extra_size(4096), unit_levels=(8, 8, 8, 8)),
 )
 
-# Unit rows start as sums of digit curves. At the full rate Adam writes over that within ten steps, and each of some two
-# thousand units would have to be learned for itself.
+# Unit rows start as sums of digit curves; at a tenth of the rate units are learned late (docs/decisions.md).
 UNIT_ROWS = Group(pattern=r"decoder\.embed\.extra", scale=1.5)
 
 

@@ -3,7 +3,7 @@
 Source: arXiv 2409.18042, table 5: everything trained, the vision tower at a tenth of the rate. A small share of the
 samples has all three modalities (here 5 %, EMOVA's is 2.5 %); `tune_without_triples.py` leaves them out.
 Command: omni train --config configs/emova/tune.py:tiny --workdir runs/tiny
-Hardware and hours: one CPU core, about 6 minutes.
+Hardware and hours: one CPU core, about 8 minutes.
 Expect: the results table of the README.
 """
 
