@@ -59,9 +59,9 @@ def test_likelihoods_are_those_of_whole_passes(engine, model):
   asked, said = [[260, 261, 262], [270], [263, 264]], [[265, 266], [267, 268, 269, 270], [271]]
   found = engine.log_likelihood(asked, said)
   for row, (prompt, answer) in enumerate(zip(asked, said, strict=True)):
-    tokens = np.array([[*prompt, *answer]], np.int32)
-    places = np.arange(tokens.shape[1], dtype=np.int32)[None]
-    logits = model({"tokens": tokens, "positions": places, "segment_ids": np.ones_like(tokens)})[0]
+    tokens = jnp.array([[*prompt, *answer]], jnp.int32)
+    places = jnp.arange(tokens.shape[1], dtype=jnp.int32)[None]
+    logits = model({"tokens": tokens, "positions": places, "segment_ids": jnp.ones_like(tokens)})[0]
     log_probs = np.asarray(jax.nn.log_softmax(logits))
     expected = sum(log_probs[len(prompt) - 1 + place, token] for place, token in enumerate(answer))
     np.testing.assert_allclose(found[row], expected, rtol=1e-4)
