@@ -8,6 +8,7 @@ DATA = [
   "array_record>=0.8.3",
   "tensorflow-datasets>=4.9.9",
   "sentencepiece>=0.2",
+  "tokenizers>=0.22",
   "pillow>=11",
   "soundfile>=0.13",
   "soxr>=0.5",

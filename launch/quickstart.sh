@@ -90,7 +90,7 @@ language_lane() {
   wait_for encode "$speech"
   train align
   train tune
-  step convert "$omni" convert --workdir "$work"
+  step convert "$omni" convert export --workdir "$work"
 }
 
 halves() {

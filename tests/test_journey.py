@@ -94,8 +94,8 @@ def test_prealign_trains_the_projector_only(workdir):
 def test_export_convert_and_talk(workdir, capsys):
   omni("export", "vocoder", "--workdir", workdir)
   assert (workdir / "export" / "vocoder.onnx").stat().st_size > 1000
-  omni("convert", "--workdir", workdir)
-  assert (workdir / "export" / "hf" / "config.json").exists()
+  omni("convert", "export", "--workdir", workdir)
+  assert (workdir / "export" / "stock" / "config.json").exists()
   example = open_set(workdir / "corpus" / "spoken_images", "test")[0]
   (workdir / "scene.png").write_bytes(example.image)
   save_wav(workdir / "question.wav", np.sin(np.arange(16000) / 20).astype(np.float32) / 4)

@@ -70,7 +70,7 @@ class Store:
     Args:
       step: number of finished steps.
       params: parameters by dotted path.
-      moments: the optimizer's state.
+      moments: the optimizer's state; None for a model that was not trained here.
       position: JSON data that the next start needs, above all the state of the data iterator.
 
     Raises:
@@ -79,11 +79,9 @@ class Store:
     self.wait()
     with _disk_errors(self._folder, step):
       self._check_space(step, size=sum(leaf.nbytes for leaf in jax.tree.leaves((params, moments))))
-      self._pending = self._checkpointer.save_checkpointables_async(
-        step,
-        {"params": nest(params), "moments": nest(trees.flatten(moments)), "position": _Position(position)},
-        force=True,
-      )
+      items = {"params": nest(params), "position": _Position(position)}
+      items |= {} if moments is None else {"moments": nest(trees.flatten(moments))}
+      self._pending = self._checkpointer.save_checkpointables_async(step, items, force=True)
       # With nothing in the way, orbax skips a save only when its policy says so, and `force` overrules that.
       assert self._pending is not None, f"orbax skipped the save of step {step}"
 

@@ -1,44 +1,109 @@
-"""Write the language model of a trained stage as a Hugging Face folder that `transformers` loads with equal logits.
+"""Models in and out of the Hugging Face format.
 
-Text rows and extra rows (speech units, styles) become one token table; ids stay the same. The text tokenizer and the
-vocabulary, which say what each id means, are copied beside the weights.
+export  writes the newest checkpoint of a stage: `stock` is the language model alone, which transformers loads with
+        equal logits; `origin` and `hf` are EMOVA's own formats of the whole model. Text rows and extra rows (speech
+        units, styles) become one token table, ids stay the same; tokenizer and vocabulary are copied beside.
+        Adapters are merged into the weights, and written in PEFT's format into `adapters` besides.
+import  makes a stage of a folder in any of the three, checked before anything is written.
+verify  compares a stock folder with its stage, logit by logit, and puts the table into the folder's model card.
 """
 
 import argparse
 import shutil
 from pathlib import Path
+from typing import Any
 
 from omni_jax.checkpoint.store import load_model
-from omni_jax.convert.language import export_language
+from omni_jax.convert.adapters import export_adapters
+from omni_jax.convert.emova_folder import QWEN2_5_TEXT_ROWS, export_folder
+from omni_jax.convert.language import dtype_named, export_language
+from omni_jax.convert.stage import import_stage
+from omni_jax.convert.verify import add_parity, compare, table, write_card
+from omni_jax.core import trees
 from omni_jax.core.compilation_cache import enable_compilation_cache
 from omni_jax.core.errors import UserError
+from omni_jax.nn.lora import Adapted
 
-EXAMPLE = "omni convert --workdir runs/tiny --stage tune --out runs/tiny/export/hf"
+EXAMPLE = """omni convert export --workdir runs/tiny --stage tune
+  omni convert verify --workdir runs/tiny --stage tune
+  omni convert export --workdir runs/tiny --stage tune --format origin --dtype bfloat16
+  omni convert import --workdir runs/other --stage emova-3b --source emova-qwen-2-5-3b"""
 TOKEN_FILES = ("tokenizer.model", "vocabulary.json")
+FORMATS = ("stock", "origin", "hf")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the flags of `omni convert`."""
-  parser.add_argument("--workdir", required=True, type=Path, help="the working folder, for example runs/tiny")
-  parser.add_argument("--stage", default="tune", help="whose newest checkpoint is written; now tune")
-  parser.add_argument("--out", type=Path, help="the folder to write; by default WORKDIR/export/hf")
-  parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the tensors in the file")
+  actions = parser.add_subparsers(dest="action", metavar="<action>", required=True)
+  for name, words in (("export", "stage -> folder"), ("import", "folder -> stage"), ("verify", "folder beside stage")):
+    action = actions.add_parser(name, help=words)
+    action.add_argument("--workdir", required=True, type=Path, help="the working folder, for example runs/tiny")
+    action.add_argument("--stage", required=name == "import", default="tune", help="of the working folder; now tune")
+    if name == "import":
+      action.add_argument("--source", required=True, type=Path, metavar="DIR", help="config.json and safetensors")
+      rows = {"type": int, "default": QWEN2_5_TEXT_ROWS, "metavar": "N"}
+      action.add_argument("--text-rows", **rows, help="ids of its tokenizer before units; now Qwen2.5's 151665")
+      continue
+    action.add_argument("--out", type=Path, metavar="DIR", help="the folder; by default WORKDIR/export/FORMAT")
+    if name == "export":
+      action.add_argument("--format", default="stock", choices=FORMATS, help="now stock")
+      action.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the tensors written")
 
 
 def run(arguments: argparse.Namespace) -> None:
   """Converts."""
   enable_compilation_cache()
-  folder = arguments.out or arguments.workdir / "export" / "hf"
-  _, model = load_model(arguments.workdir / "stages" / arguments.stage)
-  if not hasattr(model, "decoder"):
-    raise UserError(
-      f"stage {arguments.stage!r} holds a {type(model).__name__}",
-      where=arguments.workdir / "stages" / arguments.stage,
-      rule="only a stage of the omni model has a language model to write",
-      remedy="choose pretrain, prealign, align or tune",
-    )
-  export_language(model.decoder, folder, dtype=arguments.dtype)
+  {"export": _export, "import": _import, "verify": _verify}[arguments.action](arguments)
+
+
+def _export(arguments: argparse.Namespace) -> None:
+  folder = arguments.out or arguments.workdir / "export" / arguments.format
+  model = _omni_model(arguments)
+  if isinstance(model, Adapted):
+    export_adapters(model, folder / "adapters")
+    model = model.merged()
+  if arguments.format == "stock":
+    export_language(model.decoder, folder, dtype=arguments.dtype)
+  else:
+    dtype = dtype_named(arguments.dtype)
+    leaves = {path: leaf.astype(dtype) for path, leaf in trees.flatten(model).items()}
+    export_folder(model.config, leaves, folder, scheme=arguments.format)
   for name in TOKEN_FILES:
     if (source := arguments.workdir / "text" / name).exists():
       shutil.copyfile(source, folder / name)
+  written = model.decoder if arguments.format == "stock" else model
+  facts = {
+    "format": arguments.format,
+    "stage": arguments.stage,
+    "parameters": f"{sum(leaf.size for leaf in trees.flatten(written).values()):,}",
+    "dtype": arguments.dtype,
+  }
+  write_card(folder, title=f"{folder.name} (omni_jax)", facts=facts)
   print(folder)
+
+
+def _import(arguments: argparse.Namespace) -> None:
+  print(import_stage(arguments.source, arguments.workdir, name=arguments.stage, text_rows=arguments.text_rows))
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+  folder = arguments.out or arguments.workdir / "export" / "stock"
+  model = _omni_model(arguments)
+  rows = compare((model.merged() if isinstance(model, Adapted) else model).decoder, folder)
+  add_parity(folder, rows)
+  print(table(rows))
+  print(f"written into {folder / 'README.md'}")
+
+
+def _omni_model(arguments: argparse.Namespace) -> Any:
+  stage = arguments.workdir / "stages" / arguments.stage
+  _, model = load_model(stage)
+  base = model.merged() if isinstance(model, Adapted) else model
+  if not hasattr(base, "decoder"):
+    raise UserError(
+      f"stage {arguments.stage!r} holds a {type(base).__name__}",
+      where=stage,
+      rule="only a stage of the omni model has a language model to write",
+      remedy="choose pretrain, prealign, align or tune",
+    )
+  return model

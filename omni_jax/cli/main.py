@@ -17,7 +17,7 @@ VERBS = {
   "say": "speak a text in a style",
   "hear": "recognise the words and the style of a recording",
   "export": "write the vocoder as ONNX, accepted only if it sounds the same",
-  "convert": "write the language model in the Hugging Face format",
+  "convert": "models in and out of the Hugging Face format: export, import, verify",
   "evaluate": "score the assistant offline on a CPU, beside its baselines",
   "report": "write one HTML page with curves, results and samples to look at and play",
 }

@@ -4,10 +4,12 @@ A row says: their tensor, whose name may contain `{layer}`, is our leaves side b
 
     Rule("layers.{layer}.qkv.weight", ("query.weight", "key.weight", "value.weight"), "output input -> input output")
 
-With `{layer}`, our leaves carry a leading layer axis. Each tensor must be used once and each leaf set once; everything
-that is left over or missing is told in one message. Values are moved, never computed with: a round trip is bit-exact.
+With `{layer}`, our leaves carry a leading layer axis, and with `{layer}` and `{expert}` a layer and an expert axis.
+Each tensor must be used once and each leaf set once; everything that is left over or missing is told in one message.
+Values are moved, never computed with: a round trip is bit-exact.
 """
 
+import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +18,8 @@ import numpy as np
 
 from omni_jax.core.errors import UserError
 
-LAYER = "{layer}"
+LAYER, EXPERT = "{layer}", "{expert}"
+Index = tuple[int, ...]  # of a leaf's leading axes: (), (layer,) or (layer, expert)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,32 +27,46 @@ class Rule:
   """One row of a conversion table.
 
   Attributes:
-    theirs: name in their file.
+    theirs: name in their file; `{expert}` only behind `{layer}`.
     ours: dotted paths of our leaves, which side by side along their first axis make their tensor.
     pattern: einops pattern from their layout to ours.
     sizes: lengths of axes that a pattern splits.
+    first_layer: their number of our layer 0.
   """
 
   theirs: str
   ours: tuple[str, ...]
   pattern: str = "... -> ..."
   sizes: tuple[tuple[str, int], ...] = ()
+  first_layer: int = 0
 
   @property
-  def stacked(self) -> bool:
-    """Whether the row stands for one tensor per layer."""
-    return LAYER in self.theirs
+  def num_leading(self) -> int:
+    """How many leading axes of our leaves are spread over their names: none, layers, or layers and experts."""
+    return self.theirs.count(LAYER) + self.theirs.count(EXPERT)
 
-  def name(self, layer: int) -> str:
-    """Returns their name for a layer; of a row that is not stacked, `theirs` itself."""
-    return self.theirs.replace(LAYER, str(layer))
+  def indices(self, shapes: Mapping[str, tuple[int, ...]]) -> list[Index]:
+    """Returns the index of each of their tensors in the leading axes of our leaves, whose shapes are given."""
+    return list(np.ndindex(*shapes[self.ours[0]][: self.num_leading]))
+
+  def name(self, index: Index) -> str:
+    """Returns their name of the tensor at an index; of a row without leading axes, `theirs` itself."""
+    name = self.theirs
+    for place, number in zip((LAYER, EXPERT), index, strict=False):
+      name = name.replace(place, str(number + self.first_layer if place == LAYER else number))
+    return name
+
+  def rows(self, path: str, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Returns how many rows of their tensor the leaf at `path` makes."""
+    leaf = np.broadcast_to(np.zeros((), bool), shapes[path][self.num_leading :])
+    return self.to_theirs(leaf).shape[0] if leaf.shape else 0
 
   def to_ours(self, tensor: np.ndarray) -> np.ndarray:
     """Returns one part in our layout."""
     return _rearrange(tensor, self.pattern, self.sizes)
 
   def to_theirs(self, leaf: np.ndarray) -> np.ndarray:
-    """Returns one leaf (of one layer) in their layout."""
+    """Returns one leaf (at one index) in their layout."""
     return _rearrange(leaf, " -> ".join(reversed(self.pattern.split(" -> "))), self.sizes)
 
 
@@ -61,6 +78,36 @@ def prefixed(rules: Sequence[Rule], *, theirs: str = "", ours: str = "") -> list
   ]
 
 
+def tensor_shapes(rules: Sequence[Rule], *, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+  """Returns the shape of every tensor of their file by name, without any values.
+
+  Args:
+    rules: the table.
+    shapes: of every leaf of our model.
+
+  Raises:
+    UserError: rules and leaves name different paths, or two rules name one tensor.
+  """
+  _complain("model", _differences(given=list(shapes), wanted=[path for rule in rules for path in rule.ours]))
+  names = [rule.name(index) for rule in rules for index in rule.indices(shapes)]
+  _complain("model", _differences(given=names, wanted=names))
+  found: dict[str, tuple[int, ...]] = {}
+  for rule in rules:
+    shape, _ = _theirs_shape(rule, shapes)
+    found |= {rule.name(index): shape for index in rule.indices(shapes)}
+  return found
+
+
+def check_shapes(given: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> None:
+  """Raises a UserError that lists every name in one only, and every shape that differs."""
+  wrong = [
+    f"{name}: shape {given[name]}, ours is {expected[name]}"
+    for name in sorted(set(given) & set(expected))
+    if tuple(given[name]) != tuple(expected[name])
+  ]
+  _complain("tensors", _differences(given=list(given), wanted=list(expected)) + wrong)
+
+
 def export_tensors(rules: Sequence[Rule], leaves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   """Returns their tensors by name from our leaves by dotted path.
 
@@ -69,12 +116,13 @@ def export_tensors(rules: Sequence[Rule], leaves: Mapping[str, np.ndarray]) -> d
   """
   wanted = [path for rule in rules for path in rule.ours]
   _complain("model", _differences(given=list(leaves), wanted=wanted))
+  shapes = {path: np.shape(leaf) for path, leaf in leaves.items()}
   tensors: dict[str, np.ndarray] = {}
   for rule in rules:
     parts = [np.asarray(leaves[path]) for path in rule.ours]
-    for layer in range(parts[0].shape[0]) if rule.stacked else [0]:
-      moved = [rule.to_theirs(part[layer] if rule.stacked else part) for part in parts]
-      tensors[rule.name(layer)] = np.ascontiguousarray(np.concatenate(moved)) if len(moved) > 1 else moved[0]
+    for index in rule.indices(shapes):
+      moved = [rule.to_theirs(part[index]) for part in parts]
+      tensors[rule.name(index)] = np.ascontiguousarray(np.concatenate(moved)) if len(moved) > 1 else moved[0]
   return tensors
 
 
@@ -86,41 +134,56 @@ def import_leaves(
   Args:
     rules: the table.
     tensors: by their names.
-    shapes: of every leaf of our model, which also say how many layers there are.
+    shapes: of every leaf of our model, which also say how many layers and experts there are.
 
   Raises:
     UserError: a tensor missing, left over or of another shape; a leaf of ours that no rule sets.
   """
   paths = [path for rule in rules for path in rule.ours]
   problems = [f"+ {path} (ours, set by no rule)" for path in sorted(set(shapes) - set(paths))]
-  names = [rule.name(layer) for rule in rules for layer in _layers(rule, shapes)]
+  names = [rule.name(index) for rule in rules for index in rule.indices(shapes)]
   _complain("tensors", problems + _differences(given=list(tensors), wanted=names))
   leaves: dict[str, np.ndarray] = {}
   for rule in rules:
-    layers = [_import_parts(rule, tensors[rule.name(layer)], shapes, problems) for layer in _layers(rule, shapes)]
-    for path, *parts in zip(rule.ours, *layers, strict=True):
-      leaves[path] = np.stack(parts) if rule.stacked else parts[0]
-  problems += [
-    f"{path}: shape {leaf.shape}, ours is {shapes[path]}" for path, leaf in leaves.items() if leaf.shape != shapes[path]
-  ]
+    problems += _import_rule(rule, tensors, shapes=shapes, leaves=leaves)
   _complain("tensors", problems)
   return leaves
 
 
-def _import_parts(rule: Rule, tensor: np.ndarray, shapes: Mapping[str, Any], problems: list[str]) -> list[np.ndarray]:
-  if len(rule.ours) == 1:
-    return [rule.to_ours(tensor)]
-  widths = []
-  for path in rule.ours:
-    shape = shapes[path][1:] if rule.stacked else shapes[path]
-    widths.append(rule.to_theirs(np.empty(shape, bool)).shape[0])
-  if sum(widths) != tensor.shape[0]:
-    problems.append(f"{rule.theirs}: {tensor.shape[0]} rows, ours are {' + '.join(map(str, widths))}")
-  return [rule.to_ours(part) for part in np.split(tensor, np.cumsum(widths)[:-1])]
+def _import_rule(
+  rule: Rule, tensors: Mapping[str, np.ndarray], *, shapes: Mapping[str, Any], leaves: dict[str, np.ndarray]
+) -> list[str]:
+  """Puts the leaves of one rule into `leaves`, a stack slice by slice, and returns what does not fit."""
+  problems: list[str] = []
+  expected, rows = _theirs_shape(rule, shapes)
+  for index in rule.indices(shapes):
+    name = rule.name(index)
+    tensor = tensors[name]
+    if tensor.shape != expected:
+      joined = f" ({' + '.join(map(str, rows))} rows)" if len(rows) > 1 else ""
+      problems.append(f"{name}: shape {tensor.shape}, ours is {expected}{joined}")
+      continue
+    parts = np.split(tensor, np.cumsum(rows)[:-1]) if len(rows) > 1 else [tensor]
+    for path, part in zip(rule.ours, parts, strict=True):
+      if not index:
+        leaves[path] = rule.to_ours(part)
+        continue
+      stack = leaves.setdefault(path, np.empty(shapes[path], tensor.dtype))
+      if stack.dtype != tensor.dtype:
+        problems.append(f"{name}: {tensor.dtype}, before it {stack.dtype}")
+      else:
+        stack[index] = rule.to_ours(part)
+  return problems
 
 
-def _layers(rule: Rule, shapes: Mapping[str, tuple[int, ...]]) -> range:
-  return range(shapes[rule.ours[0]][0] if rule.stacked else 1)
+def _theirs_shape(rule: Rule, shapes: Mapping[str, tuple[int, ...]]) -> tuple[tuple[int, ...], list[int]]:
+  """Returns the shape of one of their tensors, and how many rows of it each leaf makes; nothing is allocated."""
+  nothing = np.zeros((), bool)
+  parts = [rule.to_theirs(np.broadcast_to(nothing, shapes[path][rule.num_leading :])).shape for path in rule.ours]
+  if len(parts) == 1:
+    return parts[0], [0]
+  rows = [part[0] for part in parts]
+  return (sum(rows), *parts[0][1:]), rows
 
 
 def _rearrange(array: np.ndarray, pattern: str, sizes: tuple[tuple[str, int], ...]) -> np.ndarray:
@@ -130,7 +193,7 @@ def _rearrange(array: np.ndarray, pattern: str, sizes: tuple[tuple[str, int], ..
 
 
 def _differences(*, given: list[str], wanted: list[str]) -> list[str]:
-  twice = sorted({name for name in wanted if wanted.count(name) > 1})
+  twice = sorted(name for name, number in collections.Counter(wanted).items() if number > 1)
   return (
     [f"- {name}" for name in sorted(set(given) - set(wanted))]
     + [f"+ {name}" for name in sorted(set(wanted) - set(given))]

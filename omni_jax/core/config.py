@@ -2,6 +2,8 @@
 
 A stored config is JSON in which every dataclass carries its import path under `"type"` and every function is written
 as `{"function": "module:name"}`; only names inside `omni_jax` are imported back, so a file cannot run other code.
+A field made by `added` is stored only where it differs from its default, so that configs stored before it
+existed still load and keep their fingerprint.
 """
 
 import ast
@@ -19,12 +21,25 @@ from omni_jax.core.errors import UserError
 Config = TypeVar("Config")
 
 _PACKAGE = "omni_jax"
+_ADDED = "added"
+
+
+def added(default: Any) -> Any:
+  """Returns a dataclass field that came after configs were stored.
+
+  Where it holds its default it is not written, so that what was stored before is still read, with the same fingerprint.
+  """
+  return dataclasses.field(default=default, metadata={_ADDED: True})
 
 
 def to_json(value: Any) -> Any:
   """Returns `value` as plain JSON data; `from_json` gives back an equal value."""
   if _is_config(value):
-    fields = {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    fields = {
+      field.name: to_json(getattr(value, field.name))
+      for field in dataclasses.fields(value)
+      if not (_ADDED in field.metadata and getattr(value, field.name) == field.default)
+    }
     return {"type": _name_of(type(value)), **fields}
   if isinstance(value, enum.Enum):
     return {"enum": _name_of(type(value)), "name": value.name}
@@ -51,9 +66,10 @@ def from_json(data: Any) -> Any:
     cls = _import(data["type"])
     known = {field.name for field in dataclasses.fields(cls)}
     given = set(data) - {"type"}
-    if given != known:
+    later = {field.name for field in dataclasses.fields(cls) if _ADDED in field.metadata}
+    if not known - later <= given <= known:
       raise UserError(
-        f"stored config of {data['type']} has other fields: {_difference(given, known)}",
+        f"stored config of {data['type']} has other fields: {_difference(given, known - (later - given))}",
         where=data["type"],
         rule="the fields of a stored config equal those of the class that wrote it",
         remedy="use the version of omni_jax that wrote the checkpoint, or train it again",

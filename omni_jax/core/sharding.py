@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 from flax import nnx
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from omni_jax.core.errors import UserError
 
@@ -59,7 +59,7 @@ def make_mesh(shape: str = "") -> Mesh:
   return jax.make_mesh(tuple(sizes.values()), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
 
 
-def spec(axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+def spec(axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> PartitionSpec:
   """Returns the partition of one array from its logical axes; a leading axis without a name is a stack of layers.
 
   A mesh axis is used once for an array, and only where it divides the dimension.
@@ -91,6 +91,29 @@ def shardings(tree: Any, mesh: Mesh) -> Any:
     return NamedSharding(mesh, PartitionSpec())
 
   return jax.tree.map(of, tree, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+
+
+def current_mesh() -> Any:
+  """Returns the (abstract) mesh that is set while a function is traced, None without one or with one device."""
+  mesh = jax.sharding.get_abstract_mesh()
+  return None if mesh.empty or mesh.size == 1 else mesh
+
+
+def current_platform() -> str:
+  """Returns `cpu`, `gpu` or `tpu`: where what is traced now will run, by the mesh that is set or by default.
+
+  A mesh of described devices (a pod's topology) counts too, so that a program can be planned away from its machine.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  device = None if mesh.empty else mesh.abstract_device
+  platform = jax.default_backend() if device is None else device.platform
+  return "gpu" if platform in ("cuda", "rocm") else platform
+
+
+def constrain(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
+  """Returns `x` split as its logical axes say over the mesh that is set; without a mesh, `x` itself."""
+  mesh = current_mesh()
+  return x if mesh is None else jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec(axes, x.shape, mesh)))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

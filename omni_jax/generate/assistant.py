@@ -287,7 +287,8 @@ def load_language(workdir: Path, *, stage: str) -> tuple[Any, chat.Dialogue, Ima
     )
   dialogue = chat.load_dialogue(workdir / "text", template=data.template, layout=data.layout)
   vocabulary = dialogue.vocabulary
-  config, model = load_model(folder)
+  _, model = load_model(folder)
+  config = model.config  # of the model itself, where a stage trained adapters on it
   sizes = (config.decoder.vocab_size, config.decoder.extra_vocab_size, config.image_token)
   expected = (vocabulary.text_size, vocabulary.extra_size, vocabulary.control("image"))
   if sizes != expected or data.vocabulary_id not in ("", vocabulary.fingerprint()):

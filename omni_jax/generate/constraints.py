@@ -63,12 +63,13 @@ class Automaton(NamedTuple):
 def make_automaton(vocabulary: Vocabulary) -> Automaton:
   """Returns the automaton of `RULES` over the ids of a vocabulary."""
   classes = np.zeros(vocabulary.size, np.int32)
-  classes[1 : vocabulary.num_pieces] = _CLASSES.index("piece")  # piece 0 is <unk>
+  classes[vocabulary.pieces()] = _CLASSES.index("piece")
   classes[vocabulary.unit_ids] = _CLASSES.index("unit")
   for name, index in vocabulary.styles.items():
     classes[index] = _CLASSES.index(name.partition("-")[0])
   for name in ("heard", "answer", "end"):
-    classes[vocabulary.control(name)] = _CLASSES.index(name)
+    if name in vocabulary.controls:  # a released vocabulary has only `end`
+      classes[vocabulary.control(name)] = _CLASSES.index(name)
   allowed = np.zeros((len(_STATES), len(_CLASSES)), bool)
   following = np.zeros(allowed.shape, np.int32)
   for state, rules in RULES.items():

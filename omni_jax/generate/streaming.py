@@ -38,7 +38,7 @@ class ReplyStream:
       style: of the answer, if it was given and so is not among the ids.
     """
     self._vocabulary = dialogue.vocabulary
-    self._unit_of = dialogue.vocabulary.unit_of()
+    self._unit_of, self._is_piece = dialogue.vocabulary.unit_of(), dialogue.vocabulary.pieces()
     self._vocoder = vocoder
     self._voice: VocoderStream | None = None
     self._style_ids: list[int] = []
@@ -73,7 +73,7 @@ class ReplyStream:
     """Files one id; returns the style when it is complete."""
     if token in (self._vocabulary.control("heard"), self._vocabulary.control("answer")):
       self._hearing = token == self._vocabulary.control("heard")
-    elif token < self._vocabulary.num_pieces:
+    elif self._is_piece[token]:
       (self._heard if self._hearing else self._said).ids.append(token)
     elif self._unit_of[token] >= 0:
       units.append(int(self._unit_of[token]))

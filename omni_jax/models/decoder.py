@@ -1,11 +1,19 @@
-"""The language model: a Qwen2.5 decoder (arXiv 2412.15115) whose vocabulary is text rows followed by extra rows.
+"""The language model: one decoder for Qwen2 and Qwen2.5, Llama and DeepSeekMoE, told apart by their configs.
 
-Follows `transformers/models/qwen2/modeling_qwen2.py`. Deviation: token tables are two leaves, `text` and `extra`
-(speech units and styles), because stages freeze and initialise them apart; conversion joins them. Id
-`i >= vocab_size` is row `i - vocab_size` of the extra table.
+Follows `modeling_qwen2.py`, `modeling_llama.py` and the text part of `modeling_deepseek_ocr2.py` in transformers
+(DeepSeekMoE without latent attention). Deviation: token tables are two leaves, `text` and `extra` (speech units and
+styles), because stages freeze and initialise them apart; conversion joins them. Id `i >= vocab_size` is row
+`i - vocab_size` of the extra table.
+
+Depth is a scan over one stacked block. Layers of another kind are stacks or parts of a stack of their own, run one
+after another:
+
+    DeepSeekMoE        dense_blocks [0, dense_depth), then blocks, with experts
+    sliding window     blocks [0, full_depth) see everything, the others the window
 """
 
 import dataclasses
+import itertools
 import math
 from typing import NamedTuple
 
@@ -14,13 +22,23 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Float
 
-from omni_jax.core.arrays import Array, Hidden, Key, Logits, Mask, Positions, SegmentIds, Tokens, typed
-from omni_jax.nn.attention import Attention, AttentionConfig, Memory, causal_mask
+from omni_jax.core.arrays import Array, Hidden, Key, Logits, Mask, Positions, Scalar, SegmentIds, Tokens, typed
+from omni_jax.core.config import added
+from omni_jax.models.moe import Experts, ExpertsConfig
+from omni_jax.nn.attention import (
+  Attention,
+  AttentionConfig,
+  Memory,
+  Sight,
+  causal_sight,
+  choose_kernel,
+  within_window,
+)
 from omni_jax.nn.feed_forward import GatedFeedForward
 from omni_jax.nn.norm import RMSNorm
 from omni_jax.nn.parameter import table
-from omni_jax.nn.rotary import Rotation, text_rotation
-from omni_jax.nn.stack import fold, fold_with_cache, stack
+from omni_jax.nn.rotary import Llama3Scaling, Rotation, text_rotation
+from omni_jax.nn.stack import fold, fold_with_cache, layers_between, stack
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +61,11 @@ class DecoderConfig:
     unit_levels: levels of the quantiser's digits, least significant first. If given, the first `prod(unit_levels)`
       extra rows start as sums of one smooth curve per digit, so that neighbouring codes start near each other.
     remat: recompute each layer in the backward pass.
+    rope_scaling: change of the rotary angles for a longer context.
+    experts: in place of the gated network; None for a dense model.
+    dense_depth: first layers that keep the gated network though there are experts.
+    window: positions that a position of a windowed layer sees, itself included; None: all layers see everything.
+    full_depth: first layers that see everything though there is a window (Qwen2's `max_window_layers`).
   """
 
   vocab_size: int
@@ -59,8 +82,18 @@ class DecoderConfig:
   tied: bool
   unit_levels: tuple[int, ...] = ()
   remat: bool = False
+  rope_scaling: Llama3Scaling | None = added(None)
+  experts: ExpertsConfig | None = added(None)
+  dense_depth: int = added(0)
+  window: int | None = added(None)
+  full_depth: int = added(0)
 
   def __post_init__(self):
+    assert 0 <= self.dense_depth < self.depth, f"{self.dense_depth} dense layers of {self.depth}"
+    assert self.experts is not None or not self.dense_depth, "without experts every layer is dense: dense_depth is 0"
+    assert self.window is None or self.window >= 1, f"window {self.window} hides a position from itself"
+    assert 0 <= self.full_depth <= self.depth, f"{self.full_depth} full layers of {self.depth}"
+    assert self.window is not None or not self.full_depth, "without a window every layer is full: full_depth is 0"
     assert not self.unit_levels or math.prod(self.unit_levels) <= self.extra_vocab_size, (
       f"{self.unit_levels} codes do not fit into {self.extra_vocab_size} extra rows"
     )
@@ -80,33 +113,6 @@ class DecoderConfig:
   def make(self, *, key: Key) -> "Decoder":
     """Returns a decoder with random weights."""
     return Decoder(self, key=key)
-
-
-def qwen2_5(*, width: int, depth: int, num_heads: int, num_kv_heads: int, mlp_dim: int, tied: bool) -> DecoderConfig:
-  """Returns a published Qwen2.5 size as it was released, without extra rows (Qwen2.5 `config.json` files)."""
-  return DecoderConfig(
-    vocab_size=151_936 if width < 3584 else 152_064,
-    extra_vocab_size=0,
-    width=width,
-    depth=depth,
-    num_heads=num_heads,
-    num_kv_heads=num_kv_heads,
-    head_dim=64 if width < 1024 else 128,
-    mlp_dim=mlp_dim,
-    rope_theta=1e6,
-    norm_eps=1e-6,
-    qkv_bias=True,
-    tied=tied,
-  )
-
-
-QWEN2_5_0_5B = qwen2_5(width=896, depth=24, num_heads=14, num_kv_heads=2, mlp_dim=4864, tied=True)
-QWEN2_5_1_5B = qwen2_5(width=1536, depth=28, num_heads=12, num_kv_heads=2, mlp_dim=8960, tied=True)
-QWEN2_5_3B = qwen2_5(width=2048, depth=36, num_heads=16, num_kv_heads=2, mlp_dim=11_008, tied=True)
-QWEN2_5_7B = qwen2_5(width=3584, depth=28, num_heads=28, num_kv_heads=4, mlp_dim=18_944, tied=False)
-QWEN2_5_14B = qwen2_5(width=5120, depth=48, num_heads=40, num_kv_heads=8, mlp_dim=13_824, tied=False)
-QWEN2_5_32B = qwen2_5(width=5120, depth=64, num_heads=40, num_kv_heads=8, mlp_dim=27_648, tied=False)
-QWEN2_5_72B = qwen2_5(width=8192, depth=80, num_heads=64, num_kv_heads=8, mlp_dim=29_568, tied=False)
 
 
 class KeyValueCache(NamedTuple):
@@ -153,27 +159,61 @@ class TokenTables(nnx.Module):
 
 
 class DecoderBlock(nnx.Module):
-  """Attention, then the gated network, each on the normalised stream and added to it."""
+  """Attention, then the gated network or the experts, each on the normalised stream and added to it."""
 
-  def __init__(self, config: DecoderConfig, *, key: Key):
+  def __init__(self, config: DecoderConfig, *, experts: ExpertsConfig | None, key: Key):
     attention, feed_forward = jax.random.split(key)
     self.attention_norm = RMSNorm(width=config.width, eps=config.norm_eps)
     self.attention = Attention(config.attention, key=attention)
     self.feed_forward_norm = RMSNorm(width=config.width, eps=config.norm_eps)
-    self.feed_forward = GatedFeedForward(width=config.width, mlp_dim=config.mlp_dim, key=feed_forward)
+    self.feed_forward = (
+      GatedFeedForward(width=config.width, mlp_dim=config.mlp_dim, key=feed_forward)
+      if experts is None
+      else Experts(experts, width=config.width, key=feed_forward)
+    )
 
-  def __call__(self, x: Hidden, rotation: Rotation, mask: Mask) -> Hidden:
-    """Returns the stream after this layer."""
-    return self.step(x, None, rotation, mask, None)[0]
+  def __call__(self, x: Hidden, rotation: Rotation, mask: Mask | Sight) -> Hidden:
+    """Returns the stream after this layer, every position being real."""
+    return self.add_balance((x, jnp.zeros(())), rotation, mask, jnp.ones(x.shape[:2], bool))[0]
+
+  def add_balance(
+    self, state: tuple[Hidden, Scalar], rotation: Rotation, mask: Mask | Sight, is_real: Array
+  ) -> tuple[Hidden, Scalar]:
+    """Returns the stream after this layer, and the sum of balance losses with that of this layer added."""
+    x, total = state
+    x = x + self.attention(self.attention_norm(x), rotation, mask)
+    mixed, balance = self._mix(x, is_real)
+    return x + mixed, total + balance
 
   def step(
-    self, x: Hidden, past: tuple[Array, Array] | None, rotation: Rotation, mask: Mask, past_mask: Mask | None
+    self,
+    x: Hidden,
+    past: tuple[Array, Array] | None,
+    rotation: Rotation,
+    mask: Mask | Sight,
+    past_mask: Mask | None,
+    is_real: Array,
   ) -> tuple[Hidden, tuple[Array, Array]]:
     """Returns the stream and the new keys and values, seeing also the `past` keys and values."""
     memory = None if past is None or past_mask is None else Memory(*past, past_mask)
     mixed, entries = self.attention.extend(self.attention_norm(x), rotation, mask, past=memory)
     x = x + mixed
-    return x + self.feed_forward(self.feed_forward_norm(x)), entries
+    return x + self._mix(x, is_real)[0], entries
+
+  def _mix(self, x: Hidden, is_real: Array) -> tuple[Hidden, Scalar]:
+    x = self.feed_forward_norm(x)
+    if isinstance(self.feed_forward, Experts):
+      return self.feed_forward(x, is_real)
+    return self.feed_forward(x), jnp.zeros(())
+
+
+class _Section(NamedTuple):
+  """Layers of one kind that run in one scan: `blocks`, layers `start` to `stop` of the decoder."""
+
+  blocks: DecoderBlock
+  start: int
+  stop: int
+  window: int | None
 
 
 class Decoder(nnx.Module):
@@ -183,7 +223,15 @@ class Decoder(nnx.Module):
     embed, blocks, head = jax.random.split(key, 3)
     self.config = config
     self.embed = TokenTables(config, key=embed)
-    self.blocks = stack(lambda key: DecoderBlock(config, key=key), depth=config.depth, key=blocks)
+    first = config.dense_depth
+    self.dense_blocks = (
+      stack(lambda key: DecoderBlock(config, experts=None, key=key), depth=first, key=jax.random.fold_in(blocks, 1))
+      if first
+      else None
+    )
+    self.blocks = stack(
+      lambda key: DecoderBlock(config, experts=config.experts, key=key), depth=config.depth - first, key=blocks
+    )
     self.norm = RMSNorm(width=config.width, eps=config.norm_eps)
     self.head = None if config.tied else TokenTables(config, key=head)
 
@@ -192,13 +240,23 @@ class Decoder(nnx.Module):
     """Returns the logits of the token after each position; segments of a packed row do not see each other."""
     return self.logits(self.hidden(self.embed.embed(tokens), positions, segment_ids))
 
-  @typed
   def hidden(
     self, x: Hidden, positions: Positions, segment_ids: SegmentIds, branch_ids: SegmentIds | None = None
   ) -> Hidden:
     """Returns the normalised last states for embedded inputs `x`; who sees whom: `nn.attention.causal_mask`."""
-    mask = causal_mask(segment_ids, branch_ids)
-    return self.norm(fold(self.blocks, x, self._rotation(positions), mask, remat=self.config.remat))
+    return self.hidden_and_balance(x, positions, segment_ids, branch_ids)[0]
+
+  @typed
+  def hidden_and_balance(
+    self, x: Hidden, positions: Positions, segment_ids: SegmentIds, branch_ids: SegmentIds | None = None
+  ) -> tuple[Hidden, Scalar]:
+    """Returns the normalised last states, and the balance losses of all layers of experts (0 without)."""
+    rotation, state = self._rotation(positions), (x, jnp.zeros(()))
+    sights = self._sights(x, positions, segment_ids, branch_ids)
+    for section in self._sections():
+      context = (rotation, sights[section.window], segment_ids > 0)
+      state = fold(section.blocks, state, *context, remat=self.config.remat, call=DecoderBlock.add_balance)
+    return self.norm(state[0]), state[1]
 
   @typed
   def logits(self, hidden: Hidden) -> Logits:
@@ -221,20 +279,67 @@ class Decoder(nnx.Module):
 
     `cache` must be empty.
     """
-    x, entries = fold_with_cache(self.blocks, x, None, self._rotation(positions), causal_mask(segment_ids), None)
-    return self.norm(x), _remember(cache, entries, segment_ids > 0)
+    rotation, entries = self._rotation(positions), []
+    sights = self._sights(x, positions, segment_ids, None)
+    for section in self._sections():
+      x, new = fold_with_cache(section.blocks, x, None, rotation, sights[section.window], None, segment_ids > 0)
+      entries.append(new)
+    return self.norm(x), _remember(cache, _joined(entries), segment_ids > 0)
 
   def step(self, x: Hidden, positions: Positions, cache: KeyValueCache) -> tuple[Hidden, KeyValueCache]:
     """Returns the normalised states of the next positions (usually one), and the cache that holds them too."""
     batch, length = positions.shape
-    seen = jnp.broadcast_to(cache.valid[:, None], (batch, length, cache.valid.shape[1]))
-    now = jnp.broadcast_to(jnp.tril(jnp.ones((length, length), bool)), (batch, length, length))
-    past = (cache.keys, cache.values)
-    x, entries = fold_with_cache(self.blocks, x, past, self._rotation(positions), now, seen)
-    return self.norm(x), _remember(cache, entries, jnp.ones((batch, length), bool))
+    valid = jnp.broadcast_to(cache.valid[:, None], (batch, length, cache.valid.shape[1]))
+    causal = jnp.broadcast_to(jnp.tril(jnp.ones((length, length), bool)), (batch, length, length))
+    rotation, entries = self._rotation(positions), []
+    for section in self._sections():
+      now, seen = causal, valid
+      if section.window is not None:
+        # A row is one prompt without gaps, so the position of a slot is the number of valid ones before it.
+        slots = jnp.cumsum(cache.valid, axis=1) - 1
+        now = now & within_window(positions, positions, window=section.window)
+        seen = seen & within_window(positions, slots, window=section.window)
+      past = (cache.keys, cache.values)
+      if section.stop - section.start < self.config.depth:
+        past = (past[0][section.start : section.stop], past[1][section.start : section.stop])
+      is_real = jnp.ones((batch, length), bool)
+      x, new = fold_with_cache(section.blocks, x, past, rotation, now, seen, is_real)
+      entries.append(new)
+    return self.norm(x), _remember(cache, _joined(entries), jnp.ones((batch, length), bool))
 
   def _rotation(self, positions: Positions) -> Rotation:
-    return text_rotation(positions, head_dim=self.config.head_dim, theta=self.config.rope_theta)
+    config = self.config
+    return text_rotation(positions, head_dim=config.head_dim, theta=config.rope_theta, scaling=config.rope_scaling)
+
+  def _sections(self) -> list[_Section]:
+    config, sections = self.config, []
+    windowed_from = config.depth if config.window is None else config.full_depth
+    borders = sorted({0, config.dense_depth, min(windowed_from, config.depth), config.depth})
+    for start, stop in itertools.pairwise(borders):
+      first = config.dense_depth if start >= config.dense_depth else 0
+      blocks = self.blocks if start >= config.dense_depth else self.dense_blocks
+      assert blocks is not None, "a section lies in one of the stacks"
+      window = config.window if start >= windowed_from else None
+      sections.append(_Section(layers_between(blocks, start - first, stop - first), start, stop, window))
+    return sections
+
+  def _sights(
+    self, x: Hidden, positions: Positions, segment_ids: SegmentIds, branch_ids: SegmentIds | None
+  ) -> dict[int | None, Sight]:
+    """Returns the sight of every kind of layer, by its window."""
+    kernel = choose_kernel(x.dtype, head_dim=self.config.head_dim, length=x.shape[1], branched=branch_ids is not None)
+    windows = {section.window for section in self._sections()}
+    return {
+      window: causal_sight(segment_ids, positions, kernel=kernel, branch_ids=branch_ids, window=window)
+      for window in windows
+    }
+
+
+def _joined(entries: list[tuple[Array, Array]]) -> tuple[Array, Array]:
+  if len(entries) == 1:
+    return entries[0]
+  keys, values = zip(*entries, strict=True)
+  return jnp.concatenate(keys), jnp.concatenate(values)
 
 
 def _remember(cache: KeyValueCache, entries: tuple[Array, Array], valid: Array) -> KeyValueCache:

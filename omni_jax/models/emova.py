@@ -11,6 +11,11 @@ A batch is a dict of arrays, all with the batch first:
 
 A row's patches lie in W windows, each image whole in one, since patches of different windows do not see each other:
 one window of many images, or small windows that keep attention cheap where no kernel skips what is masked.
+
+With an image tower of one resolution, instead of patches (`prepare.tiles` makes both):
+
+    tiles                                      [B, N, Y, X, 3]   the tiles of all images of a row; N = 0: no images
+    tile_layout                                [B, I]     which vector of them, counted through, takes which image place
 """
 
 import dataclasses
@@ -20,11 +25,17 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from omni_jax.core.arrays import Array, Hidden, Key, Logits, Positions, Tokens, typed
-from omni_jax.models.decoder import QWEN2_5_3B, QWEN2_5_7B, QWEN2_5_72B, DecoderConfig, KeyValueCache
-from omni_jax.models.fusion import fill_image_places
-from omni_jax.models.projectors import ProjectorConfig
+from omni_jax.core.arrays import Array, Hidden, Key, Logits, Positions, Scalar, Tokens, typed
+from omni_jax.core.config import added
+from omni_jax.models.decoder import DecoderConfig, KeyValueCache
+from omni_jax.models.downsampling import DownsamplingConfig
+from omni_jax.models.fixed_vision_encoder import FixedVisionConfig, FixedVisionEncoder
+from omni_jax.models.fusion import fill_image_places, lay_out
+from omni_jax.models.projectors import AnyProjectorConfig, ProjectorConfig
+from omni_jax.models.sizes import QWEN2_5_3B, QWEN2_5_7B, QWEN2_5_72B
 from omni_jax.models.vision_encoder import QWEN2_VL_7B_VISION, VisionConfig
+from omni_jax.nn.parameter import table
+from omni_jax.prepare.tiles import NEWLINE
 
 Batch = Mapping[str, Array]
 
@@ -38,18 +49,25 @@ class EmovaConfig:
     vision: image tower.
     projector: between them.
     image_token: id whose places are taken.
+    newline: whether a learned vector ends the lines of tiles (`mm_patch_merge_type` `spatial_unpad`).
   """
 
   decoder: DecoderConfig
-  vision: VisionConfig
-  projector: ProjectorConfig
+  vision: VisionConfig | FixedVisionConfig
+  projector: AnyProjectorConfig
   image_token: int
+  newline: bool = added(False)
 
   def __post_init__(self):
     widths = (self.vision.out_width, self.decoder.width)
     assert (self.projector.inputs, self.projector.outputs) == widths, (
       f"projector {self.projector} does not join {widths}"
     )
+    fixed, fewer = isinstance(self.vision, FixedVisionConfig), isinstance(self.projector, DownsamplingConfig)
+    assert fixed or not (fewer or self.newline), "squares of vectors and newlines need a tower of one resolution"
+    if isinstance(self.vision, FixedVisionConfig) and isinstance(self.projector, DownsamplingConfig):
+      cells = self.vision.cells, self.projector.side
+      assert cells[0] == cells[1], f"the tower gives {cells[0]} vectors a side, the projector takes {cells[1]}"
 
   def make(self, *, key: Key) -> "Emova":
     """Returns a model with random weights."""
@@ -81,6 +99,9 @@ class Emova(nnx.Module):
     self.decoder = config.decoder.make(key=decoder)
     self.vision = config.vision.make(key=vision)
     self.projector = config.projector.make(key=projector)
+    shape, deviation = (1, config.decoder.width), config.decoder.width**-0.5
+    newline = jax.random.fold_in(key, 3)  # a key of its own: the other parts start as without it
+    self.newline = table(newline, shape, axes=(None, "embed"), deviation=deviation) if config.newline else None
 
   def __call__(self, batch: Batch) -> Logits:
     """Returns the logits of the token after each position."""
@@ -88,7 +109,13 @@ class Emova(nnx.Module):
 
   def hidden(self, batch: Batch) -> Hidden:
     """Returns the normalised last states; `logits` of a part of them gives that part's logits."""
-    return self.decoder.hidden(self.embed(batch), batch["positions"], batch["segment_ids"], batch.get("branch_ids"))
+    return self.hidden_and_balance(batch)[0]
+
+  def hidden_and_balance(self, batch: Batch) -> tuple[Hidden, Scalar]:
+    """Returns the normalised last states, and the decoder's balance loss (0 without experts)."""
+    return self.decoder.hidden_and_balance(
+      self.embed(batch), batch["positions"], batch["segment_ids"], batch.get("branch_ids")
+    )
 
   @typed
   def logits(self, hidden: Hidden) -> Logits:
@@ -98,15 +125,23 @@ class Emova(nnx.Module):
   def embed(self, batch: Batch) -> Hidden:
     """Returns the decoder's input: token rows, with image vectors in the image places."""
     x = self.decoder.embed.embed(batch["tokens"])
-    patches = batch.get("patches")
-    if patches is None or 0 in patches.shape:
+    vision = self.vision
+    images = batch.get("tiles" if isinstance(vision, FixedVisionEncoder) else "patches")
+    if images is None or 0 in images.shape:
       return x
-    segment_ids = batch["patch_segment_ids"]
-    windows = (patches, batch["patch_positions"], segment_ids)
-    features = self.projector(self.vision(*(array.reshape(-1, *array.shape[2:]) for array in windows)))
-    is_real = segment_ids.reshape(x.shape[0], -1)[:, :: self.config.vision.merge**2] > 0
+    if isinstance(vision, FixedVisionEncoder):
+      vectors = self.projector(vision(images.reshape(-1, *images.shape[2:])))
+      layout = batch["tile_layout"]
+      newline = None if self.newline is None else self.newline[...]
+      features, is_real = lay_out(vectors.reshape(x.shape[0], -1, x.shape[-1]), layout, newline), layout >= NEWLINE
+    else:
+      segment_ids = batch["patch_segment_ids"]
+      windows = (images, batch["patch_positions"], segment_ids)
+      vectors = self.projector(vision(*(array.reshape(-1, *array.shape[2:]) for array in windows)))
+      is_real = segment_ids.reshape(x.shape[0], -1)[:, :: vision.config.merge**2] > 0
+      features = vectors.reshape(*is_real.shape, -1)
     is_image = batch["tokens"] == self.config.image_token
-    return fill_image_places(x, features.reshape(*is_real.shape, -1), is_image=is_image, is_real=is_real)
+    return fill_image_places(x, features, is_image=is_image, is_real=is_real)
 
   def empty_cache(self, batch: int, length: int) -> KeyValueCache:
     """Returns a cache of `length` slots, prompt and answer together."""

@@ -1,19 +1,24 @@
 """Grouped-query attention with rotary positions, one class for the decoder and the image tower.
 
-Who may see whom is a boolean mask made once per batch by the caller; layers hold no cache: earlier keys and values are
-handed in, new ones handed out, so that a decoding step never copies the past.
+Who may see whom is told once per batch by the caller, as a boolean mask or as a `Sight`, of which a kernel makes what
+it needs; `choose_kernel` is the one place that chooses. Layers hold no cache: earlier keys and values are handed in,
+new ones handed out, so that a decoding step never copies the past.
 
 Arrays are kept with heads before positions, [B, heads, T, H]: on a CPU the whole layer is then a quarter faster.
 """
 
 import dataclasses
+import enum
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Int
 
-from omni_jax.core.arrays import Array, Hidden, Key, Mask, SegmentIds, typed
+from omni_jax.core.arrays import Array, Hidden, Key, Mask, Positions, SegmentIds, typed
+from omni_jax.core.sharding import current_platform
+from omni_jax.nn.flash import cudnn_attention, cudnn_fits, splash_attention
 from omni_jax.nn.linear import Linear
 from omni_jax.nn.rotary import Rotation, rotate
 
@@ -50,6 +55,95 @@ class AttentionConfig:
     return Attention(self, key=key)
 
 
+class Kernel(enum.Enum):
+  """How attention is computed: by XLA with all scores, or by a kernel that never holds them (`nn.flash`)."""
+
+  XLA = enum.auto()
+  SPLASH = enum.auto()
+  CUDNN = enum.auto()
+
+
+def choose_kernel(
+  dtype: jax.typing.DTypeLike, *, head_dim: int, length: int, branched: bool, platform: str | None = None
+) -> Kernel:
+  """Returns the kernel for self-attention over rows of `length`: splash on a TPU, cuDNN on a GPU, XLA elsewhere.
+
+  Branches are no segments, so on a TPU rows with branches go through XLA; cuDNN reads the whole mask and takes them.
+  cuDNN's kernel wants half precision, head widths that are multiples of 8 up to 128, and rows of even length.
+
+  Args:
+    dtype: of the queries.
+    head_dim: of every head.
+    length: of a row.
+    branched: whether rows have branches.
+    platform: `cpu`, `gpu` or `tpu`; where the traced program will run if not given.
+  """
+  platform = platform or current_platform()
+  if platform == "tpu" and not branched:
+    return Kernel.SPLASH
+  if platform == "gpu" and cudnn_fits(dtype, head_dim=head_dim, length=length):
+    return Kernel.CUDNN
+  return Kernel.XLA
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sight:
+  """Who sees whom in a batch, and the kernel that computes it.
+
+  Attributes:
+    kernel: from `choose_kernel`.
+    segment_ids: [B, T]; a position sees its own segment.
+    causal: whether it sees only itself and what is before it.
+    window: of a causal sight, how many last positions, itself included; None for all.
+    mask: [B, T, T], made once for all layers where the kernel reads it.
+  """
+
+  kernel: Kernel
+  segment_ids: SegmentIds
+  causal: bool
+  window: int | None
+  mask: Mask | None
+
+  def attend(self, queries: Array, keys: Array, values: Array) -> Array:
+    """Returns the mixed values of every query, [B, N, T, H]."""
+    if self.kernel is Kernel.SPLASH:
+      return splash_attention(
+        queries,
+        keys,
+        values,
+        segment_ids=self.segment_ids,
+        causal=self.causal,
+        window=self.window,
+        interpret=current_platform() != "tpu",
+      )
+    assert self.mask is not None, f"{self.kernel} reads a mask"
+    if self.kernel is Kernel.CUDNN:
+      return cudnn_attention(queries, keys, values, mask=self.mask, causal=self.causal)
+    return attend(queries, Memory(keys, values, self.mask))
+
+
+def causal_sight(
+  segment_ids: SegmentIds,
+  positions: Positions,
+  *,
+  kernel: Kernel,
+  branch_ids: SegmentIds | None = None,
+  window: int | None = None,
+) -> Sight:
+  """Returns the sight of a decoder, as `causal_mask` with the last `window` positions only."""
+  assert kernel is not Kernel.SPLASH or branch_ids is None, "splash attention knows segments, not branches"
+  mask = None if kernel is Kernel.SPLASH else causal_mask(segment_ids, branch_ids)
+  if mask is not None and window is not None:
+    mask = mask & within_window(positions, positions, window=window)
+  return Sight(kernel=kernel, segment_ids=segment_ids, causal=True, window=window, mask=mask)
+
+
+def segment_sight(segment_ids: SegmentIds, *, kernel: Kernel) -> Sight:
+  """Returns the sight of an image tower: every position sees its whole segment."""
+  mask = None if kernel is Kernel.SPLASH else same_segment(segment_ids)
+  return Sight(kernel=kernel, segment_ids=segment_ids, causal=False, window=None, mask=mask)
+
+
 class Memory(NamedTuple):
   """Keys and values to look at, each [B, K, S, H], and which query may see which of them, [B, T, S]."""
 
@@ -71,26 +165,30 @@ class Attention(nnx.Module):
     self.output = Linear(inner, config.width, axes=("heads", "embed"), bias=config.output_bias, key=keys[3])
 
   @typed
-  def __call__(self, x: Hidden, rotation: Rotation, mask: Mask) -> Hidden:
+  def __call__(self, x: Hidden, rotation: Rotation, mask: Mask | Sight) -> Hidden:
     """Returns what is added to the residual stream.
 
     Args:
       x: normalised input.
       rotation: of each position.
-      mask: [B, T, T], true where the row may see the column.
+      mask: [B, T, T], true where the row may see the column; or a sight.
     """
     return self.extend(x, rotation, mask, past=None)[0]
 
   def extend(
-    self, x: Hidden, rotation: Rotation, mask: Mask, *, past: Memory | None
+    self, x: Hidden, rotation: Rotation, mask: Mask | Sight, *, past: Memory | None
   ) -> tuple[Hidden, tuple[Array, Array]]:
     """Returns the output for new positions that also see the `past`, and their own keys and values [B, K, T, H]."""
     config = self.config
     queries = rotate(_split_heads(self.query(x), config.num_heads), rotation)
     keys = rotate(_split_heads(self.key(x), config.num_kv_heads), rotation)
     values = _split_heads(self.value(x), config.num_kv_heads)
-    now = Memory(keys, values, mask)
-    mixed = attend(queries, now) if past is None else attend(queries, past, now)
+    if isinstance(mask, Sight):
+      assert past is None, "a sight is of whole rows; what follows a past is seen through masks"
+      mixed = mask.attend(queries, keys, values)
+    else:
+      now = Memory(keys, values, mask)
+      mixed = attend(queries, now) if past is None else attend(queries, past, now)
     return self.output(mixed.swapaxes(1, 2).reshape(*x.shape[:2], -1)), (keys, values)
 
 
@@ -106,12 +204,14 @@ def attend(queries: Array, *memories: Memory) -> Array:
   shape = (batch, num_kv_heads, num_heads // num_kv_heads, length, -1)
   scores = [
     jnp.where(
-      memory.mask[:, None, None], jnp.einsum("bkth,bksh->bkts", grouped, memory.keys).reshape(shape), _HIDDEN_SCORE
+      memory.mask[:, None, None],
+      jnp.einsum("bkth,bksh->bkts", grouped, memory.keys, preferred_element_type=jnp.float32).reshape(shape),
+      _HIDDEN_SCORE,
     )
     for memory in memories
   ]
   weights = jax.nn.softmax(scores[0] if len(scores) == 1 else jnp.concatenate(scores, axis=-1), axis=-1)
-  weights = weights.reshape(batch, num_kv_heads, grouped.shape[2], -1)
+  weights = weights.reshape(batch, num_kv_heads, grouped.shape[2], -1).astype(queries.dtype)
   mixed, start = jnp.zeros((), queries.dtype), 0
   for memory in memories:
     size = memory.keys.shape[2]
@@ -135,6 +235,12 @@ def causal_mask(segment_ids: SegmentIds, branch_ids: SegmentIds | None = None) -
 def same_segment(segment_ids: SegmentIds) -> Mask:
   """Returns true between positions of one segment; padding, segment 0, sees padding only."""
   return segment_ids[:, :, None] == segment_ids[:, None, :]
+
+
+@typed
+def within_window(positions: Positions, past: Int[Array, "B S"], *, window: int) -> Mask:
+  """Returns true where the position `past` is one of the `window` last ones of `positions`, itself included."""
+  return positions[:, :, None] - past[:, None, :] < window
 
 
 def _split_heads(x: Array, num_heads: int) -> Array:

@@ -47,3 +47,8 @@ def quick_gelu(x: Array) -> Array:
 def gelu(x: Array) -> Array:
   """Returns the exact, not the tanh, Gaussian error linear unit."""
   return jax.nn.gelu(x, approximate=False)
+
+
+def tanh_gelu(x: Array) -> Array:
+  """Returns the approximation by tanh of the Gaussian error linear unit that SigLIP was trained with."""
+  return jax.nn.gelu(x, approximate=True)

@@ -18,8 +18,10 @@ class RMSNorm(nnx.Module):
 
   @typed
   def __call__(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
-    """Returns `x` normalised."""
-    return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.eps) * self.scale[...]
+    """Returns `x` normalised; the mean square is taken in float32, the scale applied in the dtype of `x`."""
+    wide = x.astype(jnp.float32)
+    normalised = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.eps)
+    return normalised.astype(x.dtype) * self.scale[...]
 
 
 class LayerNorm(nnx.Module):
@@ -32,7 +34,8 @@ class LayerNorm(nnx.Module):
 
   @typed
   def __call__(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
-    """Returns `x` normalised."""
-    centred = x - jnp.mean(x, axis=-1, keepdims=True)
+    """Returns `x` normalised; mean and variance are taken in float32, and the result is rounded once."""
+    wide = x.astype(jnp.float32)
+    centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
     variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
-    return centred * jax.lax.rsqrt(variance + self.eps) * self.scale[...] + self.bias[...]
+    return (centred * jax.lax.rsqrt(variance + self.eps) * self.scale[...] + self.bias[...]).astype(x.dtype)

@@ -2,7 +2,8 @@
 
 Follows Qwen2-VL's image processor (transformers `image_processing_qwen2_vl.smart_resize`) with EMOVA's first step, the
 short side scaled up to one cell. Deviations: the still image is not repeated in time (the tower folds that into its
-weights), and pixels stay uint8 (the tower normalises them).
+weights), pixels stay uint8 (the tower normalises them), and a ratio above 200 is refused at every size, where EMOVA
+lets images below one cell pass.
 
     cell = merge x merge patches           rows of `patches`, merge 2:
       +----+----+----+----+                   0 1 | 4 5
@@ -64,9 +65,8 @@ def target_size(height: int, width: int, *, factor: int, min_pixels: int, max_pi
       rule=f"the longer side is at most {LARGEST_RATIO} times the shorter",
       remedy="crop the image",
     )
-  scale = max(1.0, factor / min(height, width))
-  height, width = round(height * scale), round(width * scale)
-  rounded = (max(factor, round(height / factor) * factor), max(factor, round(width / factor) * factor))
+  height, width = _short_side_enlarged(height, width, factor)
+  rounded = (round(height / factor) * factor, round(width / factor) * factor)
   if rounded[0] * rounded[1] > max_pixels:
     shrink = math.sqrt(height * width / max_pixels)
     return tuple(max(factor, math.floor(side / shrink / factor) * factor) for side in (height, width))  # pyright: ignore[reportReturnType]: two sides
@@ -92,6 +92,15 @@ def patchify(image: np.ndarray, *, patch: int, merge: int, min_pixels: int, max_
   grid = np.stack([row, column], axis=-1).reshape(rows, merge, columns, merge, 2)
   positions = grid.transpose(0, 2, 1, 3, 4).reshape(-1, 2)
   return Patches(np.ascontiguousarray(patches), positions.astype(np.int32))
+
+
+def _short_side_enlarged(height: int, width: int, factor: int) -> tuple[int, int]:
+  # EMOVA's first step, in its order of operations: another order rounds to another size now and then.
+  if min(height, width) >= factor:
+    return height, width
+  if height < width:
+    return factor, round(width / height * factor)
+  return round(height / width * factor), factor
 
 
 def _read(data: bytes, where: str) -> np.ndarray:

@@ -5,7 +5,9 @@ so that sound does not wait for the end of the text.
 
     gender emotion pitch <|heard|> what the user said <|answer|> t t t t u u u u u u u u u u u u t t u u u ... u u
 
-JSON (EMOVA's chain of modality, arXiv 2409.18042): one object whose keys come in a fixed order, the units last.
+JSON (EMOVA's chain of modality, arXiv 2409.18042): one object whose keys come in a fixed order, the units last. Its
+prompt names seven emotions where this project has four, so three of them are read as their nearest (EMOVA's own scoring
+does so, emova/eval/extract_speech_json.py), and it may name a speed.
 
 Reading never fails: an answer that breaks the layout is repaired as far as it goes and says in `problem` what was
 wrong, so that a strict caller counts it as a failure and a conversation goes on.
@@ -21,8 +23,12 @@ import numpy as np
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
 from omni_jax.tokens.styles import NUM_STYLE_TOKENS, decode_style, encode_style
-from omni_jax.tokens.text import TextTokenizer
+from omni_jax.tokens.text import Segment, TextTokenizer, encode_segments
 from omni_jax.tokens.vocabulary import STYLE, UNIT, Vocabulary
+
+NORMAL, SPEEDS = "normal", ("slow", "normal", "fast")
+# The emotions of EMOVA's prompt that this project folds into its four.
+FOLDED = {"surprised": "happy", "disgusted": "angry", "fearful": "sad"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,6 +42,8 @@ class Reply:
     heard_text: the words of the user, if the user spoke.
     heard_style: the style of the user (JSON layout only; the native layout has it in the prompt).
     problem: after reading, what breaks the layout; empty if nothing does.
+    emotion: the word that was read, where it is none of the four that `style` knows (JSON layout only).
+    speed: slow, normal or fast (JSON layout only).
   """
 
   text: str = ""
@@ -44,13 +52,22 @@ class Reply:
   heard_text: str = ""
   heard_style: Style | None = None
   problem: str = ""
+  emotion: str = ""
+  speed: str = NORMAL
+
+  @property
+  def condition(self) -> str:
+    """The style as EMOVA's vocoder names it, one of 126."""
+    style = self.style or Style("female", "neutral", "normal")
+    emotion = self.emotion or style.emotion
+    return f"gender-{style.gender}_emotion-{emotion}_speed-{self.speed}_pitch-{style.pitch}"
 
 
 class Layout(Protocol):
   """One way to write a spoken reply."""
 
-  def encode(self, reply: Reply, *, vocabulary: Vocabulary, tokenizer: TextTokenizer) -> list[int]:
-    """Returns the ids of `reply`, without the end of the turn."""
+  def segments(self, reply: Reply, *, vocabulary: Vocabulary, tokenizer: TextTokenizer) -> list[Segment]:
+    """Returns `reply` as text and ids, without the end of the turn."""
     ...
 
   def decode(self, ids: Sequence[int], *, vocabulary: Vocabulary, tokenizer: TextTokenizer) -> Reply:
@@ -75,11 +92,17 @@ class NativeLayout:
       )
 
   def encode(self, reply: Reply, *, vocabulary: Vocabulary, tokenizer: TextTokenizer) -> list[int]:
-    """Returns the ids of `reply`; a reply without style and transcript is its text alone."""
+    """Returns the ids of `reply`."""
+    return encode_segments(self.segments(reply, vocabulary=vocabulary, tokenizer=tokenizer), tokenizer)
+
+  def segments(self, reply: Reply, *, vocabulary: Vocabulary, tokenizer: TextTokenizer) -> list[Segment]:
+    """Returns `reply` as text and ids; one without style and transcript is its text alone."""
+    if not (reply.style or reply.heard_text or len(reply.units)):
+      return [reply.text]
     ids = encode_style(reply.style, vocabulary) if reply.style else []
     if reply.heard_text:
       ids += [vocabulary.control("heard"), *tokenizer.encode(reply.heard_text), vocabulary.control("answer")]
-    return ids + self.interleave(tokenizer.encode(reply.text), vocabulary.unit_ids[reply.units].tolist())
+    return [ids + self.interleave(tokenizer.encode(reply.text), vocabulary.unit_ids[reply.units].tolist())]
 
   def interleave(self, text: list[int], units: list[int]) -> list[int]:
     """Returns text and units in turns; all text left comes out before the last chunk of units."""
@@ -91,7 +114,7 @@ class NativeLayout:
 
   def decode(self, ids: Sequence[int], *, vocabulary: Vocabulary, tokenizer: TextTokenizer) -> Reply:
     """Returns the reply, repaired if need be."""
-    kinds, unit_of = vocabulary.kinds(), vocabulary.unit_of()
+    kinds, unit_of, is_piece = vocabulary.kinds(), vocabulary.unit_of(), vocabulary.pieces()
     problems, rest = [], [int(i) for i in ids]
     style = decode_style(rest[:NUM_STYLE_TOKENS], vocabulary)
     if style:
@@ -100,7 +123,7 @@ class NativeLayout:
       problems.append("style tokens out of place")
     heard, rest, trouble = self._split_heard(rest, vocabulary=vocabulary)
     problems += [trouble] if trouble else []
-    pieces = [i for i in rest if i < vocabulary.num_pieces]
+    pieces = [i for i in rest if is_piece[i]]
     units = unit_of[[i for i in rest if kinds[i] == UNIT]].astype(np.int32)
     if len(pieces) + len(units) + sum(kinds[i] == STYLE for i in rest) < len(rest):
       problems.append("control tokens out of place")
@@ -117,8 +140,8 @@ class NativeLayout:
     if not ids or ids[0] != heard:
       return [], ids, ""
     end = ids.index(answer) if answer in ids else len(ids)
-    inside = ids[1:end]
-    pieces = [i for i in inside if i < vocabulary.num_pieces]
+    inside, is_piece = ids[1:end], vocabulary.pieces()
+    pieces = [i for i in inside if is_piece[i]]
     trouble = "" if end < len(ids) else "the transcript does not end"
     return pieces, ids[end + 1 :], trouble or ("" if pieces == inside else "other tokens inside the transcript")
 
@@ -132,6 +155,8 @@ _KEYS = (
   "assistant response pitch",
   "assistant response speech",
 )
+_SPEED = "assistant response speed"  # read where there is one; EMOVA's demonstration does
+_UNITS_OPEN = f'"{_KEYS[-1]}": "'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,16 +166,30 @@ class JsonLayout:
   gender: str = "female"
 
   def encode(self, reply: Reply, *, vocabulary: Vocabulary, tokenizer: TextTokenizer) -> list[int]:
-    """Returns the ids of the object; a reply without units is its text alone."""
+    """Returns the ids of `reply`."""
+    return encode_segments(self.segments(reply, vocabulary=vocabulary, tokenizer=tokenizer), tokenizer)
+
+  def segments(self, reply: Reply, *, vocabulary: Vocabulary, tokenizer: TextTokenizer) -> list[Segment]:
+    """Returns the object as text and ids; a reply without units is its text alone."""
+    del tokenizer
     if reply.style is None:
-      return tokenizer.encode(reply.text)
+      return [reply.text]
     heard = (reply.heard_style.emotion, reply.heard_style.pitch) if reply.heard_style else ("", "")
-    values = (reply.heard_text, *heard, reply.text, reply.style.emotion, reply.style.pitch, "")
-    head = json.dumps(dict(zip(_KEYS, values, strict=True)), ensure_ascii=False)[: -len('"}')]
-    return [*tokenizer.encode(head), *vocabulary.unit_ids[reply.units].tolist(), *tokenizer.encode('"}')]
+    spoken = (reply.emotion or reply.style.emotion, reply.style.pitch)
+    fields = dict(zip(_KEYS, (reply.heard_text, *heard, reply.text, *spoken, ""), strict=True))
+    if reply.speed != NORMAL:
+      # The units stay last.
+      fields = {**{key: fields[key] for key in _KEYS[:-1]}, _SPEED: reply.speed, _KEYS[-1]: ""}
+    head = json.dumps(fields, ensure_ascii=False)[: -len('"}')]
+    return [head, vocabulary.unit_ids[reply.units].tolist(), '"}']
 
   def decode(self, ids: Sequence[int], *, vocabulary: Vocabulary, tokenizer: TextTokenizer) -> Reply:
-    """Returns the reply. Units are recognised as ids, so nothing a user spelt out can become one."""
+    """Returns the reply. Units are recognised as ids, so nothing a user spelt out can become one.
+
+    `problem` is empty for the object of the layout alone: its seven keys with strings, perhaps a speed, styles that the
+    prompt names, and units in their place. What is read besides is repaired: a missing end is put there, as EMOVA's
+    demonstration does, each key is taken wherever it stands, and a style that cannot be read is neutral and normal.
+    """
     kinds, unit_of = vocabulary.kinds(), vocabulary.unit_of()
     array = np.asarray(ids, np.int64)
     places = np.flatnonzero(kinds[array] == UNIT)
@@ -169,15 +208,17 @@ class JsonLayout:
     for side in ("user question", "assistant response"):
       emotion, pitch = fields.get(f"{side} emotion", ""), fields.get(f"{side} pitch", "")
       try:
-        styles.append(Style(self.gender, emotion, pitch) if emotion or pitch else None)
+        styles.append(Style(self.gender, FOLDED.get(emotion, emotion), pitch) if emotion or pitch else None)
       except UserError as error:
         styles.append(None)
         problems = [*problems, error.what]
-    style = styles[1]
+    style, emotion, speed = styles[1], fields.get("assistant response emotion", ""), fields.get(_SPEED, NORMAL)
     if style is None:
       # EMOVA's demonstration speaks with a neutral voice where it cannot read the style.
-      style = Style(self.gender, "neutral", "normal")
+      style, emotion = Style(self.gender, "neutral", "normal"), ""
       problems = [*problems, "no style of the answer"]
+    if speed not in SPEEDS:
+      speed, problems = NORMAL, [*problems, f"unknown speed {speed!r}"]
     return Reply(
       text=fields.get("assistant response text", ""),
       style=style,
@@ -185,25 +226,27 @@ class JsonLayout:
       heard_text=fields.get("user question text", ""),
       heard_style=styles[0],
       problem="; ".join(problems),
+      emotion=emotion if emotion in FOLDED else "",
+      speed=speed,
     )
 
   @staticmethod
   def _text(ids: np.ndarray, vocabulary: Vocabulary, tokenizer: TextTokenizer) -> str:
-    return tokenizer.decode([int(i) for i in ids if i < vocabulary.num_pieces])
+    return tokenizer.decode(ids[vocabulary.pieces()[ids]].tolist())
 
 
 def _read_object(head: str, tail: str) -> tuple[dict[str, str], list[str]]:
   """Returns the fields of the object whose units stood between `head` and `tail`, and what had to be repaired."""
   try:
     fields = json.loads(head + tail)
-    if isinstance(fields, dict) and tuple(fields) == _KEYS and all(isinstance(v, str) for v in fields.values()):
-      return fields, [] if head.endswith('"') and not fields[_KEYS[-1]] else ["units outside their field"]
+    if isinstance(fields, dict) and set(fields) - {_SPEED} == set(_KEYS) and _are_strings(fields):
+      return fields, [] if head.endswith(_UNITS_OPEN) and not fields[_KEYS[-1]] else ["units outside their field"]
     problems = ["other keys than the layout's"]
   except json.JSONDecodeError as error:
     problems = [f"not JSON ({error})"]
   # Repair: take each key's string wherever it stands, up to its closing quote or the end of what was written.
   fields = {}
-  for key in _KEYS[:-1]:
+  for key in (*_KEYS[:-1], _SPEED):
     _, found, after = head.partition(f'"{key}": ')
     if not found:
       continue
@@ -213,3 +256,7 @@ def _read_object(head: str, tail: str) -> tuple[dict[str, str], list[str]]:
       value = after.lstrip('"')
     fields[key] = value if isinstance(value, str) else ""
   return fields, problems
+
+
+def _are_strings(fields: dict) -> bool:
+  return all(isinstance(value, str) for value in fields.values())

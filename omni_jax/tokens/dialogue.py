@@ -2,12 +2,15 @@
 
 Everything that is not text enters as ids: image places, units, styles, controls. A spoken question is the style that a
 style encoder heard, then the reduced units; an image stands before everything else in its turn.
+
+Text and text that follow each other are encoded as one, as a released model saw them, with one cut: where the answer
+begins. What is given is thus always a prompt, what is learned always what the model would write after it. Deviation:
+EMOVA finds this place by encoding beginnings of the whole again, and drops a sample where that goes wrong.
 """
 
 import dataclasses
 import functools
 import pathlib
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,10 +18,11 @@ import numpy as np
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
 from omni_jax.tokens.answers import Layout, Reply
+from omni_jax.tokens.extension import load_tokenizer
 from omni_jax.tokens.grid import Grid, branch_off, given, join, learned
 from omni_jax.tokens.styles import encode_style
-from omni_jax.tokens.templates import Template
-from omni_jax.tokens.text import SentencePieceTokenizer, TextTokenizer
+from omni_jax.tokens.templates import Template, spell
+from omni_jax.tokens.text import Segment, TextTokenizer, encode_segments, joined
 from omni_jax.tokens.vocabulary import Vocabulary
 
 TOKENIZER_FILE, VOCABULARY_FILE = "tokenizer.model", "vocabulary.json"
@@ -52,59 +56,98 @@ class Dialogue:
   template: Template
   layout: Layout
 
+  def __post_init__(self):
+    close = self._spelt(self.template.assistant_close)
+    ends = [i for segment in close if not isinstance(segment, str) for i in segment]
+    if ends and self.vocabulary.control("end") not in ends:
+      raise UserError(
+        f"the template ends an answer with {''.join(self.template.assistant_close)!r}",
+        where="dialogue",
+        rule=f"the vocabulary ends it with the id {self.vocabulary.control('end')}",
+        remedy="extend the vocabulary with the end of this template, or choose the template of the vocabulary",
+      )
+
   def document(self, text: str) -> Grid:
     """Returns a text that nobody asked for, all of it learned."""
-    return join(given(self._pieces(self.template.document_open)), learned(self._text(text)), self._end())
+    opening = self._encode(self._spelt(self.template.document_open))
+    return join(given(opening), learned(self._encode([text, *self._spelt(self.template.assistant_close)])))
 
-  def conversation(self, pairs: Sequence[tuple[Question, Reply]], *, system: str = "") -> Grid:
-    """Returns questions and replies in order; every reply and its end is learned."""
-    grids = [given(self._system(system))]
-    for question, reply in pairs:
-      grids += [given(self.prompt(question)), learned(self._encode(reply)), self._end()]
+  def conversation(self, pairs: Sequence[tuple[Question, Reply]], *, system: str | None = None) -> Grid:
+    """Returns questions and replies in order; every reply and its end is learned.
+
+    Args:
+      pairs: the turns.
+      system: what stands first; by default what the template says.
+    """
+    grids = []
+    for number, (question, reply) in enumerate(pairs):
+      asked = self._asked(question, first=number == 0)
+      grids += [given(self._encode([*self._begin(system), *asked] if number == 0 else asked)), self._answer(reply)]
     return join(*grids)
 
   def annotations(self, pairs: Sequence[tuple[Question, Reply]]) -> Grid:
     """Returns several questions about one image, each with its reply (learned), none seeing another."""
-    opening = self._opening(pairs[0][0].image_tokens)
+    trunk: list[int] = []
     branches = []
     for question, reply in pairs:
-      rest = self.prompt(question)[len(opening) :]
-      branches.append(join(given(rest), learned(self._encode(reply)), self._end()))
-    return branch_off(given(opening), branches)
+      runs = self._opening(question)
+      # The trunk ends with the image, or with the last token before the question: text goes on within a branch.
+      trunk = self._encode(runs if not isinstance(runs[-1], str) else runs[:-1])
+      branches.append(join(given(self.prompt(question)[len(trunk) :]), self._answer(reply)))
+    return branch_off(given(trunk), branches)
 
   def recognition(self, question: Question, text: str) -> Grid:
     """Returns a request to write down the speech of `question`, and the transcript (learned)."""
-    return join(given(self.recognition_prompt(question)), learned(self.transcript(text)))
+    return join(given(self.recognition_prompt(question)), self._answer(Reply(text=text)))
 
   def synthesis(self, text: str, style: Style, units: np.ndarray) -> Grid:
     """Returns a request to say `text`, the style (given, where an answer has it), and the units (learned)."""
-    return join(given(self.synthesis_prompt(text, style)), learned(self.vocabulary.unit_ids[units]), self._end())
+    said = self._closed([self.vocabulary.unit_ids[units].tolist()])
+    return join(given(self.synthesis_prompt(text, style)), learned(self._encode(said)))
 
-  def prompt(self, question: Question, *, style: Style | None = None) -> list[int]:
-    """Returns the ids up to where the reply begins; a `style` is forced by beginning the reply with it."""
-    request = self._pieces(self.template.respond) if len(question.units) else []
-    return self._turn(question, request) + (encode_style(style, self.vocabulary) if style else [])
+  def prompt(
+    self,
+    question: Question,
+    *,
+    style: Style | None = None,
+    history: Sequence[tuple[Question, Reply]] = (),
+    system: str | None = None,
+  ) -> list[int]:
+    """Returns the ids up to where the reply begins.
+
+    Args:
+      question: the last turn.
+      style: forced, by beginning the reply with it.
+      history: earlier turns.
+      system: what stands first; by default what the template says.
+    """
+    forced = encode_style(style, self.vocabulary) if style else []
+    if not history:
+      return self._encode([*self._begin(system), *self._asked(question, first=True), forced])
+    before = self.conversation(history, system=system).row.tolist()
+    return before + self._encode([*self._asked(question, first=False), forced])
 
   def recognition_prompt(self, question: Question) -> list[int]:
     """Returns the ids up to where the transcript begins."""
-    return self._turn(question, self._pieces(self.template.transcribe))
+    return self._encode([*self._begin(None), *self._turn(question, self._spelt(self.template.transcribe), first=True)])
 
   def transcript(self, text: str) -> list[int]:
     """Returns the ids that answer a recognition prompt, the end of the turn among them."""
-    return [*self._text(text), *self._pieces(self.template.assistant_close)]
+    return self._answer(Reply(text=text)).row.tolist()
 
   def synthesis_prompt(self, text: str, style: Style) -> list[int]:
-    """Returns the ids up to where the units begin."""
-    turn = self._turn(Question(text=text), self._pieces(self.template.say))
-    return turn + encode_style(style, self.vocabulary)
+    """Returns the ids up to where the units begin; the style is left to the vocoder where it has no tokens."""
+    turn = self._turn(Question(text=text), self._spelt(self.template.say), first=True)
+    return self._encode([*self._begin(None), *turn, encode_style(style, self.vocabulary)])
 
   def read(self, ids: Sequence[int] | np.ndarray) -> Reply:
     """Returns the reply that `ids` hold, up to the first end of turn."""
-    return self.layout.decode(self.before_end(ids), vocabulary=self.vocabulary, tokenizer=self.tokenizer)
+    reply = self.layout.decode(self.before_end(ids), vocabulary=self.vocabulary, tokenizer=self.tokenizer)
+    return reply if reply.style else dataclasses.replace(reply, text=self._bare(reply.text))
 
   def read_text(self, ids: Sequence[int] | np.ndarray) -> str:
     """Returns the text before the first end of turn, other ids left out."""
-    return self.tokenizer.decode([i for i in self.before_end(ids) if i < self.vocabulary.num_pieces])
+    return self._bare(self.tokenizer.decode([i for i in self.before_end(ids) if self._is_piece[i]]))
 
   def read_units(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
     """Returns the units before the first end of turn, int32 [N], other ids left out."""
@@ -117,47 +160,72 @@ class Dialogue:
     end = self.vocabulary.control("end")
     return listed[: listed.index(end)] if end in listed else listed
 
-  def _turn(self, question: Question, request: list[int]) -> list[int]:
+  def _bare(self, text: str) -> str:
+    """Returns an answer's text without what the template puts around it (vicuna: a space, `###`)."""
+    opening = "".join(self.template.answer_open)
+    close = self._spelt(self.template.assistant_close)
+    text = text.removeprefix(opening)
+    if not close or not isinstance(close[0], str):
+      return text
+    return text.partition(close[0])[0] if len(close) == 1 else text.removesuffix(close[0])
+
+  def _begin(self, system: str | None) -> list[Segment]:
     template = self.template
-    ids = self._opening(question.image_tokens) + request + self._text(question.text)
-    if len(question.units):
-      ids = ids + (encode_style(question.style, self.vocabulary) if question.style else [])
-      ids = ids + self.vocabulary.unit_ids[question.units].tolist()
-    return ids + self._pieces(template.user_close) + self._pieces(template.assistant_open)
+    text = template.system if system is None else system
+    around = [*self._spelt(template.system_open), text, *self._spelt(template.system_close)] if text else []
+    return [*self._spelt(template.opening), *around]
 
-  def _opening(self, image_tokens: int) -> list[int]:
-    image = [self.vocabulary.control("image")] * image_tokens
-    return self._pieces(self.template.user_open) + image + (self._pieces(self.template.image_close) if image else [])
+  def _asked(self, question: Question, *, first: bool) -> list[Segment]:
+    return self._turn(question, self._spelt(self.template.respond) if len(question.units) else [], first=first)
 
-  def _system(self, text: str) -> list[int]:
+  def _turn(self, question: Question, request: list[Segment], *, first: bool) -> list[Segment]:
     template = self.template
-    return (
-      [*self._pieces(template.system_open), *self._text(text), *self._pieces(template.system_close)] if text else []
-    )
+    heard = encode_style(question.style, self.vocabulary) if len(question.units) and question.style else []
+    body = [*request, question.text, heard, self.vocabulary.unit_ids[question.units].tolist()]
+    image = self._image(question)
+    around = [*self._spelt(template.user_close), *self._spelt(template.assistant_open)]
+    return [*self._user_open(first=first), *image, *body, *around]
 
-  def _encode(self, reply: Reply) -> list[int]:
-    return self.layout.encode(reply, vocabulary=self.vocabulary, tokenizer=self.tokenizer)
+  def _opening(self, question: Question) -> list[Segment]:
+    """Returns the runs of the first turn up to the image or to the question."""
+    image = self._image(question)[:1]
+    return joined([*self._begin(None), *self._user_open(first=True), *image])
 
-  def _end(self) -> Grid:
-    return learned(self._pieces(self.template.assistant_close))
+  def _user_open(self, *, first: bool) -> list[Segment]:
+    following = self.template.next_user_open
+    return self._spelt(self.template.user_open if first or following is None else following)
 
-  def _text(self, text: str) -> list[int]:
-    return self.tokenizer.encode(text) if text else []
+  def _image(self, question: Question) -> list[Segment]:
+    places = [self.vocabulary.control("image")] * question.image_tokens
+    return [places, *self._spelt(self.template.image_close)] if places else []
 
-  def _pieces(self, pieces: tuple[str, ...]) -> list[int]:
-    return self._encoded_pieces[pieces]
+  def _answer(self, reply: Reply) -> Grid:
+    parts = self.layout.segments(reply, vocabulary=self.vocabulary, tokenizer=self.tokenizer)
+    return learned(self._encode(self._closed(parts)))
+
+  def _closed(self, parts: list[Segment]) -> list[Segment]:
+    """Returns the parts of an answer with what the template puts around them."""
+    opening = self._spelt(self.template.answer_open)
+    if opening == [" "] and self.tokenizer.prefixes_space:
+      opening = []  # the tokenizer writes this space itself
+    return [*opening, *parts, *self._spelt(self.template.assistant_close)]
+
+  def _encode(self, segments: Sequence[Segment]) -> list[int]:
+    return encode_segments(segments, self.tokenizer)
+
+  def _spelt(self, pieces: tuple[str, ...]) -> list[Segment]:
+    """Returns a part of the template, its special tokens as ids."""
+    if pieces not in self._known:
+      self._known[pieces] = joined(spell(pieces, self.vocabulary.named()))
+    return self._known[pieces]
 
   @functools.cached_property
-  def _encoded_pieces(self) -> dict[tuple[str, ...], list[int]]:
-    """Every part of the template, encoded once."""
-    return {pieces: self._encode_pieces(pieces) for pieces in dataclasses.astuple(self.template)}
+  def _known(self) -> dict[tuple[str, ...], list[Segment]]:
+    return {}
 
-  def _encode_pieces(self, pieces: tuple[str, ...]) -> list[int]:
-    ids: list[int] = []
-    for piece in pieces:
-      control = re.fullmatch(r"<\|(\w+)\|>", piece)
-      ids += [self.vocabulary.control(control[1])] if control else self.tokenizer.encode(piece)
-    return ids
+  @functools.cached_property
+  def _is_piece(self) -> np.ndarray:
+    return self.vocabulary.pieces()
 
   @functools.cached_property
   def _unit_of(self) -> np.ndarray:
@@ -171,10 +239,10 @@ def load_dialogue(folder: pathlib.Path, *, template: Template, layout: Layout) -
     UserError: one of the two files is missing or damaged, or they do not belong together.
   """
   vocabulary = Vocabulary.load(folder / VOCABULARY_FILE)
-  tokenizer = SentencePieceTokenizer.load(folder / TOKENIZER_FILE)
+  tokenizer = load_tokenizer(folder)
   if (tokenizer.num_pieces, tokenizer.fingerprint) != (vocabulary.num_pieces, vocabulary.tokenizer_id):
     raise UserError(
-      f"{TOKENIZER_FILE} has the fingerprint {tokenizer.fingerprint}",
+      f"the text tokenizer has the fingerprint {tokenizer.fingerprint}",
       where=folder,
       rule=f"{VOCABULARY_FILE} belongs to the tokenizer {vocabulary.tokenizer_id}",
       remedy="restore the tokenizer, or build the vocabulary again and train every stage that reads text again",

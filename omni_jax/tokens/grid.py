@@ -85,6 +85,15 @@ def branch_off(trunk: Grid, branches: Sequence[Grid]) -> Grid:
   return join(trunk, *numbered)
 
 
+def truncate(grid: Grid, length: int) -> Grid:
+  """Returns the first `length` columns: an image's places, a question or an answer may be cut in the middle.
+
+  EMOVA cuts after images have taken their places, and learns what is left of an answer, without an end; of an image
+  whose places are cut, the first vectors are taken. A grid that has then nothing to learn has `learned` all false.
+  """
+  return Grid(grid.tokens[:, :length], grid.learned[:, :length], grid.branches[:length])
+
+
 def _one_row(ids: Sequence[int] | np.ndarray, *, learned: bool) -> Grid:
   tokens = np.asarray(ids, np.int32).reshape(1, -1)
   return Grid(tokens, np.full(tokens.shape, learned), np.zeros(tokens.shape[1], np.int32))

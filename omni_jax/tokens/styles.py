@@ -9,7 +9,9 @@ NUM_STYLE_TOKENS = 3
 
 
 def encode_style(style: Style, vocabulary: Vocabulary) -> list[int]:
-  """Returns the three ids of `style`."""
+  """Returns the three ids of `style`; none in a vocabulary without style tokens, as EMOVA released it."""
+  if not vocabulary.styles:
+    return []
   parts = (f"gender-{style.gender}", f"emotion-{style.emotion}", f"pitch-{style.pitch}")
   return [vocabulary.styles[part] for part in parts]
 

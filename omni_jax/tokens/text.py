@@ -1,14 +1,17 @@
-"""Text <-> ids by a SentencePiece BPE model, trained on the corpus, with nothing in it that text could spell.
+"""Text <-> ids: what any tokenizer must offer, and SentencePiece models, our own or a released one.
 
-Normalisation is the identity and unknown characters fall back to bytes, so that `decode(encode(text)) == text`. The
-model holds no user-defined symbols: control, unit and style ids live outside it (see `vocabulary`), so text typed by a
-user is only ever text. The one character that does not survive is U+2581, SentencePiece's own sign for a space.
+Text is only ever text: control, unit and style ids live outside the tokenizer (see `vocabulary`), and what a released
+model would recognise in text as a token of its own (added tokens, user-defined symbols) is taken out of it here.
+
+A model trained here leaves text as it is and writes unknown characters as bytes: `decode(encode(text)) == text`. The
+one character that does not survive is U+2581, SentencePiece's own sign for a space.
 """
 
 import hashlib
 import io
+import json
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from omni_jax.core.errors import UserError
@@ -16,6 +19,11 @@ from omni_jax.core.files import write_whole
 
 _BYTE_PIECES = 256
 _SPECIAL_PIECES = 1  # <unk>, which byte fallback never lets out
+_SPACE = "\u2581"  # how pieces spell a space
+_TYPE, _USER_DEFINED, _UNUSED = 3, 4, 5  # sentencepiece_model.proto: SentencePiece.type and two of its values
+
+Segment = str | list[int]
+"""A part of a sequence: text to be encoded, or ids as they are."""
 
 
 class TextTokenizer(Protocol):
@@ -23,7 +31,22 @@ class TextTokenizer(Protocol):
 
   @property
   def num_pieces(self) -> int:
-    """Number of ids; every id that `encode` gives is below it."""
+    """Number of ids of text; every id that `encode` gives is below it."""
+    ...
+
+  @property
+  def num_ids(self) -> int:
+    """Number of ids, the tokens that text never gives included: what is added begins here."""
+    ...
+
+  @property
+  def specials(self) -> Mapping[str, int]:
+    """Name -> id of the tokens that text never gives: `<|im_end|>`, and units where a release added them."""
+    ...
+
+  @property
+  def prefixes_space(self) -> bool:
+    """Whether `encode` writes a space before the text, so that a text that follows a space is encoded without it."""
     ...
 
   @property
@@ -40,23 +63,54 @@ class TextTokenizer(Protocol):
     ...
 
 
-class SentencePieceTokenizer:
-  """A trained SentencePiece model; picklable (data workers get a copy of the model's bytes)."""
+def encode_segments(segments: Iterable[Segment], tokenizer: TextTokenizer) -> list[int]:
+  """Returns the ids of segments; texts that follow each other are encoded as one."""
+  ids: list[int] = []
+  for segment in joined(segments):
+    ids += tokenizer.encode(segment) if isinstance(segment, str) else segment
+  return ids
 
-  def __init__(self, model: bytes, *, where: object = "text tokenizer"):
-    """Reads a serialised model; `where` names its origin in messages."""
+
+def joined(segments: Iterable[Segment]) -> list[Segment]:
+  """Returns the segments with neighbours of one kind made one, and nothing empty.
+
+  >>> joined(["a", "", "b", [1], [2], "c"])
+  ['ab', [1, 2], 'c']
+  """
+  runs: list[Segment] = []
+  for segment in segments:
+    if not segment:
+      continue
+    if runs and isinstance(runs[-1], str) == isinstance(segment, str):
+      runs[-1] = runs[-1] + segment  # pyright: ignore[reportOperatorIssue] both are of one kind
+    else:
+      runs.append(segment)
+  return runs
+
+
+class SentencePieceTokenizer:
+  """A SentencePiece model; picklable (data workers get a copy of the model's bytes)."""
+
+  def __init__(self, model: bytes, *, added: Mapping[str, int] | None = None, where: object = "text tokenizer"):
+    """Reads a serialised model.
+
+    Args:
+      model: its bytes.
+      added: name -> id of tokens that a release put behind the pieces (`added_tokens.json`).
+      where: names the origin in messages.
+    """
     import sentencepiece
 
-    self._model = model
+    self._model, self._added = model, dict(added or {})
     self._processor: Any = sentencepiece.SentencePieceProcessor()
     try:
-      self._processor.LoadFromSerializedProto(model)
-    except RuntimeError as error:
+      self._processor.LoadFromSerializedProto(_without_user_defined(model))
+    except (RuntimeError, ValueError) as error:
       raise UserError(
         f"not a SentencePiece model ({error})",
         where=where,
-        rule="the text tokenizer is a file written by train_text_tokenizer",
-        remedy="delete it and build the vocabulary again",
+        rule="the text tokenizer is a file written by train_text_tokenizer, or a released tokenizer.model",
+        remedy="build the vocabulary again, or copy the released file again",
       ) from error
 
   @classmethod
@@ -69,15 +123,33 @@ class SentencePieceTokenizer:
         rule="the vocabulary is built before anything reads text",
         remedy="run `omni vocabulary` on this workdir first",
       )
-    return cls(path.read_bytes(), where=path)
+    beside = path.parent / "added_tokens.json"
+    return cls(path.read_bytes(), added=read_added_tokens(beside) if beside.is_file() else None, where=path)
 
   def __reduce__(self):
-    return SentencePieceTokenizer, (self._model,)
+    return _restore, (self._model, self._added)
 
   @property
   def num_pieces(self) -> int:
     """Number of pieces, bytes included."""
     return self._processor.GetPieceSize()
+
+  @property
+  def num_ids(self) -> int:
+    """Number of ids, added tokens included."""
+    return max([self.num_pieces - 1, *self._added.values()]) + 1
+
+  @property
+  def specials(self) -> Mapping[str, int]:
+    """Name -> id of pieces that text never gives (`<s>`), and of added tokens."""
+    silent = (self._processor.IsControl, self._processor.IsUnknown, self._processor.IsUnused)
+    pieces = [i for i in range(self.num_pieces) if any(kind(i) for kind in silent)]
+    return {self._processor.IdToPiece(i): i for i in pieces} | self._added
+
+  @property
+  def prefixes_space(self) -> bool:
+    """Whether `encode` writes a space before the text."""
+    return self._processor.IdToPiece(self.encode("a")[0]).startswith(_SPACE)
 
   @property
   def fingerprint(self) -> str:
@@ -91,6 +163,68 @@ class SentencePieceTokenizer:
   def decode(self, ids: Sequence[int]) -> str:
     """Returns the text of `ids`; bytes that are not UTF-8 become U+FFFD."""
     return self._processor.DecodeIds([int(i) for i in ids])
+
+
+def read_added_tokens(path: pathlib.Path) -> dict[str, int]:
+  """Returns the content of an `added_tokens.json`: name -> id.
+
+  Raises:
+    UserError: the file holds something else.
+  """
+  try:
+    added = json.loads(path.read_text())
+    if not isinstance(added, dict) or not all(type(i) is int and i >= 0 for i in added.values()):
+      raise ValueError("not a table of names and ids")
+  except (OSError, ValueError) as error:
+    raise UserError(
+      f"cannot read the added tokens ({error})",
+      where=path,
+      rule="a JSON object of name -> id",
+      remedy="copy the released file again",
+    ) from error
+  return added
+
+
+def _restore(model: bytes, added: dict[str, int]) -> SentencePieceTokenizer:
+  return SentencePieceTokenizer(model, added=added)
+
+
+def _without_user_defined(model: bytes) -> bytes:
+  """Returns the model with its user-defined symbols marked unused: text that spells one is then cut like any other."""
+  changed = bytearray(model)
+  for field, kind, start, end in _fields(model, 0, len(model)):
+    if (field, kind) != (1, 2):  # ModelProto.pieces
+      continue
+    for inner, _, place, _ in _fields(model, start, end):
+      if inner == _TYPE and changed[place] == _USER_DEFINED:
+        changed[place] = _UNUSED
+  return bytes(changed)
+
+
+def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+  """Yields (number, wire type, start, end) of each field of a protocol buffer message."""
+  while start < end:
+    tag, start = _varint(data, start)
+    kind = tag & 7
+    size = {1: 8, 5: 4}.get(kind)
+    if kind == 2:
+      size, start = _varint(data, start)
+    elif kind == 0:
+      size = _varint(data, start)[1] - start
+    if size is None or start + size > end:
+      raise ValueError("not a protocol buffer")
+    yield tag >> 3, kind, start, start + size
+    start += size
+
+
+def _varint(data: bytes, place: int) -> tuple[int, int]:
+  value = shift = 0
+  while place < len(data):
+    value |= (data[place] & 127) << shift
+    shift, place = shift + 7, place + 1
+    if data[place - 1] < 128:
+      return value, place
+  raise ValueError("a number without end")
 
 
 def train_text_tokenizer(texts: Iterable[str], *, path: pathlib.Path, num_pieces: int) -> SentencePieceTokenizer:

@@ -6,6 +6,9 @@
 
 Control tokens live in the text table, so that text can be learned before the extra table exists. Row `u` of the extra
 table is unit `u` in vocabularies made here; readers use `unit_ids` all the same.
+
+A vocabulary that extends a released tokenizer (`tokens.extension`) keeps that tokenizer's special tokens, which are the
+controls of its templates, and has its own controls behind the units, or none of those it does not need.
 """
 
 import dataclasses
@@ -36,6 +39,7 @@ CONTROLS = (
   "transcribe",  # a request: write the speech that follows
   "say",  # a request: speak the text that follows
 )
+NEEDED = ("pad", "image", "end")  # in every vocabulary; a released template spells the others in its own tokens
 STYLE_PARTS = tuple(
   f"{part}-{value}"
   for part, values in (("gender", GENDERS), ("emotion", EMOTIONS), ("pitch", PITCHES))
@@ -59,6 +63,8 @@ class Vocabulary:
   controls: Mapping[str, int]
   styles: Mapping[str, int]  # 'emotion-happy' -> id
   unit_ids: np.ndarray  # int32 [codebook size]
+  specials: Mapping[str, int] = dataclasses.field(default_factory=dict)  # of a released tokenizer: '<|im_end|>' -> id
+  never: tuple[int, ...] = (0,)  # ids below num_pieces that text never gives, here <unk>
 
   def __post_init__(self):
     problems = self._problems()
@@ -66,21 +72,32 @@ class Vocabulary:
       raise UserError(
         "; ".join(problems),
         where="vocabulary",
-        rule="every name has its own id: controls inside the text table, units and styles inside the extra table",
+        rule="every name has its own id: controls outside the pieces, units and styles inside the extra table",
         remedy="build the vocabulary again, or repair the file",
       )
 
   def _problems(self) -> list[str]:
     problems = []
-    for title, given, expected in (("control", self.controls, CONTROLS), ("style", self.styles, STYLE_PARTS)):
-      missing, unknown = sorted(set(expected) - set(given)), sorted(set(given) - set(expected))
+    needed = NEEDED if self.specials else CONTROLS
+    styles = STYLE_PARTS if self.styles else ()  # released vocabularies have none
+    for title, given, wanted, known in (
+      ("control", self.controls, needed, CONTROLS),
+      ("style", self.styles, styles, STYLE_PARTS),
+    ):
+      missing, unknown = sorted(set(wanted) - set(given)), sorted(set(given) - set(known))
       problems += [f"{title} tokens missing: {', '.join(missing)}"] if missing else []
       problems += [f"unknown {title} tokens: {', '.join(unknown)}"] if unknown else []
     extra = [*self.styles.values(), *self.unit_ids.tolist()]
-    ids = [*self.controls.values(), *extra]
-    if len(set(ids)) != len(ids):
-      problems.append(f"{len(ids) - len(set(ids))} ids are used twice")
-    outside = [name for name, i in self.controls.items() if not self.num_pieces <= i < self.text_size]
+    # A control may be a special of the base under another name, so specials count once with them.
+    ids = [*{*self.controls.values(), *self.specials.values()}, *extra]
+    twice = len(ids) - len(set(ids)) + len(self.controls) - len(set(self.controls.values()))
+    if twice:
+      problems.append(f"{twice} ids are used twice")
+    named = {**self.specials, **self.controls}
+    pieces = set(range(self.num_pieces)) - (set(self.never) & set(self.specials.values()))
+    outside = [name for name, i in named.items() if i in pieces or not 0 <= i < self.size]
+    if not self.specials:
+      outside += [name for name, i in self.controls.items() if i >= self.text_size]
     outside += [str(i) for i in extra if not self.text_size <= i < self.size]
     if outside:
       problems.append(f"{len(outside)} ids outside their table, first {outside[0]}")
@@ -103,15 +120,32 @@ class Vocabulary:
         f"unknown control token {name!r}",
         where="vocabulary",
         rule=f"control tokens are {', '.join(self.controls)}",
-        remedy="choose one of these",
+        remedy="choose one of these, or a template and layout that need no other",
       )
     return self.controls[name]
+
+  def named(self) -> dict[str, int]:
+    """Returns the tokens that a template may spell: those of a released tokenizer, or our controls as `<|name|>`."""
+    return dict(self.specials) if self.specials else {f"<|{name}|>": i for name, i in self.controls.items()}
+
+  def pieces(self) -> np.ndarray:
+    """Returns bool [size]: the ids that text is made of."""
+    pieces = np.arange(self.size) < self.num_pieces
+    pieces[list(self.never)] = False
+    return pieces
+
+  def used(self) -> np.ndarray:
+    """Returns bool [size]: the ids that mean something; the others are padding of the tables, never to be written."""
+    used = self.pieces()
+    for ids in (self.controls.values(), self.specials.values(), self.styles.values(), self.unit_ids):
+      used[np.fromiter(ids, np.int64)] = True
+    return used
 
   def kinds(self) -> np.ndarray:
     """Returns int8 [size]: NONE (a row that means nothing), TEXT (pieces and controls), UNIT or STYLE for each id."""
     kinds = np.full(self.size, NONE, np.int8)
     kinds[: self.num_pieces] = TEXT
-    kinds[list(self.controls.values())] = TEXT
+    kinds[[*self.controls.values(), *self.specials.values()]] = TEXT
     kinds[list(self.styles.values())] = STYLE
     kinds[self.unit_ids] = UNIT
     return kinds
@@ -142,7 +176,8 @@ class Vocabulary:
       )
     try:
       data: dict[str, Any] = json.loads(path.read_text())
-      return cls(**{**data, "unit_ids": np.asarray(data["unit_ids"], np.int32)})
+      given = {"unit_ids": np.asarray(data["unit_ids"], np.int32), "never": tuple(data.get("never", (0,)))}
+      return cls(**{**data, **given})
     except (ValueError, TypeError, KeyError) as error:
       raise UserError(
         f"cannot read the vocabulary ({error})",
@@ -153,7 +188,10 @@ class Vocabulary:
 
   def _json(self) -> dict[str, Any]:
     data = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-    return data | {"unit_ids": self.unit_ids.tolist(), "controls": dict(self.controls), "styles": dict(self.styles)}
+    data |= {"unit_ids": self.unit_ids.tolist(), "controls": dict(self.controls), "styles": dict(self.styles)}
+    # Left out where they say nothing, so that vocabularies written before they existed keep their fingerprint.
+    later = {"specials": dict(self.specials), "never": list(self.never)} if self.specials else {}
+    return {name: value for name, value in data.items() if name not in ("specials", "never")} | later
 
 
 def make_vocabulary(tokenizer: TextTokenizer, *, text_size: int, codebook_size: int = 4096) -> Vocabulary:

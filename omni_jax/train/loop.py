@@ -39,7 +39,7 @@ class Run:
   """One stage of training, as a value."""
 
   name: str  # of the stage and its folder
-  model: Any  # config with make(*, key) -> nnx.Module
+  model: Any  # config with make(*, key) -> nnx.Module; it may have offered() and adopt(), see nn.lora.AdaptedConfig
   loss: (
     Callable  # (model, batch, key) -> (mean loss, {name: (sum, count)}): a module-level function or frozen dataclass
   )
@@ -178,7 +178,11 @@ def _restore_or_create(
       step=jax.device_put(np.int32(position["step"]), abstract.step.sharding),
     )
     return state, position["data"]
-  loaded, report = load_starts(run.start, abstract.parameters)
+  # A config may hold its parameters in another form than the stages it starts from (`nn.lora`).
+  other_form = hasattr(run.model, "adopt")
+  offered = run.model.offered(abstract.parameters) if other_form else abstract.parameters
+  loaded, report = load_starts(run.start, offered)
+  loaded = run.model.adopt(loaded, abstract.parameters) if other_form else loaded
   if run.start:
     print("\n".join(report.lines()))
     report.write(stage / "start.json")

@@ -11,6 +11,8 @@ Reported beside the loss are the loss and accuracy of each kind of target (text,
 over 4096 units hides what happens to a few words.
 """
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -33,9 +35,27 @@ def next_token(model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, d
     key: not used; every loss takes one.
   """
   del key
+  return _cross_entropy(model, model.hidden(batch), batch)
+
+
+def balanced_next_token(model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, dict[str, tuple[Array, Array]]]:
+  """Returns `next_token` plus the balance loss of the model's experts, which is reported as `balance`.
+
+  Args:
+    model: has `hidden_and_balance(batch) -> ([B, T, D], scalar)`, the scalar with its weight, and `logits`.
+    batch: as for `next_token`.
+    key: not used.
+  """
+  del key
+  hidden, balance = model.hidden_and_balance(batch)
+  loss, metrics = _cross_entropy(model, hidden, batch)
+  return loss + balance, metrics | {"balance": (balance, jnp.ones(()))}
+
+
+def _cross_entropy(model: Any, hidden: Array, batch: dict[str, Array]) -> tuple[Scalar, dict[str, tuple[Array, Array]]]:
   mask = batch["loss_mask"].astype(jnp.float32)
   kinds = batch.get("target_kind", jnp.zeros_like(batch["targets"]))
-  rows = _learned_first((model.hidden(batch), batch["targets"], mask, kinds), mask)
+  rows = _learned_first((hidden, batch["targets"], mask, kinds), mask)
   sums = _sums(model, rows, length=_chunk_length(mask.shape[1]))
   loss = sums["loss"].sum() / jnp.maximum(sums["count"].sum(), 1.0)
   metrics = {"accuracy": (sums["correct"].sum(), sums["count"].sum())}
@@ -44,6 +64,18 @@ def next_token(model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, d
       metrics[f"loss_{kind}"] = (sums["loss"][index], sums["count"][index])
       metrics[f"accuracy_{kind}"] = (sums["correct"][index], sums["count"][index])
   return loss, metrics
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dropping:
+  """Another loss, of a model with adapters (`nn.lora`), with their dropout."""
+
+  loss: Callable  # (model, batch, key) -> (mean loss, metrics)
+
+  def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, dict[str, tuple[Array, Array]]]:
+    """Returns the loss of the adapted base."""
+    own, rest = jax.random.split(key)
+    return self.loss(model.joined(key=own), batch, rest)
 
 
 def _learned_first(rows: tuple[Array, ...], mask: Array) -> tuple[Array, ...]:

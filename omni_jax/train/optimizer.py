@@ -196,15 +196,18 @@ def _direction(config: OptimizerConfig, parameters: dict[str, Parameter]) -> opt
 
 
 def _matrix(parameter: Parameter) -> optax.contrib.MuonDimensionNumbers | None:
-  """Returns which dimensions are inputs and outputs of a hidden matrix or convolution; None for tables and biases."""
+  """Returns which dimensions are inputs and outputs of a hidden matrix or convolution; None for tables and biases.
+
+  Layers and experts are matrices of their own.
+  """
   num_axes = len(parameter.axes)
   if num_axes not in (2, 3) or "vocab" in parameter.axes or "embed" not in parameter.axes:
     return None
   output = int(parameter.stacked) + num_axes - 1
-  inputs = tuple(range(int(parameter.stacked), output))
+  inputs = tuple(range(int(parameter.stacked) + parameter.axes.count("experts"), output))
   return optax.contrib.MuonDimensionNumbers(inputs, output)
 
 
 def _larger_side(parameter: Parameter) -> int:
-  own = parameter.shape[-len(parameter.axes) :]
+  own = parameter.shape[parameter.axes.count("experts") - len(parameter.axes) :]
   return max(math.prod(own[:-1]), own[-1])

@@ -1,8 +1,15 @@
+import json
+
 import jax
+import numpy as np
 import pytest
 
+from omni_jax.checkpoint.store import load_model
 from omni_jax.cli import convert, main
+from omni_jax.convert.emova_folder import export_folder
 from omni_jax.convert.language import import_language
+from omni_jax.convert.verify import Parity, add_parity
+from omni_jax.core import trees
 from omni_jax.models.decoder import DecoderConfig
 from omni_jax.models.emova import EmovaConfig
 from omni_jax.models.projectors import ProjectorConfig
@@ -29,27 +36,84 @@ CONFIG = EmovaConfig(
 )
 
 
-def test_a_stage_becomes_a_folder_with_its_vocabulary(tmp_path, monkeypatch, capsys):
+def omni(*arguments) -> int:
+  return main.main(["convert", *map(str, arguments)])
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch):
+  """A working folder whose stage `tune` is a tiny model."""
   model = CONFIG.make(key=jax.random.key(0))
   monkeypatch.setattr(convert, "load_model", lambda folder: (CONFIG, model))
   (tmp_path / "text").mkdir()
   (tmp_path / "text" / "vocabulary.json").write_text("{}")
-  assert main.main(["convert", "--workdir", str(tmp_path)]) == 0
-  folder = tmp_path / "export" / "hf"
+  return tmp_path
+
+
+def test_a_stage_becomes_a_folder_with_its_vocabulary(stage, capsys):
+  assert omni("export", "--workdir", stage) == 0
+  folder = stage / "export" / "stock"
   assert str(folder) in capsys.readouterr().out
-  assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", "vocabulary.json"]
+  names = ["README.md", "config.json", "model.safetensors", "vocabulary.json"]
+  assert sorted(path.name for path in folder.iterdir()) == names
+  assert "parameters: 4," in (folder / "README.md").read_text()
   assert import_language(folder, extra_vocab_size=12).config == CONFIG.decoder
 
 
+@pytest.mark.parametrize("scheme", ["origin", "hf"])
+def test_a_whole_model_comes_back_as_a_stage(stage, scheme, capsys):
+  assert omni("export", "--workdir", stage, "--format", scheme) == 0
+  source, other = stage / "export" / scheme, stage / "other"
+  assert omni("import", "--workdir", other, "--stage", "start", "--source", source, "--text-rows", 20) == 0
+  config, model = load_model(other / "stages" / "start")
+  assert config == CONFIG
+  expected = trees.flatten(CONFIG.make(key=jax.random.key(0)))
+  assert all(np.array_equal(leaf, expected[path]) for path, leaf in trees.flatten(model).items())
+  assert omni("import", "--workdir", other, "--stage", "start", "--source", source) == 2
+  assert "the stage 'start' exists" in capsys.readouterr().err
+
+
+def test_a_folder_that_does_not_fit_leaves_no_stage(stage, capsys):
+  export_folder(CONFIG, trees.flatten(CONFIG.make(key=jax.random.key(0))), stage / "model", scheme="hf")
+  card = json.loads((stage / "model" / "omni_jax.json").read_text())
+  card["model"]["decoder"]["mlp_dim"] = 25
+  (stage / "model" / "omni_jax.json").write_text(json.dumps(card))
+  assert omni("import", "--workdir", stage, "--stage", "new", "--source", stage / "model") == 2
+  assert "differ in mlp_dim" in capsys.readouterr().err and not (stage / "stages" / "new").exists()
+
+
+@pytest.mark.peer
+def test_a_written_folder_is_verified_in_its_card(stage, capsys):
+  pytest.importorskip("transformers")
+  omni("export", "--workdir", stage)
+  assert omni("verify", "--workdir", stage) == 0
+  rows = [line for line in capsys.readouterr().out.splitlines() if "float32" in line]
+  assert len(rows) == 3 and all("100.0%" in row for row in rows)
+  assert all(float(row.split("|")[4]) < 1e-4 for row in rows)
+  card = (stage / "export" / "stock" / "README.md").read_text()
+  assert "parameters: 4," in card and all(row in card for row in rows)
+
+
+def test_a_newer_parity_table_replaces_the_older(tmp_path):
+  def row(absolute):
+    return Parity(inputs="text", dtype="float32", absolute=absolute, relative=0.0, agreement=0.5, first_apart=7)
+
+  (tmp_path / "README.md").write_text("# mine\n")
+  add_parity(tmp_path, [row(1.0)])
+  add_parity(tmp_path, [row(2.0)])
+  text = (tmp_path / "README.md").read_text()
+  assert text.startswith("# mine") and "2.00e+00 | 0.00e+00 | 50.0% | 7" in text and "1.00e+00" not in text
+
+
 def test_a_missing_stage_and_another_model_are_told(tmp_path, monkeypatch, capsys):
-  assert main.main(["convert", "--workdir", str(tmp_path), "--stage", "tune"]) == 2
+  assert omni("export", "--workdir", tmp_path) == 2
   monkeypatch.setattr(convert, "load_model", lambda folder: (None, object()))
-  assert main.main(["convert", "--workdir", str(tmp_path), "--stage", "style"]) == 2
+  assert omni("export", "--workdir", tmp_path, "--stage", "style") == 2
   assert "stage 'style' holds a object" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flag", ["--workdir", "--stage", "--out", "--dtype"])
+@pytest.mark.parametrize("flag", ["--workdir", "--stage", "--out", "--dtype", "--format"])
 def test_help_names_every_flag(flag, capsys):
   with pytest.raises(SystemExit):
-    main.main(["convert", "--help"])
+    omni("export", "--help")
   assert flag in capsys.readouterr().out

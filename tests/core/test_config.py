@@ -30,6 +30,24 @@ def test_stored_config_with_other_fields_is_refused():
     config.from_json(data)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Grown:
+  width: int
+  window: int | None = config.added(None)
+
+
+def test_an_added_field_is_stored_only_where_it_is_used(monkeypatch):
+  monkeypatch.setattr(config, "_PACKAGE", __name__.split(".")[0])
+  stored = config.to_json(Grown(width=3))
+  assert set(stored) == {"type", "width"}
+  assert config.from_json(stored) == Grown(width=3)
+  used = Grown(width=3, window=8)
+  assert config.from_json(config.to_json(used)) == used
+  assert config.fingerprint(used) != config.fingerprint(Grown(width=3))
+  with pytest.raises(UserError, match=r"-depth \+width$|-depth \+width\n"):
+    config.from_json({"type": stored["type"], "window": 8, "depth": 2})
+
+
 def test_fingerprint_changes_with_any_field():
   prints = {config.fingerprint(Style("male", "sad", pitch)) for pitch in ("low", "normal", "high")}
   assert len(prints) == 3

@@ -1,9 +1,10 @@
 import jax
+import jax.numpy as jnp
 import pytest
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from omni_jax.core.errors import UserError
-from omni_jax.core.sharding import MESH_AXES, make_mesh, spec
+from omni_jax.core.sharding import MESH_AXES, constrain, current_mesh, current_platform, make_mesh, spec
 from omni_jax.nn.parameter import constant
 
 
@@ -37,6 +38,17 @@ def test_what_does_not_divide_stays_whole():
 
 def test_a_mesh_axis_is_used_once():
   assert spec(("mlp", "heads"), (8, 8), fake_mesh(tensor=2)) == PartitionSpec("tensor", None)
+
+
+def test_the_mesh_that_is_set_places_arrays_and_names_the_platform():
+  assert current_mesh() is None and current_platform() == "cpu"
+  x = jnp.ones((4, 4))
+  assert constrain(x, ("batch", None)) is x
+  with jax.sharding.use_abstract_mesh(fake_mesh(fsdp=2)):
+    program = jax.make_jaxpr(lambda x: constrain(x, ("batch", None)))(x)
+    assert current_mesh().shape["fsdp"] == 2
+  (equation,) = program.jaxpr.eqns
+  assert equation.params["sharding"].spec == PartitionSpec("fsdp", None)
 
 
 def test_axes_must_name_every_dimension():

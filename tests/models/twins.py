@@ -71,9 +71,52 @@ def language_twin(decoder):
   pytest.importorskip("torch")
   transformers = pytest.importorskip("transformers")
   card = language_card(decoder.config, dtype="float32")
+  (architecture,), family = card["architectures"], card["model_type"]
   card = {name: value for name, value in card.items() if name not in ("architectures", "model_type", "torch_dtype")}
-  config = transformers.Qwen2Config(**card, attn_implementation="eager")
-  return load_twin(transformers.Qwen2ForCausalLM(config), language_rules(decoder.config), decoder)
+  config_class = {"qwen2": transformers.Qwen2Config, "llama": transformers.LlamaConfig}[family]
+  config = config_class(**card, attn_implementation="eager")
+  return load_twin(getattr(transformers, architecture)(config), language_rules(decoder.config), decoder)
+
+
+def experts_twin(decoder):
+  """Returns transformers' DeepSeekMoE without latent attention, which has no head, with our weights."""
+  torch = pytest.importorskip("torch")
+  pytest.importorskip("transformers")
+  from transformers.models.deepseek_ocr2.configuration_deepseek_ocr2 import DeepseekOcr2TextConfig
+  from transformers.models.deepseek_ocr2.modeling_deepseek_ocr2 import DeepseekOcr2TextModel
+
+  ours = decoder.config
+  card = language_card(ours, dtype="float32")
+  same = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+  same += ("num_key_value_heads", "rms_norm_eps", "rope_theta", "n_routed_experts", "n_shared_experts")
+  same += ("num_experts_per_tok", "moe_intermediate_size", "n_group", "topk_group")
+  kinds = ["dense"] * ours.dense_depth + ["sparse"] * (ours.depth - ours.dense_depth)
+  config = DeepseekOcr2TextConfig(
+    **{name: card[name] for name in same}, mlp_layer_types=kinds, attn_implementation="eager"
+  )
+  config._experts_implementation = "eager"
+  twin = DeepseekOcr2TextModel(config)
+  leaves = {path: np.asarray(leaf) for path, leaf in trees.flatten(decoder).items()}
+  tensors = export_tensors(language_rules(ours), leaves)
+  del tensors["lm_head.weight"]
+  twin.load_state_dict(
+    {name: torch.from_numpy(np.array(tensor)) for name, tensor in fused_experts(tensors, ours).items()}
+  )
+  return twin.eval()
+
+
+def fused_experts(tensors, config):
+  """Returns the tensors named as the module holds them: gate and up of all experts in one array, no `model.`."""
+  tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+  for layer in range(config.dense_depth, config.depth):
+    name = f"layers.{layer}.mlp.experts"
+    parts = {
+      part: np.stack([tensors.pop(f"{name}.{e}.{part}_proj.weight") for e in range(config.experts.num_experts)])
+      for part in ("gate", "up", "down")
+    }
+    tensors[f"{name}.gate_up_proj"] = np.concatenate([parts["gate"], parts["up"]], axis=1)
+    tensors[f"{name}.down_proj"] = parts["down"]
+  return tensors
 
 
 def vision_twin(tower):

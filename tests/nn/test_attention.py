@@ -3,7 +3,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from omni_jax.nn.attention import Attention, AttentionConfig, Memory, attend, causal_mask, same_segment
+from omni_jax.nn.attention import (
+  Attention,
+  AttentionConfig,
+  Kernel,
+  Memory,
+  attend,
+  causal_mask,
+  causal_sight,
+  same_segment,
+)
 from omni_jax.nn.rotary import text_rotation
 
 CONFIG = AttentionConfig(width=16, num_heads=4, num_kv_heads=2, head_dim=8, input_bias=True, output_bias=False)
@@ -69,3 +78,34 @@ def test_extend_by_one_equals_the_whole():
 def test_impossible_dimensions_are_refused():
   with pytest.raises(AssertionError, match="key-value heads"):
     AttentionConfig(width=16, num_heads=4, num_kv_heads=3, head_dim=8, input_bias=True, output_bias=False)
+
+
+def test_a_window_is_of_positions_so_that_branches_go_on_from_the_trunk():
+  segments, branches = jnp.ones((1, 6), int), jnp.array([[0, 0, 1, 1, 2, 2]])
+  positions = jnp.array([[0, 1, 2, 3, 2, 3]])
+  sight = causal_sight(segments, positions, kernel=Kernel.XLA, branch_ids=branches, window=2)
+  expected = [
+    [1, 0, 0, 0, 0, 0],
+    [1, 1, 0, 0, 0, 0],
+    [0, 1, 1, 0, 0, 0],
+    [0, 0, 1, 1, 0, 0],
+    [0, 1, 0, 0, 1, 0],
+    [0, 0, 0, 0, 1, 1],
+  ]
+  np.testing.assert_array_equal(sight.mask[0], np.array(expected, bool))
+
+
+def test_a_sight_and_its_mask_give_the_same():
+  layer = Attention(CONFIG, key=jax.random.key(0))
+  x, positions, segments = random(1, 1, 6, 16), jnp.arange(6)[None], jnp.array([[1, 1, 1, 2, 2, 0]])
+  rotation = text_rotation(positions, head_dim=8, theta=1e4)
+  sight = causal_sight(segments, positions, kernel=Kernel.XLA)
+  np.testing.assert_array_equal(layer(x, rotation, sight), layer(x, rotation, causal_mask(segments)))
+
+
+def test_half_precision_comes_out_as_it_went_in_and_near_float32():
+  queries, keys, values = random(0, 1, 4, 9, 8), random(1, 1, 2, 9, 8), random(2, 1, 2, 9, 8)
+  mask = causal_mask(jnp.ones((1, 9), int))
+  half = attend(queries.astype(jnp.bfloat16), Memory(keys.astype(jnp.bfloat16), values.astype(jnp.bfloat16), mask))
+  assert half.dtype == jnp.bfloat16
+  np.testing.assert_allclose(half.astype(jnp.float32), attend(queries, Memory(keys, values, mask)), atol=0.05)

@@ -1,8 +1,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from omni_jax.nn.rotary import image_rotation, rotate, text_rotation
+from omni_jax.models.sizes import LLAMA_3_1_8B
+from omni_jax.nn.rotary import Llama3Scaling, image_rotation, rotate, text_rotation
 
 
 def test_products_depend_on_the_distance_alone():
@@ -28,3 +30,29 @@ def test_image_angles_are_rows_then_columns():
   rotation = image_rotation(jnp.array([[[3, 0], [0, 3]]]), head_dim=8, theta=1e4)
   np.testing.assert_allclose(rotation.sine[0, 0], [np.sin(3), np.sin(0.03), 0, 0], atol=1e-6)
   np.testing.assert_allclose(rotation.sine[0, 1], [0, 0, np.sin(3), np.sin(0.03)], atol=1e-6)
+
+
+def test_llama3_scaling_equals_transformers():
+  torch = pytest.importorskip("torch")
+  transformers = pytest.importorskip("transformers")
+  from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+  rope = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+  rope["original_max_position_embeddings"] = 8192
+  config = transformers.LlamaConfig(hidden_size=128, num_attention_heads=1, rope_parameters=rope)
+  expected, _ = ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))
+  rotation = text_rotation(jnp.array([[1]]), head_dim=128, theta=5e5, scaling=LLAMA_3_1_8B.rope_scaling)
+  np.testing.assert_allclose(jnp.arctan2(rotation.sine, rotation.cosine)[0, 0], expected, rtol=1e-5, atol=1e-9)
+
+
+def test_scaling_without_a_middle_is_refused():
+  with pytest.raises(AssertionError, match="no wavelengths"):
+    Llama3Scaling(factor=8.0, low_frequency_factor=4.0, high_frequency_factor=4.0, original_positions=8192)
+
+
+def test_half_precision_is_turned_in_float32():
+  x = jax.random.normal(jax.random.key(0), (1, 1, 4, 8), jnp.bfloat16)
+  rotation = text_rotation(jnp.array([[0, 1, 500, 30_000]]), head_dim=8, theta=1e4)
+  turned = rotate(x, rotation)
+  assert turned.dtype == jnp.bfloat16
+  np.testing.assert_array_equal(turned, rotate(x.astype(jnp.float32), rotation).astype(jnp.bfloat16))

@@ -4,7 +4,7 @@ import numpy as np
 from flax import nnx
 
 from omni_jax.nn.parameter import weight
-from omni_jax.nn.stack import depth_of, fold, fold_with_cache, slice_layer, stack
+from omni_jax.nn.stack import depth_of, fold, fold_with_cache, layers_between, slice_layer, stack
 
 
 class Block(nnx.Module):
@@ -39,3 +39,21 @@ def test_cache_is_updated_layer_by_layer():
   out, cache = fold_with_cache(blocks, x, jnp.zeros(3))
   np.testing.assert_allclose(out, fold(blocks, x), rtol=1e-6)
   assert float(cache[0]) == 4.0 and float(cache[1]) != 4.0
+
+
+def test_parts_of_a_stack_in_turn_equal_the_stack():
+  blocks = stack(Block, depth=3, key=jax.random.key(0))
+  x = jax.random.normal(jax.random.key(1), (2, 4))
+  assert layers_between(blocks, 0, 3) is blocks
+  first, rest = layers_between(blocks, 0, 1), layers_between(blocks, 1, 3)
+  assert depth_of(rest) == 2
+  np.testing.assert_allclose(fold(rest, fold(first, x)), fold(blocks, x), rtol=1e-6)
+
+
+def test_a_step_may_carry_more_than_the_stream():
+  blocks = stack(Block, depth=3, key=jax.random.key(0))
+  x = jax.random.normal(jax.random.key(1), (2, 4))
+  for remat in (False, True):
+    out, count = fold(blocks, (x, 0.0), call=lambda block, state: (block(state[0]), state[1] + 1.0), remat=remat)
+    np.testing.assert_allclose(out, fold(blocks, x), rtol=1e-6)
+    assert float(count) == 3.0

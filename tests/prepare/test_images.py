@@ -43,13 +43,55 @@ def test_target_size_of_qwen2_vl(size, bounds, expected):
   assert target_size(*size, factor=28, min_pixels=bounds[0], max_pixels=bounds[1]) == expected
 
 
-@pytest.mark.peer
-def test_size_agrees_with_transformers():
-  smart_resize = pytest.importorskip("transformers.models.qwen2_vl.image_processing_qwen2_vl").smart_resize
-  generator = np.random.default_rng(1)
-  for height, width in generator.integers(28, 900, (200, 2)):
-    ours = target_size(int(height), int(width), factor=28, min_pixels=3136, max_pixels=250000)
-    assert ours == smart_resize(int(height), int(width), factor=28, min_pixels=3136, max_pixels=250000)
+def sizes_of_images(count):
+  """Returns sides from 28 to 1200 pixels, all ratios up to 200, small and thin ones as likely as large ones."""
+  sides = np.exp(np.random.default_rng(1).uniform(np.log(28), np.log(1200), (count - 2, 2))).astype(int)
+  return [*sides.tolist(), [28, 5600], [2800, 28]]
+
+
+def test_patches_equal_those_of_transformers_to_one_grey_level():
+  module = pytest.importorskip("transformers.models.qwen2_vl.image_processing_pil_qwen2_vl")
+  bounds = {"min_pixels": 4 * 28 * 28, "max_pixels": 300 * 28 * 28}
+  processor = module.Qwen2VLImageProcessorPil(**bounds)
+  mean, deviation = (np.array(c)[:, None] for c in (processor.image_mean, processor.image_std))
+  for height, width in sizes_of_images(200):
+    image = picture(height, width)
+    patches, positions = patchify(image, patch=14, merge=2, **bounds)
+    theirs = processor(images=[image], return_tensors="np")
+    assert theirs["image_grid_thw"].tolist() == [[1, *(positions.max(0) + 1)]]
+    frames = theirs["pixel_values"].reshape(-1, 3, 2, 14 * 14)
+    np.testing.assert_array_equal(frames[:, :, 0], frames[:, :, 1])
+    greys = ((frames[:, :, 0] * deviation + mean) * 255).swapaxes(1, 2).reshape(len(patches), -1)
+    assert np.abs(greys - patches).max() < 1
+
+
+def emova_size(height, width, factor, min_pixels, max_pixels):
+  """Returns what EMOVA's `smart_resize` gives (its image_processing_qwen2_vl.py), written from its description."""
+  if height < factor or width < factor:
+    wide = height < width
+    ratio = width / height if wide else height / width
+    height, width = (factor, round(ratio * factor)) if wide else (round(ratio * factor), factor)
+  sides = np.array([height, width], dtype=float)
+  cells = np.array([round(side / factor) for side in (height, width)])
+  if cells.prod() * factor**2 > max_pixels:
+    cells = np.floor(sides / (height * width / max_pixels) ** 0.5 / factor)
+  elif cells.prod() * factor**2 < min_pixels:
+    cells = np.ceil(sides * (min_pixels / (height * width)) ** 0.5 / factor)
+  return tuple(int(count) * factor for count in cells)
+
+
+def test_sizes_below_one_cell_equal_emova():
+  bounds = {"factor": 28, "min_pixels": 3136, "max_pixels": 3_211_264}
+  for short in range(1, 28):
+    for long in range(short, min(200 * short, 900) + 1, 7):
+      for size in ((short, long), (long, short)):
+        assert target_size(*size, **bounds) == emova_size(*size, **bounds), size
+
+
+@pytest.mark.parametrize("size", [(1, 201), (28, 5601), (6000, 29)])
+def test_a_ratio_above_200_is_refused(size):
+  with pytest.raises(UserError, match="at most 200 times"):
+    target_size(*size, factor=28, min_pixels=3136, max_pixels=3_211_264)
 
 
 def test_images_are_read_as_three_channels(tmp_path):

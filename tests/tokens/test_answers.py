@@ -1,9 +1,12 @@
+import json
+
 import numpy as np
 import pytest
 
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import ALL_STYLES, Style
 from omni_jax.tokens.answers import JsonLayout, NativeLayout, Reply
+from omni_jax.tokens.text import encode_segments
 
 TEXTS = ("red", "the dog is old", 'she said "no" \\ {é}\n<|speech_5|>', "a b c d e f g h i j")
 
@@ -80,6 +83,83 @@ def test_cut_json_is_repaired_and_reported(vocabulary, tokenizer):
     JsonLayout().decode(ids[:end], vocabulary=vocabulary, tokenizer=tokenizer)
   bad_style = tokenizer.encode('{"assistant response text": "a", "assistant response emotion": "bored"')
   assert "unknown emotion 'bored'" in JsonLayout().decode(bad_style, vocabulary=vocabulary, tokenizer=tokenizer).problem
+
+
+KEYS = [f"user question {field}" for field in ("text", "emotion", "pitch")] + [
+  f"assistant response {field}" for field in ("text", "emotion", "pitch", "speech")
+]
+
+
+def written(changes=None, *, without=(), order=None, units=(5, 9)):
+  """An answer as another program may write it: text, then units, then text."""
+  fields = dict(zip(KEYS, ("why", "sad", "low", "so", "happy", "high", "@"), strict=True)) | (changes or {})
+  fields = {key: fields[key] for key in (order or fields) if key not in without}
+  head, _, tail = json.dumps(fields, ensure_ascii=False).partition("@")
+  return head, units, tail
+
+
+def read(parts, vocabulary, tokenizer):
+  ids = encode_segments([parts[0], vocabulary.unit_ids[list(parts[1])].tolist(), parts[2]], tokenizer)
+  return JsonLayout(gender="male").decode(ids, vocabulary=vocabulary, tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize(
+  ("word", "folded"),
+  [("neutral", "neutral"), ("surprised", "happy"), ("disgusted", "angry"), ("fearful", "sad"), ("angry", "angry")],
+)
+def test_seven_emotions_are_read_as_four(released_vocabulary, released, word, folded):
+  changes = {"assistant response emotion": word, "user question emotion": word}
+  reply = read(written(changes), released_vocabulary, released)
+  assert reply.problem == "" and reply.style == Style("male", folded, "high")
+  assert reply.heard_style == Style("male", folded, "low")
+  assert reply.condition == f"gender-male_emotion-{word}_speed-normal_pitch-high"
+  again = JsonLayout(gender="male").encode(reply, vocabulary=released_vocabulary, tokenizer=released)
+  assert f'"assistant response emotion": "{word}"' in released.decode(again)
+
+
+def test_a_speed_is_read_wherever_it_stands(released_vocabulary, released):
+  speed = {"assistant response speed": "fast"}
+  early = [*KEYS[:6], "assistant response speed", KEYS[6]]
+  for order in (early, [*KEYS, "assistant response speed"]):
+    reply = read(written(speed, order=order), released_vocabulary, released)
+    assert (reply.speed, reply.problem, reply.units.tolist()) == ("fast", "", [5, 9])
+  ids = JsonLayout(gender="male").encode(reply, vocabulary=released_vocabulary, tokenizer=released)
+  assert ids == encode_segments(
+    [
+      part if isinstance(part, str) else released_vocabulary.unit_ids[list(part)].tolist()
+      for part in written(speed, order=early)
+    ],
+    released,
+  )
+  odd = read(written({"assistant response speed": "warp"}, order=early), released_vocabulary, released)
+  assert odd.speed == "normal" and odd.problem == "unknown speed 'warp'"
+
+
+def test_strict_reading_wants_the_seven_keys(released_vocabulary, released):
+  assert read(written(), released_vocabulary, released).problem == ""
+  assert read(written(order=KEYS[3:6] + KEYS[:3] + KEYS[6:]), released_vocabulary, released).problem == ""
+  for key in KEYS[:6]:
+    reply = read(written(without=(key,)), released_vocabulary, released)
+    assert "other keys" in reply.problem and reply.units.tolist() == [5, 9]
+  assert "other keys" in read(written({"more": "x"}, order=["more", *KEYS]), released_vocabulary, released).problem
+  assert "other keys" in read(written({KEYS[3]: 7}), released_vocabulary, released).problem
+  swapped = written({KEYS[3]: "@", KEYS[6]: ""})
+  assert "outside their field" in read(swapped, released_vocabulary, released).problem
+
+
+def test_units_alone_are_spoken_neutrally(released_vocabulary, released):
+  ids = released_vocabulary.unit_ids[[3, 4]].tolist()
+  reply = JsonLayout().decode(ids, vocabulary=released_vocabulary, tokenizer=released)
+  assert reply.units.tolist() == [3, 4] and reply.style == Style("female", "neutral", "normal") and reply.problem
+  assert reply.condition == "gender-female_emotion-neutral_speed-normal_pitch-normal"
+
+
+@pytest.mark.parametrize("end", ['"', "", '"}'])
+def test_an_answer_without_its_end_is_read_whole(released_vocabulary, released, end):
+  head, units, _ = written()
+  reply = read((head, units, end), released_vocabulary, released)
+  assert (reply.text, reply.heard_text, reply.units.tolist()) == ("so", "why", [5, 9])
+  assert reply.style == Style("male", "happy", "high") and bool(reply.problem) == (end != '"}')
 
 
 def test_chunks_are_positive():

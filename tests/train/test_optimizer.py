@@ -11,7 +11,7 @@ import pytest
 
 from omni_jax.core import sharding, trees
 from omni_jax.core.errors import UserError
-from omni_jax.train.optimizer import Group, OptimizerConfig, make_optimizer
+from omni_jax.train.optimizer import Group, OptimizerConfig, Parameter, make_optimizer
 from omni_jax.train.state import abstract_state, create, describe
 from tests.train.toy import ToyConfig
 
@@ -96,6 +96,15 @@ def test_muon_makes_hidden_matrices_orthogonal_layer_by_layer_and_leaves_the_res
     singular = np.linalg.svd(updates["blocks.up"][layer], compute_uv=False)
     # Five Newton-Schulz steps bring singular values near 1, not to it (Jordan 2024); times rate 0.1, 0.2 and sqrt(32).
     assert np.all((singular / (0.1 * 0.2 * 32**0.5) > 0.4) & (singular / (0.1 * 0.2 * 32**0.5) < 1.4))
+
+
+def test_muon_makes_every_expert_orthogonal_for_itself():
+  experts = {"blocks.up": Parameter((2, 3, 8, 6), ("experts", "embed", "mlp"))}
+  optimizer = make_optimizer(dataclasses.replace(PLAIN, algorithm="muon"), parameters=experts, steps=10)
+  gradient = {"blocks.up": jax.random.normal(jax.random.key(1), (2, 3, 8, 6))}
+  update = optimizer.transform.update(gradient, optimizer.transform.init(gradient), gradient)[0]["blocks.up"]
+  singular = np.linalg.svd(update, compute_uv=False) / (0.1 * 0.2 * 8**0.5)  # [layer, expert, 6]
+  assert singular.shape == (2, 3, 6) and np.all((singular > 0.4) & (singular < 1.4))
 
 
 @pytest.mark.parametrize("algorithm", ["adamw", "muon"])

@@ -1,0 +1,51 @@
+"""Rows for new tokens at the end of a trained table, as `transformers` draws them when a vocabulary grows.
+
+Two ways, by version (modeling_utils.py, `resize_token_embeddings`): from 4.46 on near the mean of the old rows, so that
+a new token is at first as likely as an average one (Hewitt, nlp.stanford.edu/~johnhew/vocab-expansion.html); before, as
+in a new table. EMOVA's released bases were made by one of the two; after training it no longer shows.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from omni_jax.core.arrays import Array, Key, typed
+from omni_jax.core.errors import UserError
+
+DRAWS = ("mean", "normal")
+
+_SHARE = 1e-9  # of the old rows' covariance
+_DEVIATION = 0.02  # `initializer_range` of Qwen2 and Llama
+
+
+@typed
+def grow_table(table: Float[Array, "old D"], *, rows: int, key: Key, draw: str = "mean") -> Float[Array, "new D"]:
+  """Returns a table of `rows` rows: those of `table`, or its first ones, and new ones.
+
+  Args:
+    table: trained rows. Rows at its end that no token used before keep their values, as in EMOVA's 7B and 72B.
+    rows: of the result.
+    key: random key.
+    draw: `mean`, from a normal distribution with the old rows' mean and 1e-9 of their covariance; or `normal`, N(0,
+      0.02).
+
+  Raises:
+    UserError: another `draw`.
+  """
+  if draw not in DRAWS:
+    raise UserError(
+      f"unknown draw {draw!r}", where="new rows", rule=f"one of {', '.join(DRAWS)}", remedy="choose one of these"
+    )
+  number = rows - table.shape[0]
+  if number <= 0:
+    return table[:rows]
+  old = table.astype(jnp.float32)
+  new = _near_mean(old, number, key) if draw == "mean" else _DEVIATION * jax.random.normal(key, (number, old.shape[1]))
+  return jnp.concatenate([table, new.astype(table.dtype)])
+
+
+def _near_mean(old: Array, number: int, key: Key) -> Array:
+  """Returns draws from N(mean, share * covariance); sums of old rows have that covariance, whatever its rank."""
+  mean = old.mean(0)
+  weights = jax.random.normal(key, (number, old.shape[0])) * (_SHARE / old.shape[0]) ** 0.5
+  return mean + weights @ (old - mean)
