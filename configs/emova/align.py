@@ -20,7 +20,7 @@ from omni_jax.train.optimizer import Group
 
 def tiny(workdir: Path) -> Run:
   """The figures above."""
-  return _run(workdir, steps=1200)
+  return _run(workdir, steps=1080)
 
 
 def smoke(workdir: Path) -> Run:
@@ -32,9 +32,9 @@ def _run(workdir: Path, *, steps: int) -> Run:
   corpus, units = workdir / "corpus", workdir / "units"
   voices = tuple(cast().answers.values())  # those that the vocoder speaks
   sources = (
-    Source(folder=corpus / "images", split="train", view="annotations", weight=0.35),
-    Source(folder=units / "speech", split="train", view="recognise", weight=0.35, style_dropout=0.1),
-    Source(folder=units / "speech", split="train", view="synthesise", weight=0.3, voices=voices, unit_weight=0.5),
+    Source(folder=corpus / "images", split="train", view="annotations", weight=0.33),
+    Source(folder=units / "speech", split="train", view="recognise", weight=0.34, style_dropout=0.1),
+    Source(folder=units / "speech", split="train", view="synthesise", weight=0.33, voices=voices, unit_weight=0.5),
   )
   half = language.TEXT_AND_IMAGES.vision.depth // 2
   return Run(

@@ -29,7 +29,7 @@ MODEL = SpeechTokenizerConfig(
 
 def tiny(workdir: Path) -> Run:
   """The figures above."""
-  return _run(workdir, steps=1050)
+  return _run(workdir, steps=1150)
 
 
 def smoke(workdir: Path) -> Run:

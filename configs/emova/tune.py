@@ -17,7 +17,7 @@ from omni_jax.train.loop import Run
 from omni_jax.train.losses import next_token
 from omni_jax.train.optimizer import Group
 
-STEPS, SMOKE_STEPS = 950, 8
+STEPS, SMOKE_STEPS = 870, 8
 
 
 def tiny(workdir: Path) -> Run:
@@ -35,11 +35,11 @@ def run(workdir: Path, *, name: str, steps: int, triples: float) -> Run:
   corpus, units = workdir / "corpus", workdir / "units"
   voices = tuple(cast().answers.values())  # those that the vocoder speaks
   sources = (
-    Source(folder=corpus / "images", split="train", view="annotations", weight=0.28),
+    Source(folder=corpus / "images", split="train", view="annotations", weight=0.26),
     Source(folder=corpus / "text", split="train", view="text", weight=0.05),
-    Source(folder=units / "speech", split="train", view="recognise", weight=0.2, style_dropout=0.1),
-    Source(folder=units / "speech", split="train", view="synthesise", weight=0.22, voices=voices, unit_weight=0.5),
-    Source(folder=units / "dialogue", split="train", view="dialogue", weight=0.25, style_dropout=0.1, unit_weight=0.5),
+    Source(folder=units / "speech", split="train", view="recognise", weight=0.19, style_dropout=0.1),
+    Source(folder=units / "speech", split="train", view="synthesise", weight=0.23, voices=voices, unit_weight=0.5),
+    Source(folder=units / "dialogue", split="train", view="dialogue", weight=0.27, style_dropout=0.1, unit_weight=0.5),
   )
   if triples:
     spoken = Source(

@@ -23,7 +23,7 @@ LOSS = WaveformLoss(
 
 def tiny(workdir: Path) -> Run:
   """The figures above."""
-  return _run(workdir, steps=1300)
+  return _run(workdir, steps=900)
 
 
 def smoke(workdir: Path) -> Run:

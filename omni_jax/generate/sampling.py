@@ -38,22 +38,40 @@ def choose(logits: Array, allowed: Array, *, sampling: Sampling, key: Key) -> Ar
     logits: [B, V].
     allowed: bool [B, V], at least one true in each row.
     sampling: how to choose.
-    key: random key; each row draws with its own part of it.
+    key: random key.
   """
   masked = jnp.where(allowed, logits.astype(jnp.float32), -jnp.inf)
   if sampling.temperature == 0:
     return jnp.argmax(masked, axis=-1).astype(jnp.int32)
-  masked = masked / sampling.temperature
-  if sampling.top_p < 1:
-    masked = _likeliest(masked, sampling.top_p)
-  keys = jax.random.split(key, logits.shape[0])
-  return jax.vmap(jax.random.categorical)(keys, masked).astype(jnp.int32)
+  return _draw(jax.nn.softmax(masked / sampling.temperature), share=sampling.top_p, key=key)
 
 
-def _likeliest(logits: Array, share: float) -> Array:
-  """Returns `logits` without those after the first that together reach `share`."""
-  ordered = jnp.sort(logits, axis=-1)[:, ::-1]
-  probabilities = jax.nn.softmax(ordered, axis=-1)
-  before = jnp.cumsum(probabilities, axis=-1) - probabilities
-  least = jnp.min(jnp.where(before < share, ordered, jnp.inf), axis=-1, keepdims=True)
-  return jnp.where(logits >= least, logits, -jnp.inf)
+def _draw(probabilities: Array, *, share: float, key: Key) -> Array:
+  """Returns a draw a row from the likeliest ids that together reach `share`: [B, V] -> [B].
+
+  One uniform number a row and a running sum, where Gumbel noise would take a random number for every id.
+  """
+  if share < 1:
+    probabilities = _likeliest(probabilities, share)
+  sums = jnp.cumsum(probabilities, axis=-1)
+  total = sums[:, -1:]
+  # Below the total even where the product is rounded up to it: the id that is found then has a probability above 0.
+  place = jnp.minimum(jax.random.uniform(key, total.shape) * total, jnp.nextafter(total, 0.0))
+  return jnp.argmax(sums > place, axis=-1).astype(jnp.int32)
+
+
+def _likeliest(probabilities: Array, share: float) -> Array:
+  """Returns `probabilities` without those after the first that together reach `share`.
+
+  Sorting a vocabulary for every token costs more than a small model's step on a CPU, so the least probability that
+  stays is found by halving: floats above 0 are ordered as their bits are, so 31 sums of what lies above find it exactly.
+  """
+  bits = jax.lax.bitcast_convert_type(probabilities, jnp.int32)
+
+  def halve(step, least):
+    higher = least | (1 << (30 - step))
+    reached = jnp.sum(jnp.where(bits >= higher, probabilities, 0.0), axis=-1, keepdims=True) >= share
+    return jnp.where(reached, higher, least)
+
+  least = jax.lax.fori_loop(0, 31, halve, jnp.zeros((*probabilities.shape[:-1], 1), jnp.int32))
+  return jnp.where(bits >= least, probabilities, 0.0)

@@ -30,6 +30,19 @@ def test_only_the_likeliest_are_drawn():
   assert draws(Sampling(temperature=1.0, top_p=0.1))[0] == 1
 
 
+def test_the_likeliest_are_those_that_sorting_finds():
+  logits = 3 * jax.random.normal(jax.random.key(1), (8, 40))
+  share = 0.8
+  ordered = np.sort(np.asarray(jax.nn.softmax(logits)), axis=-1)[:, ::-1]
+  kept = [int(np.searchsorted(np.cumsum(row), share)) + 1 for row in ordered]
+  drawn = jax.vmap(
+    lambda key: choose(logits, jnp.ones_like(logits, bool), sampling=Sampling(temperature=1.0, top_p=share), key=key)
+  )(jax.random.split(jax.random.key(0), 4000))
+  for row, count in enumerate(kept):
+    likeliest = np.argsort(np.asarray(logits[row]))[::-1][:count]
+    assert set(np.unique(np.asarray(drawn)[:, row])) == set(likeliest)
+
+
 @pytest.mark.parametrize("wrong", [{"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}])
 def test_impossible_settings_are_refused(wrong):
   with pytest.raises(UserError, match="sampling"):
