@@ -8,6 +8,7 @@ DATA = [
   "array_record>=0.8.3",
   "tensorflow-datasets>=4.9.9",
   "sentencepiece>=0.2",
+  "protobuf>=4",  # sentencepiece's own description of its files
   "tokenizers>=0.22",
   "pillow>=11",
   "soundfile>=0.13",
@@ -20,6 +21,7 @@ TRAIN = ["orbax-checkpoint>=0.12.8", "einops>=0.8", "tensorboardX>=2.6", "safete
 EVALUATE = ["jiwer>=4.0", "pocketsphinx>=5.0"]
 EXPORT = ["onnx>=1.18", "onnxruntime>=1.22"]
 TORCH = ["torch==2.13.0", "transformers>=5.0"]
+PEERS = ["peft>=0.18", "qwix>=0.1.8"]  # what adapters and quantised weights are checked against
 DEV = ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "basedpyright>=1.20"]
 
 setup(
@@ -39,7 +41,7 @@ setup(
     "tpu": ["jax[tpu]>=0.10.2"],
     "cuda": ["jax[cuda12]>=0.10.2"],
     "laptop": DATA + TRAIN + EVALUATE + EXPORT,
-    "dev": DATA + TRAIN + EVALUATE + EXPORT + TORCH + DEV,
+    "dev": DATA + TRAIN + EVALUATE + EXPORT + TORCH + PEERS + DEV,
   },
   entry_points={"console_scripts": ["omni=omni_jax.cli.main:main"]},
 )

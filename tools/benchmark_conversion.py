@@ -28,8 +28,8 @@ from omni_jax.convert.emova import emova_rules, emova_shapes, find_layout
 from omni_jax.convert.folders import write_json
 from omni_jax.convert.language import language_rules
 from omni_jax.convert.language_card import language_card
-from omni_jax.convert.shards import Folder, export_stream, import_arrays, write_folder
-from omni_jax.convert.table import tensor_shapes
+from omni_jax.convert.shards import Folder, write_folder
+from omni_jax.convert.table import export_stream, import_leaves, tensor_shapes
 from omni_jax.models.emova import EMOVA_3B, EmovaConfig
 
 GIB = 2**30
@@ -106,11 +106,10 @@ def run_side(side: str, config: EmovaConfig, folder: Path) -> None:
 def ours(config: EmovaConfig, folder: Path) -> dict[str, float]:
   """Imports, exports, compares."""
   shapes = emova_shapes(config)
-  alone = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   start = time.perf_counter()
   source = Folder(folder / "emova")
   rules = emova_rules(config, find_layout(config, source))
-  leaves = import_arrays(rules, source, shapes=shapes, shardings=dict.fromkeys(shapes, alone))
+  leaves = import_leaves(rules, source, shapes=shapes)
   loaded = time.perf_counter()
   write_folder(folder / "again", export_stream(rules, leaves))
   saved = time.perf_counter()

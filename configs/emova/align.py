@@ -30,7 +30,7 @@ def smoke(workdir: Path) -> Run:
 
 def _run(workdir: Path, *, steps: int) -> Run:
   corpus, units = workdir / "corpus", workdir / "units"
-  voices = tuple(cast().answers.values())  # those that the vocoder speaks
+  voices = cast().answering
   sources = (
     Source(folder=corpus / "images", split="train", view="annotations", weight=0.33),
     Source(folder=units / "speech", split="train", view="recognise", weight=0.34, style_dropout=0.1),

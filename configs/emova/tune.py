@@ -33,7 +33,7 @@ def smoke(workdir: Path) -> Run:
 def run(workdir: Path, *, name: str, steps: int, triples: float) -> Run:
   """Returns the stage; `triples` is the share of samples with image, speech and text, 0 to leave them out."""
   corpus, units = workdir / "corpus", workdir / "units"
-  voices = tuple(cast().answers.values())  # those that the vocoder speaks
+  voices = cast().answering
   sources = (
     Source(folder=corpus / "images", split="train", view="annotations", weight=0.26),
     Source(folder=corpus / "text", split="train", view="text", weight=0.05),

@@ -59,7 +59,7 @@ def clips(workdir: Path) -> VocoderClips:
     corpus=tuple(workdir / "corpus" / name for name in SETS),
     units=tuple(workdir / "units" / name for name in SETS),
     split="train",
-    voices=tuple(cast().answers.values()),
+    voices=cast().answering,
     rows=4,
     clip_frames=128,
     margin_frames=MODEL.frames_around,

@@ -107,7 +107,7 @@ def make_corpus(config: CorpusConfig, folder: Path, *, workers: int = 0, report:
   roles = cast()
   if not roles.answers["female"].startswith("flite"):
     report("flite is not installed: every voice is espeak-ng's (sudo apt-get install flite for better ones)")
-  mark = fingerprint((config, RECIPE, SCHEMA_VERSION, tuple(roles.answers.values()), roles.held_out))
+  mark = fingerprint((config, RECIPE, SCHEMA_VERSION, roles.answering, roles.held_out))
   write_whole(folder / "phones.json", json.dumps(list(PHONES)))
   missing = [split for split in splits(config, roles) if not _is_made(folder, split, mark)]
   if not missing:

@@ -183,8 +183,7 @@ def load_model(stage_folder: Path, *, cast: Any = None, mesh: jax.sharding.Mesh 
   stored = stored_shapes(stage_folder, step=step)
   shapes = trees.flatten(model)
   trees.check_names(given=set(stored), expected=set(shapes), where=checkpoints_folder(stage_folder) / str(step))
-  alone = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  where = trees.flatten(sharding.shardings(model, mesh)) if mesh else dict.fromkeys(shapes, alone)
+  where = sharding.places(model, mesh)
   abstract = {
     path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype if cast is None else jnp.dtype(cast), sharding=where[path])
     for path, leaf in shapes.items()

@@ -32,6 +32,6 @@ def run(arguments: argparse.Namespace) -> None:
     sets=tuple(arguments.sets),
     tokenizer=arguments.tokenizer,
     style=arguments.style,
-    timed_voices=tuple(cast().answers.values()),
+    timed_voices=cast().answering,
   )
   print(encode_corpus(config, arguments.workdir))

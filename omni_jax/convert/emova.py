@@ -18,8 +18,9 @@ import numpy as np
 from omni_jax.convert.language import HEAD, TABLE, language_rules, without_stored_head
 from omni_jax.convert.language_card import config_from_card
 from omni_jax.convert.table import Rule, import_leaves, prefixed, tensor_shapes
+from omni_jax.convert.tensors import as_tensors
 from omni_jax.convert.vision import projector_rules, tower_rules
-from omni_jax.core import trees
+from omni_jax.core import sharding, trees
 from omni_jax.core.errors import UserError
 from omni_jax.models.decoder import DecoderConfig
 from omni_jax.models.emova import EmovaConfig
@@ -58,8 +59,7 @@ def emova_rules(config: EmovaConfig, layout: Layout = ORIGIN) -> list[Rule]:
 
 def emova_shapes(config: EmovaConfig) -> dict[str, tuple[int, ...]]:
   """Returns the shape of every leaf of a model by dotted path; nothing is allocated."""
-  model = jax.eval_shape(lambda: config.make(key=jax.random.key(0)))
-  return {path: leaf.shape for path, leaf in trees.flatten(model).items()}
+  return {path: leaf.shape for path, leaf in trees.flatten(_abstract(config)).items()}
 
 
 def find_layout(config: EmovaConfig, names: Iterable[str]) -> Layout:
@@ -80,17 +80,26 @@ def find_layout(config: EmovaConfig, names: Iterable[str]) -> Layout:
   return Layout(**found)
 
 
-def import_emova(config: EmovaConfig, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def import_emova(
+  config: EmovaConfig, tensors: Mapping[str, np.ndarray], *, mesh: jax.sharding.Mesh | None = None
+) -> dict[str, jax.Array]:
   """Returns our leaves by dotted path from the tensors of a checkpoint in either key scheme.
 
+  Args:
+    config: of the model.
+    tensors: by their names; of a folder one is read at a time.
+    mesh: over which each leaf is split; one device by default.
+
   Raises:
-    UserError: names or shapes do not fit, or the model is tied and the stored head is not its table.
+    UserError: names, shapes or dtypes do not fit, weights are not finite, or the model is tied and the stored head is
+      not its table.
   """
-  layout = find_layout(config, tensors)
+  layout, given = find_layout(config, tensors), as_tensors(tensors)
   if config.decoder.tied:
     table = layout.body + TABLE.removeprefix(_BODY)
-    tensors = without_stored_head(tensors, head=layout.head + HEAD, table=table)
-  return import_leaves(emova_rules(config, layout), tensors, shapes=emova_shapes(config))
+    given = without_stored_head(given, head=layout.head + HEAD, table=table)
+  places = sharding.places(_abstract(config), mesh)
+  return import_leaves(emova_rules(config, layout), given, shapes=emova_shapes(config), places=places)
 
 
 def decoder_from_card(card: Mapping[str, Any], *, text_rows: int) -> DecoderConfig:
@@ -116,6 +125,10 @@ def decoder_from_card(card: Mapping[str, Any], *, text_rows: int) -> DecoderConf
       remedy="give the tokenizer that belongs to the file",
     )
   return config_from_card(text, extra_vocab_size=rows - text_rows)
+
+
+def _abstract(config: EmovaConfig) -> Any:
+  return jax.eval_shape(lambda: config.make(key=jax.random.key(0)))
 
 
 def _parts(config: EmovaConfig) -> dict[str, list[Rule]]:

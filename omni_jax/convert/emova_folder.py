@@ -11,11 +11,11 @@ from typing import Any
 
 import jax
 
-from omni_jax.convert.emova import HF, ORIGIN, Layout, decoder_from_card, emova_rules, emova_shapes, find_layout
+from omni_jax.convert.emova import HF, ORIGIN, decoder_from_card, emova_rules, import_emova
 from omni_jax.convert.folders import read_json, write_json
-from omni_jax.convert.language import HEAD, TABLE
 from omni_jax.convert.language_card import family_of, language_card
-from omni_jax.convert.shards import SHARD_BYTES, Folder, Without, export_stream, import_arrays, write_folder
+from omni_jax.convert.shards import SHARD_BYTES, Folder, write_folder
+from omni_jax.convert.table import export_stream
 from omni_jax.core.config import from_json, to_json
 from omni_jax.core.errors import UserError
 from omni_jax.models.emova import EmovaConfig
@@ -74,7 +74,7 @@ def export_folder(
 
 
 def import_folder(
-  folder: Path, *, text_rows: int = QWEN2_5_TEXT_ROWS, mesh: Any = None, shardings: Any = None
+  folder: Path, *, text_rows: int = QWEN2_5_TEXT_ROWS, mesh: jax.sharding.Mesh | None = None
 ) -> tuple[EmovaConfig, dict[str, jax.Array]]:
   """Returns the config and the parameters of a folder in either format, each array where it is to live.
 
@@ -82,19 +82,13 @@ def import_folder(
     folder: with config.json and safetensors.
     text_rows: ids of the tokenizer before units were added; the rows behind them become the extra table.
     mesh: over which arrays are split; one device by default.
-    shardings: makes the sharding of every path from shapes and mesh (`core.sharding`).
 
   Raises:
     UserError: the config is not one of EMOVA's, or the weights do not fit it; everything is told at once.
   """
   tensors = Folder(folder)
   config = read_config(folder, text_rows=text_rows)
-  layout = find_layout(config, tensors)
-  shapes = emova_shapes(config)
-  alone = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  where = dict.fromkeys(shapes, alone) if mesh is None else shardings(config, mesh)
-  given = _without_tied_head(tensors, layout) if config.decoder.tied else tensors
-  return config, import_arrays(emova_rules(config, layout), given, shapes=shapes, shardings=where)
+  return config, import_emova(config, tensors, mesh=mesh)
 
 
 def read_config(folder: Path, *, text_rows: int) -> EmovaConfig:
@@ -106,7 +100,7 @@ def read_config(folder: Path, *, text_rows: int) -> EmovaConfig:
   """
   card = read_json(folder / "config.json")
   if (folder / OWN_CONFIG).exists():
-    config = from_json(read_json(folder / OWN_CONFIG)["model"])
+    config = _own_config(folder)
     stated = decoder_from_card(card, text_rows=config.decoder.vocab_size)
     same = ("width", "depth", "num_heads", "num_kv_heads", "mlp_dim", "vocab_size", "extra_vocab_size", "tied")
     wrong = [name for name in same if getattr(stated, name) != getattr(config.decoder, name)]
@@ -134,19 +128,17 @@ def read_config(folder: Path, *, text_rows: int) -> EmovaConfig:
   return EmovaConfig(decoder=decoder, vision=vision, projector=projector, image_token=image_token)
 
 
-def _without_tied_head(tensors: Folder, layout: Layout) -> Folder | Without:
-  """Returns the tensors of a tied model without a head that a writer stored beside the table it equals."""
-  head, table = layout.head + HEAD, layout.body + TABLE.removeprefix("model.")
-  if head not in tensors:
-    return tensors
-  if tensors[head].tobytes() != tensors[table].tobytes():
+def _own_config(folder: Path) -> EmovaConfig:
+  held = read_json(folder / OWN_CONFIG)
+  config = from_json(held["model"]) if isinstance(held, dict) and "model" in held else None
+  if not isinstance(config, EmovaConfig):
     raise UserError(
-      f"{head} differs from {table}",
-      where=tensors.path,
-      rule="where config.json says tie_word_embeddings, both are the same table",
-      remedy="correct tie_word_embeddings, or copy the file again",
+      "no EmovaConfig under `model`" if config is None else f"a {type(config).__name__} under `model`",
+      where=folder / OWN_CONFIG,
+      rule='the file holds {"model": the config of an EMOVA model}',
+      remedy=f"copy the folder again, or delete {OWN_CONFIG} of a folder in EMOVA's own format",
     )
-  return Without(tensors, [head])
+  return config
 
 
 def _origin_card(config: EmovaConfig, dtype: str) -> dict[str, Any]:

@@ -3,16 +3,17 @@
 Their one token table is our text rows followed by our extra rows. Their file has no `lm_head` where it is tied.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from omni_jax.convert.folders import read_json, read_tensors, write_json, write_tensors
+from omni_jax.convert.folders import read_json, write_json
 from omni_jax.convert.language_card import config_from_card, language_card
-from omni_jax.convert.table import Rule, export_tensors, import_leaves
-from omni_jax.core import trees
+from omni_jax.convert.shards import Folder, write_folder
+from omni_jax.convert.table import Rule, export_stream, import_leaves
+from omni_jax.convert.tensors import Tensors, Without
+from omni_jax.core import sharding, trees
 from omni_jax.core.errors import UserError
 from omni_jax.models.decoder import Decoder, DecoderConfig
 
@@ -60,24 +61,22 @@ def _block_rules(config: DecoderConfig, ours: str, *, first_layer: int, sparse: 
   return rules
 
 
-def without_stored_head(
-  tensors: Mapping[str, np.ndarray], *, head: str = HEAD, table: str = TABLE
-) -> dict[str, np.ndarray]:
+def without_stored_head(tensors: Tensors, *, head: str = HEAD, table: str = TABLE) -> Tensors:
   """Returns the tensors of a tied model without a head that a writer stored beside the table it equals.
 
   Raises:
     UserError: the head differs from the table, so the model is not tied.
   """
   if head not in tensors or table not in tensors:
-    return dict(tensors)
-  if tensors[head].shape != tensors[table].shape or tensors[head].tobytes() != tensors[table].tobytes():
+    return tensors
+  if tensors.shape(head) != tensors.shape(table) or tensors[head].tobytes() != tensors[table].tobytes():
     raise UserError(
       f"{head} differs from {table}",
-      where="conversion of tensors",
+      where=tensors.origin,
       rule="where config.json says tie_word_embeddings, both are the same table",
       remedy="correct tie_word_embeddings, or copy the file again",
     )
-  return {name: tensor for name, tensor in tensors.items() if name != head}
+  return Without(tensors, [head])
 
 
 def export_language(decoder: Decoder, folder: Path, *, dtype: str = "float32") -> None:
@@ -88,22 +87,21 @@ def export_language(decoder: Decoder, folder: Path, *, dtype: str = "float32") -
     folder: made if missing.
     dtype: `float32` or `bfloat16` of the written tensors.
   """
-  folder.mkdir(parents=True, exist_ok=True)
-  leaves = {path: np.asarray(leaf).astype(dtype_named(dtype)) for path, leaf in trees.flatten(decoder).items()}
-  write_tensors(folder, export_tensors(language_rules(decoder.config), leaves))
+  leaves = {path: leaf.astype(dtype_named(dtype)) for path, leaf in trees.flatten(decoder).items()}
+  write_folder(folder, export_stream(language_rules(decoder.config), leaves))
   write_json(folder / "config.json", language_card(decoder.config, dtype=dtype))
 
 
-def import_language(folder: Path, *, extra_vocab_size: int) -> Decoder:
-  """Returns the decoder of a Hugging Face folder, in the dtype of its files."""
+def import_language(folder: Path, *, extra_vocab_size: int, mesh: jax.sharding.Mesh | None = None) -> Decoder:
+  """Returns the decoder of a Hugging Face folder, in the dtype of its files, split over `mesh` if there is one."""
   config = config_from_card(read_json(folder / "config.json"), extra_vocab_size=extra_vocab_size)
-  tensors = read_tensors(folder)
+  tensors: Tensors = Folder(folder)
   if config.tied:
     tensors = without_stored_head(tensors)
   abstract = jax.eval_shape(lambda key: config.make(key=key), jax.random.key(0))
   shapes = {path: leaf.shape for path, leaf in trees.flatten(abstract).items()}
-  leaves = import_leaves(language_rules(config), tensors, shapes=shapes)
-  return trees.unflatten(abstract, {path: jax.numpy.asarray(leaf) for path, leaf in leaves.items()})
+  places = sharding.places(abstract, mesh)
+  return trees.unflatten(abstract, import_leaves(language_rules(config), tensors, shapes=shapes, places=places))
 
 
 def dtype_named(name: str) -> np.dtype:

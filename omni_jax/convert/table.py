@@ -11,11 +11,15 @@ Values are moved, never computed with: a round trip is bit-exact.
 
 import collections
 import dataclasses
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
+from omni_jax.convert.tensors import Held, Tensors, as_tensors, finite
 from omni_jax.core.errors import UserError
 
 LAYER, EXPERT = "{layer}", "{expert}"
@@ -56,11 +60,6 @@ class Rule:
       name = name.replace(place, str(number + self.first_layer if place == LAYER else number))
     return name
 
-  def rows(self, path: str, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Returns how many rows of their tensor the leaf at `path` makes."""
-    leaf = np.broadcast_to(np.zeros((), bool), shapes[path][self.num_leading :])
-    return self.to_theirs(leaf).shape[0] if leaf.shape else 0
-
   def to_ours(self, tensor: np.ndarray) -> np.ndarray:
     """Returns one part in our layout."""
     return _rearrange(tensor, self.pattern, self.sizes)
@@ -88,9 +87,10 @@ def tensor_shapes(rules: Sequence[Rule], *, shapes: Mapping[str, tuple[int, ...]
   Raises:
     UserError: rules and leaves name different paths, or two rules name one tensor.
   """
-  _complain("model", _differences(given=list(shapes), wanted=[path for rule in rules for path in rule.ours]))
+  paths = [path for rule in rules for path in rule.ours]
+  _complain("conversion of the model", _differences(given=list(shapes), wanted=paths))
   names = [rule.name(index) for rule in rules for index in rule.indices(shapes)]
-  _complain("model", _differences(given=names, wanted=names))
+  _complain("conversion of the model", _differences(given=names, wanted=names))
   found: dict[str, tuple[int, ...]] = {}
   for rule in rules:
     shape, _ = _theirs_shape(rule, shapes)
@@ -98,82 +98,136 @@ def tensor_shapes(rules: Sequence[Rule], *, shapes: Mapping[str, tuple[int, ...]
   return found
 
 
-def check_shapes(given: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> None:
-  """Raises a UserError that lists every name in one only, and every shape that differs."""
-  wrong = [
-    f"{name}: shape {given[name]}, ours is {expected[name]}"
-    for name in sorted(set(given) & set(expected))
-    if tuple(given[name]) != tuple(expected[name])
-  ]
-  _complain("tensors", _differences(given=list(given), wanted=list(expected)) + wrong)
-
-
-def export_tensors(rules: Sequence[Rule], leaves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Returns their tensors by name from our leaves by dotted path.
+def export_stream(rules: Sequence[Rule], leaves: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields name and values of each of their tensors, one at a time, from our leaves by dotted path, sharded or not.
 
   Raises:
-    UserError: rules and leaves name different paths.
+    UserError: rules and leaves name different paths; before the first tensor.
   """
-  wanted = [path for rule in rules for path in rule.ours]
-  _complain("model", _differences(given=list(leaves), wanted=wanted))
-  shapes = {path: np.shape(leaf) for path, leaf in leaves.items()}
-  tensors: dict[str, np.ndarray] = {}
+  shapes = {path: tuple(np.shape(leaf)) for path, leaf in leaves.items()}
+  tensor_shapes(rules, shapes=shapes)
   for rule in rules:
-    parts = [np.asarray(leaves[path]) for path in rule.ours]
     for index in rule.indices(shapes):
-      moved = [rule.to_theirs(part[index]) for part in parts]
-      tensors[rule.name(index)] = np.ascontiguousarray(np.concatenate(moved)) if len(moved) > 1 else moved[0]
-  return tensors
+      moved = [rule.to_theirs(np.asarray(leaves[path][index] if index else leaves[path])) for path in rule.ours]
+      yield rule.name(index), np.asarray(np.concatenate(moved) if len(moved) > 1 else moved[0], order="C")
+
+
+def export_tensors(rules: Sequence[Rule], leaves: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  """Returns all that `export_stream` yields, by name."""
+  return dict(export_stream(rules, leaves))
 
 
 def import_leaves(
-  rules: Sequence[Rule], tensors: Mapping[str, np.ndarray], *, shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, np.ndarray]:
-  """Returns our leaves by dotted path from their tensors; dtypes are kept.
+  rules: Sequence[Rule],
+  tensors: Mapping[str, np.ndarray],
+  *,
+  shapes: Mapping[str, tuple[int, ...]],
+  places: Mapping[str, jax.sharding.Sharding] | None = None,
+) -> dict[str, jax.Array]:
+  """Returns our leaves by dotted path from their tensors, each device holding its part; dtypes are kept.
+
+  Beside the leaves, one device's part of one leaf and one tensor are in memory at a time.
 
   Args:
     rules: the table.
-    tensors: by their names.
+    tensors: by their names; a folder is checked by its headers before it is read.
     shapes: of every leaf of our model, which also say how many layers and experts there are.
+    places: where each leaf lives (`core.sharding.places`); on the first device by default.
 
   Raises:
-    UserError: a tensor missing, left over or of another shape; a leaf of ours that no rule sets.
+    UserError: a tensor missing, left over, of another shape or of another dtype than the layers before it; a leaf of
+      ours that no rule sets; weights that are not finite. All are listed.
   """
-  paths = [path for rule in rules for path in rule.ours]
-  problems = [f"+ {path} (ours, set by no rule)" for path in sorted(set(shapes) - set(paths))]
-  names = [rule.name(index) for rule in rules for index in rule.indices(shapes)]
-  _complain("tensors", problems + _differences(given=list(tensors), wanted=names))
-  leaves: dict[str, np.ndarray] = {}
+  given = as_tensors(tensors)
+  check_tensors(rules, given, shapes=shapes)
+  places = places or dict.fromkeys(shapes, jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+  watched = _Watched(given)
+  leaves = {}
   for rule in rules:
-    problems += _import_rule(rule, tensors, shapes=shapes, leaves=leaves)
-  _complain("tensors", problems)
+    for part, path in enumerate(rule.ours):
+      fill = _leaf_reader(rule, watched, part=part, shapes=shapes)
+      leaves[path] = jax.make_array_from_callback(tuple(shapes[path]), places[path], fill)
+      leaves[path].block_until_ready()  # its host buffer is free before the next one is made
+  if watched.spoilt:
+    raise UserError(
+      "weights that are not finite:\n    " + "\n    ".join(sorted(watched.spoilt)[:40]),
+      where=given.origin,
+      rule="every weight is a number",
+      remedy="copy the file again, or take an earlier checkpoint of the training that wrote it",
+    )
   return leaves
 
 
-def _import_rule(
-  rule: Rule, tensors: Mapping[str, np.ndarray], *, shapes: Mapping[str, Any], leaves: dict[str, np.ndarray]
-) -> list[str]:
-  """Puts the leaves of one rule into `leaves`, a stack slice by slice, and returns what does not fit."""
+def check_tensors(rules: Sequence[Rule], tensors: Tensors, *, shapes: Mapping[str, tuple[int, ...]]) -> None:
+  """Raises a UserError that lists every name, shape and dtype that does not fit; values are not looked at."""
+  paths = [path for rule in rules for path in rule.ours]
+  problems = [f"+ {path} (ours, set by no rule)" for path in sorted(set(shapes) - set(paths))]
+  problems += [f"- {path} (set by a rule, not ours)" for path in sorted(set(paths) - set(shapes))]
+  problems += _twice(paths)
+  known = [rule for rule in rules if set(rule.ours) <= set(shapes)]
+  names = [rule.name(index) for rule in known for index in rule.indices(shapes)]
+  problems += _differences(given=list(tensors), wanted=names)
+  for rule in known:
+    problems += _misfits(rule, tensors, shapes=shapes)
+  _complain(tensors.origin, problems)
+
+
+def _misfits(rule: Rule, tensors: Tensors, *, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+  """Returns what is wrong with the tensors of one row that are there: a shape, a dtype."""
   problems: list[str] = []
   expected, rows = _theirs_shape(rule, shapes)
-  for index in rule.indices(shapes):
-    name = rule.name(index)
-    tensor = tensors[name]
-    if tensor.shape != expected:
-      joined = f" ({' + '.join(map(str, rows))} rows)" if len(rows) > 1 else ""
-      problems.append(f"{name}: shape {tensor.shape}, ours is {expected}{joined}")
-      continue
-    parts = np.split(tensor, np.cumsum(rows)[:-1]) if len(rows) > 1 else [tensor]
-    for path, part in zip(rule.ours, parts, strict=True):
-      if not index:
-        leaves[path] = rule.to_ours(part)
-        continue
-      stack = leaves.setdefault(path, np.empty(shapes[path], tensor.dtype))
-      if stack.dtype != tensor.dtype:
-        problems.append(f"{name}: {tensor.dtype}, before it {stack.dtype}")
-      else:
-        stack[index] = rule.to_ours(part)
+  joined = f" ({' + '.join(map(str, rows))} rows)" if len(rows) > 1 else ""
+  there = [name for name in map(rule.name, rule.indices(shapes)) if name in tensors]
+  for name in there:
+    shape, dtype, first = tensors.shape(name), tensors.dtype(name), tensors.dtype(there[0])
+    if shape != expected:
+      problems.append(f"{name}: shape {shape}, ours is {expected}{joined}")
+    if dtype != first:
+      problems.append(f"{name}: {dtype}, before it {first}")
+    if dtype.itemsize == 8 and not jax.config.jax_enable_x64:
+      problems.append(f"{name}: {dtype}, which JAX would halve (JAX_ENABLE_X64=1 keeps it)")
   return problems
+
+
+def _leaf_reader(
+  rule: Rule, tensors: Mapping[str, np.ndarray], *, part: int, shapes: Mapping[str, tuple[int, ...]]
+) -> Callable[[tuple[slice, ...] | None], np.ndarray]:
+  """Returns the function that makes any block of a leaf (None: all of it) from the tensors that it covers."""
+  shape, leading = shapes[rule.ours[part]], rule.num_leading
+  _, rows = _theirs_shape(rule, shapes)
+  own = slice(sum(rows[:part]), sum(rows[: part + 1])) if len(rows) > 1 else ...
+
+  def read(index: Index, inner: tuple[slice, ...]) -> np.ndarray:
+    return rule.to_ours(tensors[rule.name(index)][own])[inner]
+
+  def fill(where: tuple[slice, ...] | None) -> np.ndarray:
+    bounds = [range(size)[one] for size, one in zip(shape, where or (slice(None),) * len(shape), strict=True)]
+    inner = tuple(slice(one.start, one.stop) for one in bounds[leading:])
+    if not leading:
+      return np.asarray(read((), inner), order="C")
+    indices = list(itertools.product(*bounds[:leading]))
+    first = read(indices[0], inner)
+    out = np.empty((len(indices), *first.shape), first.dtype)
+    out[0] = first
+    for place, index in enumerate(indices[1:], start=1):
+      out[place] = read(index, inner)
+    return out.reshape([len(one) for one in bounds])
+
+  return fill
+
+
+class _Watched(Held):
+  """Tensors that are looked at as they are read: `spoilt` are the names of those with values that are no numbers."""
+
+  def __init__(self, tensors: Tensors):
+    super().__init__(tensors)
+    self.spoilt: set[str] = set()
+
+  def __getitem__(self, name: str) -> np.ndarray:
+    tensor = super().__getitem__(name)
+    if not finite(tensor):
+      self.spoilt.add(name)
+    return tensor
 
 
 def _theirs_shape(rule: Rule, shapes: Mapping[str, tuple[int, ...]]) -> tuple[tuple[int, ...], list[int]]:
@@ -193,21 +247,24 @@ def _rearrange(array: np.ndarray, pattern: str, sizes: tuple[tuple[str, int], ..
 
 
 def _differences(*, given: list[str], wanted: list[str]) -> list[str]:
-  twice = sorted(name for name, number in collections.Counter(wanted).items() if number > 1)
   return (
     [f"- {name}" for name in sorted(set(given) - set(wanted))]
     + [f"+ {name}" for name in sorted(set(wanted) - set(given))]
-    + [f"{name}: used twice" for name in twice]
+    + _twice(wanted)
   )
 
 
-def _complain(where: str, problems: list[str]) -> None:
+def _twice(names: list[str]) -> list[str]:
+  return [f"{name}: used twice" for name in sorted(n for n, count in collections.Counter(names).items() if count > 1)]
+
+
+def _complain(where: Path | str, problems: list[str]) -> None:
   if not problems:
     return
   shown = problems[:40] + ([f"... and {len(problems) - 40} more"] if len(problems) > 40 else [])
   raise UserError(
-    f"{len(problems)} names or shapes do not fit (- only given, + only expected):\n    " + "\n    ".join(shown),
-    where=f"conversion of {where}",
-    rule="every tensor is used once, every leaf is set once, and shapes agree",
+    f"{len(problems)} names, shapes or dtypes do not fit (- only given, + only expected):\n    " + "\n    ".join(shown),
+    where=where,
+    rule="every tensor is used once, every leaf is set once, shapes agree, and the layers of a stack share a dtype",
     remedy="check that the file belongs to this model and config",
   )

@@ -82,28 +82,22 @@ def table(rows: Sequence[Parity]) -> str:
   return "\n".join(lines)
 
 
-def write_card(folder: Path, *, title: str, facts: dict[str, Any], rows: Sequence[Parity] = ()) -> None:
-  """Writes the folder's model card; a parity table that is there stays unless a new one is given."""
+def write_card(folder: Path, *, title: str, facts: dict[str, Any]) -> None:
+  """Writes the folder's model card; a parity table that is there stays."""
   path = folder / CARD
-  old = path.read_text() if path.exists() else ""
-  kept = old.partition(_BEGIN)[2].partition(_END)[0].strip() if _BEGIN in old else ""
-  parity = table(rows) if rows else kept
+  _, begin, kept = path.read_text().partition(_BEGIN) if path.exists() else ("", "", "")
   lines = [f"# {title}", "", *(f"* {name}: {value}" for name, value in facts.items())]
-  if parity:
-    lines += ["", "Logits beside those of transformers on torch, on random ids:", "", _BEGIN, parity, _END]
-  write_whole(path, "\n".join(lines) + "\n")
+  write_whole(path, "\n".join(lines) + "\n" + (f"\n{begin}{kept}" if begin else ""))
 
 
 def add_parity(folder: Path, rows: Sequence[Parity]) -> None:
   """Puts a parity table into the card of a folder, instead of an older one."""
   path = folder / CARD
-  text = path.read_text() if path.exists() else f"# {folder.name}\n"
-  if _BEGIN in text:
-    head, _, rest = text.partition(_BEGIN)
-    text = f"{head}{_BEGIN}\n{table(rows)}\n{_END}{rest.partition(_END)[2]}"
-  else:
-    text += f"\nLogits beside those of transformers on torch, on random ids:\n\n{_BEGIN}\n{table(rows)}\n{_END}\n"
-  write_whole(path, text)
+  head, begin, rest = (path.read_text() if path.exists() else f"# {folder.name}\n").partition(_BEGIN)
+  caption = "Logits beside those of transformers on torch, on random ids:"
+  after = rest.partition(_END)[2] if begin else "\n"
+  head = head if begin else f"{head}\n"
+  write_whole(path, f"{head}{_BEGIN}\n{caption}\n\n{table(rows)}\n{_END}{after}")
 
 
 @jax.jit

@@ -81,6 +81,13 @@ def from_json(data: Any) -> Any:
     return _import(data["function"])
   if "path" in data:
     return pathlib.Path(data["path"])
+  if not isinstance(data.get("mapping"), dict):
+    raise UserError(
+      f"stored config holds an object with the keys {', '.join(sorted(data)) or '(none)'}",
+      where="stored config",
+      rule="an object is a type, an enum, a function, a path or a mapping",
+      remedy="the file is damaged or was not written by this project",
+    )
   return {key: from_json(item) for key, item in data["mapping"].items()}
 
 

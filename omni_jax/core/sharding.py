@@ -10,8 +10,9 @@ from typing import Any
 
 import jax
 from flax import nnx
-from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
+from omni_jax.core import trees
 from omni_jax.core.errors import UserError
 
 MESH_AXES = ("replica", "fsdp", "tensor", "sequence", "expert")
@@ -91,6 +92,13 @@ def shardings(tree: Any, mesh: Mesh) -> Any:
     return NamedSharding(mesh, PartitionSpec())
 
   return jax.tree.map(of, tree, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+
+
+def places(tree: Any, mesh: Mesh | None = None) -> dict[str, Sharding]:
+  """Returns where each array of an (abstract) module lives, by dotted path: over the mesh, or on the first device."""
+  if mesh is not None:
+    return trees.flatten(shardings(tree, mesh))
+  return dict.fromkeys(trees.flatten(tree), SingleDeviceSharding(jax.devices()[0]))
 
 
 def current_mesh() -> Any:

@@ -64,7 +64,7 @@ def _likeliest(probabilities: Array, share: float) -> Array:
   """Returns `probabilities` without those after the first that together reach `share`.
 
   Sorting a vocabulary for every token costs more than a small model's step on a CPU, so the least probability that
-  stays is found by halving: floats above 0 are ordered as their bits are, so 31 sums of what lies above find it exactly.
+  stays is found by halving: floats above 0 are ordered as their bits are, so 31 sums find it exactly.
   """
   bits = jax.lax.bitcast_convert_type(probabilities, jnp.int32)
 

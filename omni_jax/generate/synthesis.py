@@ -17,7 +17,7 @@ from omni_jax.generate.sampling import Sampling
 from omni_jax.tokens.dialogue import Dialogue, Question
 from omni_jax.tokens.units import reduce_units
 
-GREEDY, DRAWN = Sampling(), Sampling(temperature=0.7, top_p=0.9)
+_GREEDY, _DRAWN = Sampling(), Sampling(temperature=0.7, top_p=0.9)
 
 
 class Reader:
@@ -44,10 +44,10 @@ class Reader:
         raise UserError("empty text", where="synthesis", rule="a text has words", remedy="give something to say")
     if readings < 1:
       raise UserError(f"{readings} readings", where="synthesis", rule="at least one", remedy="for example 8")
-    found = self._draw(texts, GREEDY, times=1)
+    found = self._draw(texts, _GREEDY, times=1)
     if readings == 1:
       return found
-    found += self._draw(texts, DRAWN, times=readings - 1)
+    found += self._draw(texts, _DRAWN, times=readings - 1)
     asked = list(texts) * readings
     scores = np.reshape(self._understood(found, asked), (readings, len(texts)))
     return [found[best * len(texts) + row] for row, best in enumerate(scores.argmax(axis=0))]

@@ -48,8 +48,8 @@ class Projector(nnx.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class IdentityProjectorConfig:
-  """Image vectors of the decoder's width go in as they are.
+class _SameWidthConfig:
+  """A projector of image vectors that have the decoder's width already.
 
   Attributes:
     inputs: width of the image vectors and of the decoder.
@@ -61,6 +61,11 @@ class IdentityProjectorConfig:
   def outputs(self) -> int:
     """Width of the decoder."""
     return self.inputs
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IdentityProjectorConfig(_SameWidthConfig):
+  """Image vectors of the decoder's width go in as they are."""
 
   def make(self, *, key: Key) -> "IdentityProjector":
     """Returns the projector, which has no weights."""
@@ -77,19 +82,8 @@ class IdentityProjector(nnx.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ResidualProjectorConfig:
-  """Dimensions of EMOVA's `SimpleResBlock`.
-
-  Attributes:
-    inputs: width of the image vectors and of the decoder.
-  """
-
-  inputs: int
-
-  @property
-  def outputs(self) -> int:
-    """Width of the decoder."""
-    return self.inputs
+class ResidualProjectorConfig(_SameWidthConfig):
+  """Dimensions of EMOVA's `SimpleResBlock`."""
 
   def make(self, *, key: Key) -> "ResidualProjector":
     """Returns a projector with random weights."""

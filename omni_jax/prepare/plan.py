@@ -241,7 +241,7 @@ def _sentence(chooser: random.Random, *, held_out: bool, share_of_answers: float
 
 def _voices(cast: Cast, count: int, chooser: random.Random) -> list[str]:
   """Returns `count` voice names in random order: a fixed share for each answer voice, the others evenly."""
-  answers = list(cast.answers.values())
+  answers = cast.answering
   others = [name for names in cast.seen.values() for name in names if name not in answers]
   each = round(_ONE_VOICE_SHARE * count)
   names = [name for name in answers for _ in range(each)]

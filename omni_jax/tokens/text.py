@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from omni_jax.core.errors import UserError
@@ -20,7 +20,6 @@ from omni_jax.core.files import write_whole
 _BYTE_PIECES = 256
 _SPECIAL_PIECES = 1  # <unk>, which byte fallback never lets out
 _SPACE = "\u2581"  # how pieces spell a space
-_TYPE, _USER_DEFINED, _UNUSED = 3, 4, 5  # sentencepiece_model.proto: SentencePiece.type and two of its values
 
 Segment = str | list[int]
 """A part of a sequence: text to be encoded, or ids as they are."""
@@ -100,12 +99,13 @@ class SentencePieceTokenizer:
       where: names the origin in messages.
     """
     import sentencepiece
+    from google.protobuf.message import DecodeError
 
     self._model, self._added = model, dict(added or {})
     self._processor: Any = sentencepiece.SentencePieceProcessor()
     try:
       self._processor.LoadFromSerializedProto(_without_user_defined(model))
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, DecodeError) as error:
       raise UserError(
         f"not a SentencePiece model ({error})",
         where=where,
@@ -191,40 +191,13 @@ def _restore(model: bytes, added: dict[str, int]) -> SentencePieceTokenizer:
 
 def _without_user_defined(model: bytes) -> bytes:
   """Returns the model with its user-defined symbols marked unused: text that spells one is then cut like any other."""
-  changed = bytearray(model)
-  for field, kind, start, end in _fields(model, 0, len(model)):
-    if (field, kind) != (1, 2):  # ModelProto.pieces
-      continue
-    for inner, _, place, _ in _fields(model, start, end):
-      if inner == _TYPE and changed[place] == _USER_DEFINED:
-        changed[place] = _UNUSED
-  return bytes(changed)
+  from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
-
-def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-  """Yields (number, wire type, start, end) of each field of a protocol buffer message."""
-  while start < end:
-    tag, start = _varint(data, start)
-    kind = tag & 7
-    size = {1: 8, 5: 4}.get(kind)
-    if kind == 2:
-      size, start = _varint(data, start)
-    elif kind == 0:
-      size = _varint(data, start)[1] - start
-    if size is None or start + size > end:
-      raise ValueError("not a protocol buffer")
-    yield tag >> 3, kind, start, start + size
-    start += size
-
-
-def _varint(data: bytes, place: int) -> tuple[int, int]:
-  value = shift = 0
-  while place < len(data):
-    value |= (data[place] & 127) << shift
-    shift, place = shift + 7, place + 1
-    if data[place - 1] < 128:
-      return value, place
-  raise ValueError("a number without end")
+  message = ModelProto.FromString(model)
+  for piece in message.pieces:
+    if piece.type == piece.USER_DEFINED:
+      piece.type = piece.UNUSED
+  return message.SerializeToString()
 
 
 def train_text_tokenizer(texts: Iterable[str], *, path: pathlib.Path, num_pieces: int) -> SentencePieceTokenizer:

@@ -82,7 +82,6 @@ def test_a_folder_that_does_not_fit_leaves_no_stage(stage, capsys):
   assert "differ in mlp_dim" in capsys.readouterr().err and not (stage / "stages" / "new").exists()
 
 
-@pytest.mark.peer
 def test_a_written_folder_is_verified_in_its_card(stage, capsys):
   pytest.importorskip("transformers")
   omni("export", "--workdir", stage)

@@ -57,7 +57,6 @@ def test_what_does_not_fit_is_refused(tmp_path):
     import_adapters(make(), tmp_path)
 
 
-@pytest.mark.peer
 def test_logits_and_gradients_are_those_of_peft(tmp_path):
   torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
   peft = pytest.importorskip("peft")

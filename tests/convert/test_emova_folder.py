@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from omni_jax.convert.emova_folder import OWN_CONFIG, export_folder, import_folder, read_config
-from omni_jax.convert.folders import read_tensors
+from omni_jax.convert.shards import Folder
 from omni_jax.core import trees
 from omni_jax.core.errors import UserError
 from omni_jax.models.emova import EMOVA_3B
@@ -38,7 +38,7 @@ def test_a_head_stored_beside_a_tied_table_is_left_out_if_it_is_the_same(tmp_pat
 
   config = CONFIGS["tied"]
   export_folder(config, leaves_of(config), tmp_path, scheme="origin")
-  tensors = read_tensors(tmp_path)
+  tensors = dict(Folder(tmp_path))
   table = tensors["model.embed_tokens.weight"]
   save_file({**tensors, "lm_head.weight": table}, tmp_path / "model.safetensors")
   assert import_folder(tmp_path)[1].keys() == trees.flatten(config.make(key=jax.random.key(0))).keys()
@@ -60,6 +60,15 @@ def test_a_released_card_is_the_published_size(tmp_path):
   }  # fmt: skip
   (tmp_path / "config.json").write_text(json.dumps(card))
   assert read_config(tmp_path, text_rows=151_665) == EMOVA_3B
+
+
+@pytest.mark.parametrize("damaged", ["{}", "[]", '{"model": 3}', '{"model": {"x": 1}}', '{"model": {"path": "a"}}'])
+def test_a_damaged_config_of_ours_is_told(damaged, tmp_path):
+  config = CONFIGS["untied"]
+  export_folder(config, leaves_of(config), tmp_path, scheme="hf")
+  (tmp_path / OWN_CONFIG).write_text(damaged)
+  with pytest.raises(UserError):
+    read_config(tmp_path, text_rows=20)
 
 
 def test_configs_that_do_not_say_the_model_are_refused(tmp_path):

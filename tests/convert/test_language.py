@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from omni_jax.convert.folders import read_tensors, write_tensors
 from omni_jax.convert.language import dtype_named, export_language, import_language, language_rules
 from omni_jax.convert.language_card import config_from_card, language_card
+from omni_jax.convert.shards import Folder, write_folder
 from omni_jax.convert.table import tensor_shapes
 from omni_jax.core import trees
 from omni_jax.core.errors import UserError
@@ -159,10 +159,10 @@ def test_fields_and_layers_that_are_missing_are_told(tmp_path):
 def test_a_head_stored_beside_the_table_it_equals_is_read(tmp_path):
   model = make()
   export_language(model, tmp_path)
-  tensors = read_tensors(tmp_path)
+  tensors = dict(Folder(tmp_path))
   tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
-  write_tensors(tmp_path, tensors)
+  write_folder(tmp_path, tensors.items())
   assert import_language(tmp_path, extra_vocab_size=12).config == model.config
-  write_tensors(tmp_path, tensors | {"lm_head.weight": tensors["lm_head.weight"] + 1})
+  write_folder(tmp_path, (tensors | {"lm_head.weight": tensors["lm_head.weight"] + 1}).items())
   with pytest.raises(UserError, match="differs from model"):
     import_language(tmp_path, extra_vocab_size=12)

@@ -8,16 +8,16 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from omni_jax.convert.emova import emova_rules, emova_shapes
-from omni_jax.convert.folders import INDEX, SINGLE, read_tensors
-from omni_jax.convert.shards import Folder, Without, export_stream, finite, import_arrays, write_folder
-from omni_jax.convert.table import Rule, export_tensors
+from omni_jax.convert.folders import INDEX, SINGLE, write_json
+from omni_jax.convert.shards import Folder, write_folder
+from omni_jax.convert.table import Rule, export_stream, export_tensors, import_leaves
+from omni_jax.convert.tensors import Without
 from omni_jax.core import trees
 from omni_jax.core.errors import UserError
 from tests.models.twins import emova_config
 
 CONFIG = emova_config(tied=False)
 EIGHT = "test_each_device_gets_its_part"
-ALONE = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +32,8 @@ def folder(leaves, tmp_path):
   return tmp_path / "model"
 
 
-def imported(folder, shardings=None):
-  shapes = emova_shapes(CONFIG)
-  return import_arrays(
-    emova_rules(CONFIG), Folder(folder), shapes=shapes, shardings=shardings or dict.fromkeys(shapes, ALONE)
-  )
+def imported(folder, places=None):
+  return import_leaves(emova_rules(CONFIG), Folder(folder), shapes=emova_shapes(CONFIG), places=places)
 
 
 def test_a_round_trip_through_shards_is_bit_for_bit(folder, leaves, tmp_path):
@@ -50,7 +47,7 @@ def test_a_round_trip_through_shards_is_bit_for_bit(folder, leaves, tmp_path):
 
 def test_streamed_tensors_are_those_of_the_table(folder, leaves):
   at_once = export_tensors(emova_rules(CONFIG), {path: np.asarray(leaf) for path, leaf in leaves.items()})
-  read = read_tensors(folder)
+  read = Folder(folder)
   assert at_once.keys() == read.keys() and all(at_once[name].tobytes() == read[name].tobytes() for name in read)
 
 
@@ -82,11 +79,11 @@ def test_a_folder_is_checked_before_it_is_read(folder):
   shapes = emova_shapes(CONFIG)
   rules = [*emova_rules(CONFIG)[1:], Rule("model.unknown.weight", ("decoder.norm.scale",))]
   with pytest.raises(UserError, match="used twice") as caught:
-    import_arrays(rules, Folder(folder), shapes=shapes, shardings=dict.fromkeys(shapes, ALONE))
+    import_leaves(rules, Folder(folder), shapes=shapes)
   assert "+ " in str(caught.value)
   hidden = Without(Folder(folder), ["model.norm.weight"])
   with pytest.raises(UserError, match=r"\+ model.norm.weight"):
-    import_arrays(emova_rules(CONFIG), hidden, shapes=shapes, shardings=dict.fromkeys(shapes, ALONE))
+    import_leaves(emova_rules(CONFIG), hidden, shapes=shapes)
 
 
 def test_damaged_folders_are_told_with_every_fault(folder, tmp_path):
@@ -114,14 +111,6 @@ def test_an_index_that_names_other_tensors_is_refused(folder):
   assert "- model.norm.weight" in str(caught.value)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
-def test_finite_looks_at_every_value(dtype):
-  values = np.array([0.0, -1.5, 3e4], jax.numpy.dtype(dtype))
-  assert finite(values)
-  for bad in (np.inf, -np.inf, np.nan):
-    assert not finite(np.append(values, np.array([bad], values.dtype)))
-
-
 def test_weights_that_are_not_finite_are_named(leaves, tmp_path):
   spoilt = {**leaves, "decoder.norm.scale": leaves["decoder.norm.scale"].at[1].set(np.nan)}
   write_folder(tmp_path, export_stream(emova_rules(CONFIG), spoilt))
@@ -139,3 +128,26 @@ def test_a_failed_write_leaves_the_old_weights(folder, leaves):
   with pytest.raises(OSError, match="disk"):
     write_folder(folder, broken(), shard_bytes=100)
   assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_what_the_disk_refuses_is_told_and_leaves_the_old_weights(folder, leaves):
+  resource = pytest.importorskip("resource")
+  before = {path.name: path.read_bytes() for path in folder.iterdir()}
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))  # as a full disk: a file cannot grow beyond
+  try:
+    with pytest.raises(UserError, match="cannot write the weights"):
+      write_folder(folder, export_stream(emova_rules(CONFIG), leaves))
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+  with pytest.raises(UserError, match="cannot write the weights"):
+    write_folder(folder / INDEX, export_stream(emova_rules(CONFIG), leaves))
+
+
+def test_shards_of_any_name_are_read_through_the_index(tmp_path):
+  for name in ("a", "b"):
+    write_folder(tmp_path, [(name, np.ones(2, np.float32))])
+    (tmp_path / SINGLE).rename(tmp_path / f"{name}.safetensors")
+  write_json(tmp_path / INDEX, {"weight_map": {"a": "a.safetensors", "b": "b.safetensors"}})
+  assert {name: Folder(tmp_path).shape(name) for name in Folder(tmp_path)} == {"a": (2,), "b": (2,)}

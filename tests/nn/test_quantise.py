@@ -56,7 +56,6 @@ def test_values_of_the_book_come_back_and_zeros_stay(kind):
   assert quantise(weight, kind=kind, block=16).dequantise(jnp.bfloat16).dtype == jnp.bfloat16
 
 
-@pytest.mark.peer
 @pytest.mark.parametrize("kind", ["nf4", "int8"])
 def test_qwix_gives_the_same_weights(kind):
   qwix = pytest.importorskip("qwix")

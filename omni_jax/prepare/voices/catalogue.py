@@ -43,6 +43,11 @@ class Cast:
   held_out: str
   held_out_styles: tuple[Style, ...]
 
+  @property
+  def answering(self) -> tuple[str, ...]:
+    """The voices that answer, and so those that a vocoder learns."""
+    return tuple(self.answers.values())
+
 
 # flite answers; the users are flite's and espeak-ng's.
 WITH_FLITE = Cast(
