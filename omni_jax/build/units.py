@@ -16,14 +16,17 @@ from omni_jax.checkpoint.card import read_card
 from omni_jax.checkpoint.store import load_model, require_step
 from omni_jax.core.errors import UserError
 from omni_jax.core.files import write_whole
+from omni_jax.core.styles import Style
 from omni_jax.prepare.audio import decode_audio
 from omni_jax.prepare.reader import open_set
 from omni_jax.prepare.schema import Example
 from omni_jax.prepare.writer import read_splits, write_split
 from omni_jax.speech.interface import SpeechTokenizer, StyleEncoder
+from omni_jax.speech.lengths import LENGTHS_FILE, Recording, fit
 
 _TOGETHER = 256  # records encoded at once; sorted by length, so little of them is padding
 _TRAINING = "train"
+_TIMES_PER_SECOND = 100  # `time_batch` tells durations to 10 ms
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,7 @@ def encode_corpus(config: EncodeConfig, workdir: Path, *, say: Callable[[str], N
   missing = [pair for pair in wanted if not _is_encoded(workdir / "units", *pair, identities)]
   if not missing:
     say(f"units of {', '.join(config.sets)}: already encoded")
+    _fit_lengths(config, workdir)
     return workdir / "units"
   tokenizer = load_model(stages / config.tokenizer)[1]
   style_encoder = load_model(stages / config.style)[1]
@@ -61,6 +65,7 @@ def encode_corpus(config: EncodeConfig, workdir: Path, *, say: Callable[[str], N
     count = write_split(folder, split, examples, shards=config.shards)
     _remember(folder, split, identities[name])
     say(f"{name}/{split}: {count} records encoded")
+  _fit_lengths(config, workdir)
   return workdir / "units"
 
 
@@ -95,6 +100,24 @@ def encode_examples(
           turn = dataclasses.replace(turn, **changes)
         turns.append(turn)
       yield dataclasses.replace(example, turns=tuple(turns))
+
+
+def _fit_lengths(config: EncodeConfig, workdir: Path) -> None:
+  """Writes how long texts last in the voices that are timed, if there is enough of them to tell."""
+  encoded = sorted(folder for folder in (workdir / "units").iterdir() if _TRAINING in read_splits(folder))
+  sources = [open_set(folder, _TRAINING) for folder in encoded]
+  recordings = (
+    Recording(turn.text, Style.parse(turn.style), sum(turn.unit_frames) / _TIMES_PER_SECOND)
+    for source in sources
+    for index in range(len(source))
+    for turn in source[index].turns
+    if turn.voice in config.timed_voices
+  )
+  path, found = workdir / "units" / LENGTHS_FILE, fit(recordings)
+  if found is None:
+    path.unlink(missing_ok=True)
+  else:
+    found.save(path)
 
 
 def _splits(folder: Path) -> list[str]:

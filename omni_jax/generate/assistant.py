@@ -25,12 +25,13 @@ from omni_jax.generate.streaming import ReplyStream, Stopwatch
 from omni_jax.generate.synthesis import Reader
 from omni_jax.prepare.images import Patches
 from omni_jax.speech.interface import SpeechTokenizer, StyleEncoder, Vocoder
+from omni_jax.speech.lengths import LENGTHS_FILE, Lengths
 from omni_jax.tokens import dialogue as chat
 from omni_jax.tokens.answers import NativeLayout, Reply
 from omni_jax.tokens.styles import encode_style
 from omni_jax.tokens.units import reduce_units
 
-READINGS = 8  # of a text to be said, of which the best is kept
+READINGS = 12  # of a text to be said, of which the best is kept
 _MAX_TRANSCRIPT = 64
 _MAX_ANSWER = 256
 _MAX_TOKENS = 2048
@@ -118,13 +119,16 @@ class Assistant:
     style_encoder: StyleEncoder,
     vocoder: Vocoder,
     sampling: Sampling | None = None,
+    lengths: Lengths | None = None,
   ):
     """Keeps the parts; `load` makes them from a working folder."""
     self.dialogue, self.images = dialogue, images
     self.tokenizer, self.style_encoder, self.vocoder = tokenizer, style_encoder, vocoder
     automaton = make_automaton(dialogue.vocabulary)
     self.engine = Engine(model, automaton, sampling=sampling or Sampling(), max_tokens=_MAX_TOKENS)
-    self.reader = Reader(self.engine, dialogue=dialogue, max_new_tokens=_MAX_ANSWER)
+    self.reader = Reader(
+      self.engine, dialogue=dialogue, max_new_tokens=_MAX_ANSWER, vocoder=vocoder if lengths else None, lengths=lengths
+    )
 
   @classmethod
   def load(cls, workdir: Path, *, stage: str = "tune", sampling: Sampling | None = None) -> "Assistant":
@@ -139,7 +143,9 @@ class Assistant:
     _, style_encoder = load_model(stages / "style")
     _, vocoder = load_model(stages / "vocoder")
     parts = {"tokenizer": tokenizer, "style_encoder": style_encoder, "vocoder": vocoder}
-    return cls(model, dialogue=dialogue, images=images, sampling=sampling, **parts)
+    path = Path(workdir) / "units" / LENGTHS_FILE
+    lengths = Lengths.load(path) if path.exists() else None
+    return cls(model, dialogue=dialogue, images=images, sampling=sampling, lengths=lengths, **parts)
 
   def recognise(self, waveforms: Sequence[np.ndarray]) -> list[str]:
     """Returns the words of each recording, float [A] at 16 kHz."""

@@ -1,8 +1,10 @@
-"""A text and a style -> units: several readings are drawn, and the one that the model itself understands best is kept.
+"""A text and a style -> units: several readings are drawn, and the one that the model itself likes best is kept.
 
 A small model that writes units greedily skips words and says others twice. It recognises speech far better than it
-makes it, so it judges its own readings: the text's likelihood given the units (a noisy channel), as Tortoise
-(arXiv 2305.07243) ranks readings by a second model.
+makes it, so it judges its own readings, as Tortoise (arXiv 2305.07243) ranks readings by a second model: by how likely
+the text is given the units, with less weight how likely the units are given text and style (a noisy channel with its
+direct model, as in arXiv 1910.00553), and how likely it is to last as long as the vocoder
+would make it (`speech.lengths`). The first alone would take clear for right, and sad or angry for neutral.
 """
 
 from collections.abc import Sequence
@@ -14,24 +16,38 @@ from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
 from omni_jax.generate.engine import Engine, Prompt
 from omni_jax.generate.sampling import Sampling
+from omni_jax.speech.interface import Vocoder
+from omni_jax.speech.lengths import Lengths
 from omni_jax.tokens.dialogue import Dialogue, Question
 from omni_jax.tokens.units import reduce_units
 
+_DIRECT_WEIGHT = 0.3  # of the units' likelihood: 0.2 to 0.5 do the same (docs/decisions.md)
 _GREEDY, _DRAWN = Sampling(), Sampling(temperature=0.7, top_p=0.9)
 
 
 class Reader:
   """Writes the units of texts."""
 
-  def __init__(self, engine: Engine, *, dialogue: Dialogue, max_new_tokens: int):
+  def __init__(
+    self,
+    engine: Engine,
+    *,
+    dialogue: Dialogue,
+    max_new_tokens: int,
+    vocoder: Vocoder | None = None,
+    lengths: Lengths | None = None,
+  ):
     """Keeps the parts.
 
     Args:
       engine: the model; how it samples does not matter here.
       dialogue: writes prompts.
       max_new_tokens: a reading that has not ended is cut here.
+      vocoder: says how long units last.
+      lengths: how long texts last; without these two the length of a reading is not judged.
     """
     self._engine, self._dialogue, self._max_new_tokens = engine, dialogue, max_new_tokens
+    self._vocoder, self._lengths = vocoder, lengths
 
   def read(self, texts: Sequence[tuple[str, Style]], *, readings: int) -> list[np.ndarray]:
     """Returns the ids of the best of `readings` readings of each text: the greedy one, the others drawn.
@@ -49,7 +65,7 @@ class Reader:
       return found
     found += self._draw(texts, _DRAWN, times=readings - 1)
     asked = list(texts) * readings
-    scores = np.reshape(self._understood(found, asked), (readings, len(texts)))
+    scores = np.reshape(self._judge(found, asked), (readings, len(texts)))
     return [found[best * len(texts) + row] for row, best in enumerate(scores.argmax(axis=0))]
 
   def _draw(self, texts: Sequence[tuple[str, Style]], sampling: Sampling, *, times: int) -> list[np.ndarray]:
@@ -61,13 +77,19 @@ class Reader:
     key = jax.random.key(0)
     return self._engine.generate(prompts * times, max_new_tokens=self._max_new_tokens, key=key, sampling=sampling)
 
-  def _understood(self, readings: Sequence[np.ndarray], asked: Sequence[tuple[str, Style]]) -> np.ndarray:
-    """Returns the log likelihood of each text given its reading; one that was cut, or is empty, is understood least."""
-    heard, said = [], []
-    for ids, (text, style) in zip(readings, asked, strict=True):
-      units = reduce_units(self._dialogue.read_units(ids))[0]
-      heard.append(self._dialogue.recognition_prompt(Question(units=units, style=style)))
+  def _judge(self, readings: Sequence[np.ndarray], asked: Sequence[tuple[str, Style]]) -> np.ndarray:
+    """Returns the score of each reading of its text, float [N]; one that was cut, or is empty, has the lowest."""
+    units = [reduce_units(self._dialogue.read_units(ids))[0] for ids in readings]
+    heard, said, prompts, written = [], [], [], []
+    for ids, row, (text, style) in zip(readings, units, asked, strict=True):
+      heard.append(self._dialogue.recognition_prompt(Question(units=row, style=style)))
       said.append(self._dialogue.transcript(text))
-    scores = self._engine.log_likelihood(heard, said)
+      prompts.append(self._dialogue.synthesis_prompt(text, style))
+      written.append([*ids, self._dialogue.vocabulary.control("end")])
+    scores = self._engine.log_likelihood(heard, said) + _DIRECT_WEIGHT * self._engine.log_likelihood(prompts, written)
+    if self._vocoder and self._lengths:
+      lasting = self._vocoder.seconds(units, [style for _, style in asked])
+      fitting = [self._lengths.log_likelihood(*pair, seconds=time) for pair, time in zip(asked, lasting, strict=True)]
+      scores = scores + np.array(fitting)
     complete = [0 < len(ids) < self._max_new_tokens for ids in readings]
     return np.where(complete, scores, scores - 1e6)

@@ -84,6 +84,10 @@ class Vocoder(Protocol):
     """Returns a float waveform [A] of reduced units [N] spoken in `style`."""
     ...
 
+  def seconds(self, units: Sequence[np.ndarray], styles: Sequence[Style]) -> list[float]:
+    """Returns how long `decode` would make each row of reduced units [N], to a few hundredths of a second."""
+    ...
+
   def stream(self, style: Style) -> VocoderStream:
     """Returns an empty stream of the same voice."""
     ...

@@ -18,6 +18,7 @@ outside the utterance are zero in every layer, so a window with that much contex
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -32,7 +33,7 @@ from omni_jax.nn.norm import RMSNorm
 from omni_jax.nn.parameter import constant, table, weight
 from omni_jax.speech.frames import SILENT, FrameFeatures, Layout, lay_out
 from omni_jax.speech.istft import SAMPLE_RATE
-from omni_jax.speech.vocoder_streaming import VocoderStream, decode
+from omni_jax.speech.vocoder_streaming import VocoderStream, decode, seconds
 
 REFERENCE_HZ, WIDEST_OCTAVES = 150.0, 4.0  # the network predicts octaves above or below
 LOWEST_HZ, HIGHEST_HZ = 50.0, 500.0
@@ -229,6 +230,10 @@ class Vocoder(nnx.Module):
   def decode(self, units: np.ndarray, style: Style) -> np.ndarray:
     """Returns the waveform, float32 [A] at 16 kHz, of reduced `units`, int32 [U], spoken in `style`."""
     return decode(self, units, style)
+
+  def seconds(self, units: Sequence[np.ndarray], styles: Sequence[Style]) -> list[float]:
+    """Returns how long `decode` makes each row of reduced units, int32 [U], but for rounding each to 10 ms."""
+    return seconds(self, units, styles)
 
   def stream(self, style: Style) -> VocoderStream:
     """Returns a stream that speaks units in `style` as they come: `push(units)`, `finish()`."""

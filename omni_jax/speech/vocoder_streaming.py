@@ -10,6 +10,7 @@ A unit sounds once `units_ahead` more units are known, `frames_around` frames la
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +26,7 @@ _UNIT_WINDOW = 128
 _FRAME_WINDOW = 256
 _LAID_UNITS = _FRAME_WINDOW // time.FEWEST_FRAMES + 1  # as many as can have frames in a window
 _SMALLEST = 32
+_UNITS_PER_SECOND = 25  # durations are in units of 40 ms
 
 
 class _Compiled(NamedTuple):
@@ -53,6 +55,17 @@ def _compiled() -> _Compiled:
     return time.speak(features, controls, phase=phase, first=first)
 
   return _Compiled(jax.jit(read), jax.jit(shape, static_argnames="num_frames"), jax.jit(speak))
+
+
+def seconds(network: Any, units: Sequence[np.ndarray], styles: Sequence[Style]) -> list[float]:
+  """Returns how long each row of reduced units [U] lasts in its style, before frames are rounded to 10 ms each."""
+  longest = max([len(row) for row in units], default=0)
+  shape = tuple(1 << (max(size, _SMALLEST) - 1).bit_length() for size in (len(units), longest))
+  padded, valid, places = np.zeros(shape, np.int32), np.zeros(shape, np.float32), np.zeros((shape[0], 3), np.int32)
+  for number, (row, style) in enumerate(zip(units, styles, strict=True)):
+    padded[number, : len(row)], valid[number, : len(row)], places[number] = row, 1.0, style.indices
+  durations = _compiled().read(network, padded, valid, places).durations
+  return [float(total) for total in np.asarray(durations).sum(axis=1)[: len(units)] / _UNITS_PER_SECOND]
 
 
 def decode(network: Any, units: np.ndarray, style: Style) -> np.ndarray:

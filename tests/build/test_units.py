@@ -131,3 +131,14 @@ def test_turns_of_the_asked_voices_are_timed():
   (encoded,) = encode_examples([example], _Fake(), _Fake(), keep_audio=False, timed_voices=("a",))
   assert [turn.unit_frames.tolist() for turn in encoded.turns] == [[24], [], [32]]
   assert [turn.units.tolist() for turn in encoded.turns] == [[3840], [4480], [5120]]
+
+
+def test_lengths_of_texts_are_counted_on_the_timed_voices(workdir, monkeypatch):
+  rows = []
+  monkeypatch.setattr("omni_jax.build.units.fit", lambda recordings: rows.extend(recordings))
+  (workdir / "units" / "lengths.json").write_text("old")
+  encode_corpus(dataclasses.replace(CONFIG, timed_voices=("",)), workdir)
+  source = open_set(workdir / "units" / "speech", "train")
+  assert len(rows) == 7  # five utterances, two turns
+  assert rows[0] == ("number 0", Style("male", "sad", "low"), pytest.approx(len(source[0].turns[0].units) / 25))
+  assert not (workdir / "units" / "lengths.json").exists()  # too few to tell

@@ -46,3 +46,12 @@ def test_an_empty_stream_is_silent_and_a_finished_one_is_over():
 def test_a_unit_outside_the_codebook_is_refused():
   with pytest.raises(UserError, match="unit 99"):
     make_vocoder().stream(STYLE).push(np.array([1, 99]))
+
+
+def test_the_length_is_told_without_making_sound():
+  rows = [random_units(number, seed=number) for number in (3, 40, 17)]
+  styles = [STYLE, Style("female", "sad", "high"), STYLE]
+  told = make_vocoder().seconds(rows, styles)
+  for row, style, length in zip(rows, styles, told, strict=True):
+    assert length == pytest.approx(len(make_vocoder().decode(row, style)) / 16000, abs=0.02 + 0.05 * length)
+  assert make_vocoder().seconds([np.zeros(0, np.int32)], [STYLE]) == [0.0]
