@@ -140,5 +140,5 @@ def test_lengths_of_texts_are_counted_on_the_timed_voices(workdir, monkeypatch):
   encode_corpus(dataclasses.replace(CONFIG, timed_voices=("",)), workdir)
   source = open_set(workdir / "units" / "speech", "train")
   assert len(rows) == 7  # five utterances, two turns
-  assert rows[0] == ("number 0", Style("male", "sad", "low"), pytest.approx(len(source[0].turns[0].units) / 25))
+  assert ("number 0", Style("male", "sad", "low"), pytest.approx(len(source[0].turns[0].units) / 25)) in rows
   assert not (workdir / "units" / "lengths.json").exists()  # too few to tell
