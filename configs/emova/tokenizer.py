@@ -3,7 +3,7 @@
 Source: EMOVA's S2U, `40ms_multilingual_8888` (arXiv 2409.18042, appendix B.1), in a size for a CPU.
 Command: omni train --config configs/emova/tokenizer.py:tiny --workdir runs/tiny
 Hardware and hours: one CPU core, about 4 minutes, compiling for three lengths included.
-Expect: a phone error rate of 6 % on held-out sentences of seen voices, about 28 % of the held-out voice, and 14
+Expect: a phone error rate of 6 % on held-out sentences of seen voices, about 31 % of the held-out voice, and 14
 reduced units a second of a perplexity near 61 (`omni evaluate --workdir runs/tiny --tasks tokenizer`).
 """
 

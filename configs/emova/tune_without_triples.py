@@ -2,7 +2,7 @@
 
 The same as `tune.py` but for that share.
 Command: omni train --config configs/emova/tune_without_triples.py:tiny --workdir runs/tiny
-Hardware and hours: one CPU core, about 6 minutes.
+Hardware and hours: one CPU core, about 8 minutes.
 """
 
 from pathlib import Path

@@ -4,7 +4,7 @@ Source: EMOVA (arXiv 2409.18042) speaks through a VITS decoder conditioned on 24
 with an inverse-STFT head (`omni_jax/speech/vocoder.py`), which a laptop trains in minutes.
 Command: omni train --config configs/emova/vocoder.py:tiny --workdir runs/tiny
 Hardware and hours: one CPU core, 3 minutes after the 6 of `vocoder_filters.py`.
-Expect: a distance of 0.34 between log mel magnitudes in training; resynthesised held-out speech 12 points of word error
+Expect: a distance of 0.34 between log mel magnitudes in training; resynthesised held-out speech 8 points of word error
 rate above the recordings.
 """
 
