@@ -33,14 +33,14 @@ def test_a_cache_keeps_what_fits_and_each_image_once():
     row = np.ones(10, np.int32)
     weights, kinds = row.astype(np.float32), row.astype(np.int8)
     patches, positions = np.ones((4, 100), np.uint8), np.ones((4, 2), np.int32)
-    return Sample(row, row, row, row, weights, kinds, patches, positions)
+    return Sample(row, row, row, row, weights, kinds, {"patches": patches, "patch_positions": positions})
 
   cache = Cache(210 + 432 + 210 + 10)
   for name in ("a", "b", "c"):
     cache.put(name, sample(), image=b"png")
   first, second = cache.get("a"), cache.get("b")
   assert first is not None and second is not None and cache.get("c") is None
-  assert first.patches is second.patches
+  assert first.images is second.images
   assert pickle.loads(pickle.dumps(cache)).get("a") is None
 
 
