@@ -57,4 +57,4 @@ def typed(function: Function) -> Function:
 
 def bucket(size: int, *, smallest: int) -> int:
   """Returns the next of `smallest`, 2 `smallest`, 4 `smallest`, ...: few shapes, few compilations."""
-  return smallest << max(0, (-(-size // smallest) - 1).bit_length())
+  return smallest << (max(-(-size // smallest), 1) - 1).bit_length()

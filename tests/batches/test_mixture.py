@@ -44,6 +44,17 @@ def test_a_cache_keeps_what_fits_and_each_image_once():
   assert pickle.loads(pickle.dumps(cache)).get("a") is None
 
 
+def test_a_cache_counts_images_that_wait_to_be_decoded():
+  late = np.empty(3, object)
+  row, weights, kinds = np.ones(10, np.int32), np.ones(10, np.float32), np.ones(10, np.int8)
+  sample = Sample(row, row, row, row, weights, kinds, {"tiles": late})
+  size = 4 * row.nbytes + weights.nbytes + kinds.nbytes + late.nbytes
+  for room, kept in ((size + 500, True), (size + 499, False)):
+    cache = Cache(room)
+    cache.put("a", sample, image=b"x" * 500)
+    assert (cache.get("a") is not None) == kept
+
+
 def test_a_source_takes_the_records_of_its_voices(workdir):
   source = dataclasses.replace(SOURCE, folder=workdir / "units" / "dialogue")
   records = ExampleSource(source.folder, "train")
