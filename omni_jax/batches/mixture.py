@@ -6,19 +6,17 @@ stated share of their source: nothing is cut or replaced in silence.
 
 import json
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 
 import grain
 import numpy as np
 
-from omni_jax.batches.packing import fits
+from omni_jax.batches.packing import fields, fits
 from omni_jax.batches.sources import Sample, Source, Writer
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.reader import ExampleSource
 from omni_jax.prepare.schema import Example
-
-_NONE = np.zeros(0)  # stands for what another sample keeps
 
 
 class Quarantine:
@@ -76,8 +74,7 @@ def mix(
   *,
   writer: Callable[[Source], Writer],
   quarantine: Callable[[Source, int], Quarantine],
-  length: int,
-  patches: int,
+  lengths: Mapping[str, int],
   cache_bytes: int,
   seed: int,
 ) -> grain.IterDataset:
@@ -87,15 +84,14 @@ def mix(
     sources: with their weights.
     writer: makes the writer of a source.
     quarantine: makes the quarantine of a source with so many records.
-    length: tokens of a row.
-    patches: patches of a row.
+    lengths: of a row, by the name of an array.
     cache_bytes: of samples kept in memory, since writing one takes longer than reading it again.
     seed: of the shuffling and of the dropout of styles.
   """
   streams, kept = [], Cache(cache_bytes)
   for place, source in enumerate(sources):
     records = chosen_records(source)
-    sampler = _Sampler(source, writer(source), quarantine(source, len(records)), limits=(length, patches), kept=kept)
+    sampler = _Sampler(source, writer(source), quarantine(source, len(records)), lengths=lengths, kept=kept)
     order = grain.MapDataset.source(records).seed(seed + place).shuffle().repeat()
     streams.append(order.random_map(sampler))
   mixed = grain.MapDataset.mix(streams, [source.weight for source in sources])
@@ -143,9 +139,11 @@ class Cache:
     """Keeps a sample of a record with this image, if there is room."""
     seen = self._images.get(image)
     if seen is not None:
-      sample = sample._replace(patches=seen.patches, patch_positions=seen.patch_positions)
-    own = sample if seen is None else sample._replace(patches=_NONE, patch_positions=_NONE)
-    size = sum(part.nbytes for part in own)
+      sample = sample._replace(images=seen.images)
+    own = fields(sample if seen is None else sample._replace(images={}))
+    size = sum(part.nbytes for part in own.values())
+    if seen is None and any(part.dtype == object for part in own.values()):
+      size += len(image)  # not yet decoded
     if self._used + size <= self._limit:
       self._used += size
       self._samples[key] = self._images[image] = sample
@@ -154,11 +152,12 @@ class Cache:
 class _Sampler:
   """Index and random numbers -> sample, or None for a record that is put aside (grain leaves it out)."""
 
-  def __init__(self, source: Source, writer: Writer, quarantine: Quarantine, *, limits: tuple[int, int], kept: Cache):
+  def __init__(
+    self, source: Source, writer: Writer, quarantine: Quarantine, *, lengths: Mapping[str, int], kept: Cache
+  ):
     self._source, self._records = source, ExampleSource(source.folder, source.split)
     self._writer, self._quarantine = writer, quarantine
-    self._length, self._patches = limits
-    self._kept = kept
+    self._lengths, self._kept = lengths, kept
 
   def __call__(self, index: int, generator: np.random.Generator) -> Sample | None:
     hear_style = bool(generator.random() >= self._source.style_dropout)
@@ -177,7 +176,7 @@ class _Sampler:
     except UserError as error:
       self._quarantine.add(example.id, error.what)
       return None
-    reason = fits(sample, length=self._length, patches=self._patches)
+    reason = fits(sample, self._lengths)
     if reason:
       self._quarantine.add(example.id, reason)
       return None

@@ -8,8 +8,10 @@ A batch is a dict of arrays, all [B, ...], as `models.emova` reads it:
     branch_ids                               int32 [B, T]        see `tokens.grid`
     loss_mask                                float32 [B, T]      0 where nothing is learned
     target_kind                              int8 [B, T]         0 none, 1 text, 2 unit, 3 style
-    patches                                  uint8 [B, W, P, C]  left out if the config has no patches
+    patches                                  uint8 [B, W, P, C]  with `ImageSize`, where a row has patches
     patch_positions, patch_segment_ids       int32 [B, W, P, 2], [B, W, P]
+    tiles                                    uint8 [B, N, Y, X, 3]  with `TileSize`, where a row has tiles
+    tile_layout, tile_segment_ids            int32 [B, T], [B, N]
 """
 
 import dataclasses
@@ -19,8 +21,12 @@ import grain
 
 from omni_jax.batches.mixture import Quarantine, mix
 from omni_jax.batches.packing import pack
+from omni_jax.batches.pictures import TileSize
 from omni_jax.batches.sources import ImageSize, Source, Writer
+from omni_jax.core.config import added
 from omni_jax.core.errors import UserError
+from omni_jax.prepare.images import PatchLayout
+from omni_jax.prepare.tiles import TileLayout
 from omni_jax.tokens.answers import Layout
 from omni_jax.tokens.dialogue import load_dialogue
 from omni_jax.tokens.templates import Template
@@ -38,12 +44,13 @@ class SequenceBatches:
     sources: what is read, in which shares.
     rows: of a batch (B).
     length: tokens of a row (T).
-    patches: patches of a row (W * P); 0: no source has images.
-    images: how images are cut.
+    patches: pieces of images in a row, patches (W * P) or tiles (N); 0: no source has images.
+    images: how images are cut, and into which of the two.
     quarantine: file for records that cannot be used.
     cache_bytes: memory for samples that were written once (an image of 96 x 96 pixels takes 28 kB); 0: none is kept.
     max_bad_share: of a source's records that may be put aside.
     seed: of order and dropout.
+    truncate: whether a sample too long for a row is cut, as EMOVA does, instead of put aside; an image is kept whole.
   """
 
   text: Path
@@ -54,23 +61,29 @@ class SequenceBatches:
   rows: int
   length: int
   patches: int
-  images: ImageSize
+  images: ImageSize | TileSize
   quarantine: Path
   cache_bytes: int = 0
   max_bad_share: float = 0.01
   seed: int
+  truncate: bool = added(False)
 
   def __post_init__(self):
-    cell = self.images.window or self.images.merge**2
+    cell = self.images.unit
     if self.rows < 1 or self.length < 2 or self.patches % cell:
       raise UserError(
         f"{self.rows} rows of {self.length} tokens and {self.patches} patches",
         where="SequenceBatches",
-        rule=f"at least one row of two tokens; patches are a multiple of {cell}, one merge cell or window",
+        rule=f"at least one row of two tokens; patches are a multiple of {cell}, one merge cell, window or tile",
         remedy="correct the config",
       )
     if not self.sources:
       raise UserError("no sources", where="SequenceBatches", rule="at least one source", remedy="correct the config")
+
+  @property
+  def image_layout(self) -> PatchLayout | TileLayout | None:
+    """How images are held, equal to the model's `image_layout`; None without images."""
+    return self.images.image_layout if self.patches else None
 
   def open(self) -> grain.IterDataset:
     """Returns endless batches.
@@ -93,11 +106,12 @@ class SequenceBatches:
 
     samples = mix(
       self.sources,
-      writer=lambda source: Writer(source, dialogue=dialogue, images=self.images),
+      writer=lambda source: Writer(
+        source, dialogue=dialogue, images=self.images, length=self.length if self.truncate else None
+      ),
       quarantine=quarantine,
-      length=self.length,
-      patches=self.patches,
+      lengths={"tokens": self.length, **self.images.lengths(self.patches, tokens=self.length)},
       cache_bytes=self.cache_bytes,
       seed=self.seed,
     )
-    return pack(samples, rows=self.rows, length=self.length, patches=self.patches, window=self.images.window)
+    return pack(samples, rows=self.rows, length=self.length, images=self.images, pieces=self.patches)

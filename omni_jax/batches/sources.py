@@ -1,4 +1,4 @@
-"""Records -> samples: which side of a record is asked and which is learned (its view), and its image as patches.
+"""Records -> samples: which side of a record is asked and which is learned (its view), and its image's arrays.
 
 One record serves several views: a recording is a recognition sample and a synthesis sample, a spoken dialogue also a
 written question with a spoken answer.
@@ -15,19 +15,20 @@ written question with a spoken answer.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from omni_jax.batches.pictures import SEGMENTS, Image, Pictures, TileSize, packed
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
-from omni_jax.prepare.images import Patches, decode_image, patchify
+from omni_jax.prepare.images import Patches, PatchLayout, decode_image, patchify
 from omni_jax.prepare.schema import Example, Turn
 from omni_jax.tokens.answers import Reply
 from omni_jax.tokens.dialogue import Dialogue, Question
-from omni_jax.tokens.grid import Grid
+from omni_jax.tokens.grid import Grid, truncate
 from omni_jax.tokens.units import reduce_units
 from omni_jax.tokens.vocabulary import UNIT
 
@@ -70,7 +71,7 @@ NO_PATCH = -1  # row and column of a place that only fills a window up
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageSize:
-  """How images are cut; equal to the vision tower's `patch` and `merge`.
+  """How images are cut for a tower of any resolution; equal to its `patch` and `merge`.
 
   Attributes:
     patch: side of a patch in pixels.
@@ -97,15 +98,59 @@ class ImageSize:
         remedy="raise window, or lower max_pixels",
       )
 
-  def cut(self, image: bytes | np.ndarray) -> Patches:
-    """Returns patches uint8 [P, C] and their rows and columns int32 [P, 2] of a PNG file's bytes, or of pixels."""
-    pixels = decode_image(image) if isinstance(image, bytes) else image
-    return patchify(pixels, patch=self.patch, merge=self.merge, min_pixels=self.min_pixels, max_pixels=self.max_pixels)
+  @property
+  def image_layout(self) -> PatchLayout:
+    """What the model reads, equal to its own `image_layout`."""
+    return PatchLayout(patch=self.patch, merge=self.merge)
 
   @property
-  def channels(self) -> int:
-    """Values in a patch."""
-    return self.patch**2 * 3
+  def unit(self) -> int:
+    """Patches of a row are a multiple of this: a window or a merge cell."""
+    return self.window or self.merge**2
+
+  def read(self, images: Sequence[Image]) -> Pictures:
+    """Returns the patches of images of any number, each filling its windows.
+
+    Raises:
+      UserError: bytes that are no image, or an image too long and thin.
+    """
+    patches, positions = [np.zeros((0, self.patch**2 * 3), np.uint8)], [np.zeros((0, 2), np.int32)]
+    places = []
+    for image in images:
+      own = self._cut(image)
+      padding = ((0, -len(own.patches) % self.window if self.window else 0), (0, 0))
+      patches.append(np.pad(own.patches, padding))
+      positions.append(np.pad(own.positions, padding, constant_values=NO_PATCH))
+      places.append(len(own.patches) // self.merge**2)
+    return Pictures(tuple(places), {"patches": np.concatenate(patches), "patch_positions": np.concatenate(positions)})
+
+  def lengths(self, pieces: int, *, tokens: int) -> dict[str, int]:
+    """Returns the length of each array in a row of so many patches."""
+    return {"patches": pieces, "patch_positions": pieces}
+
+  def finished(self, row: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the patches of a packed row in windows, with the number of their image in the row."""
+    return self._in_windows(row, window=self.window or len(row["patches"]))
+
+  def row(self, pictures: Pictures) -> dict[str, np.ndarray]:
+    """Returns what the model reads of one prompt, in one window; the number of patches is one of few."""
+    row = packed(pictures, {"patches": (64, 0), "patch_positions": (64, NO_PATCH)})
+    return self._in_windows(row, window=len(row["patches"]))
+
+  def _in_windows(self, row: Mapping[str, np.ndarray], *, window: int) -> dict[str, np.ndarray]:
+    positions = row["patch_positions"]
+    is_patch = (row["patches" + SEGMENTS] > 0) & (positions[:, 0] != NO_PATCH)
+    is_first = is_patch & ~positions.any(axis=1)  # every image begins with row 0, column 0
+    arrays = {
+      "patches": row["patches"],
+      "patch_positions": np.where(is_patch[:, None], positions, 0),
+      "patch_segment_ids": np.where(is_patch, np.cumsum(is_first), 0).astype(np.int32),
+    }
+    return {name: array.reshape(-1, window, *array.shape[1:]) for name, array in arrays.items()}
+
+  def _cut(self, image: Image) -> Patches:
+    pixels = decode_image(image) if isinstance(image, bytes) else image
+    return patchify(pixels, patch=self.patch, merge=self.merge, min_pixels=self.min_pixels, max_pixels=self.max_pixels)
 
 
 class Sample(NamedTuple):
@@ -117,8 +162,7 @@ class Sample(NamedTuple):
   targets: np.ndarray  # int32 [T]
   loss_mask: np.ndarray  # float32 [T]
   target_kind: np.ndarray  # int8 [T]
-  patches: np.ndarray  # uint8 [P, C]
-  patch_positions: np.ndarray  # int32 [P, 2], NO_PATCH where the window is only filled up
+  images: dict[str, np.ndarray]  # the arrays of its `Pictures`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,37 +182,58 @@ class Scene:
     style = _style(turn.heard, turn, "heard") if self.hear_style else None
     return Question(image_tokens=self.image_tokens, units=_units(turn), style=style)
 
+  def turns(self, example: Example) -> list[tuple["Scene", Turn, Turn]]:
+    """Returns the exchanges of a conversation, each with what it may ask of: images are in front of the first."""
+    later = dataclasses.replace(self, image_tokens=0)
+    return [(later if number else self, *pair) for number, pair in enumerate(_pairs(example))]
+
 
 class Writer:
   """Turns the records of one source into samples."""
 
-  def __init__(self, source: Source, *, dialogue: Dialogue, images: ImageSize):
-    """Keeps what is the same for every record."""
-    self._source, self._dialogue, self._images = source, dialogue, images
+  def __init__(self, source: Source, *, dialogue: Dialogue, images: ImageSize | TileSize, length: int | None = None):
+    """Keeps what is the same for every record; a sample is cut after `length` tokens if given."""
+    self._source, self._dialogue, self._images, self._length = source, dialogue, images, length
     self._kinds = dialogue.vocabulary.kinds()
 
   def __call__(self, example: Example, *, hear_style: bool) -> Sample:
     """Returns the sample of `example`.
 
     Raises:
-      UserError: the record lacks what the view needs.
+      UserError: the record lacks what the view needs, or nothing to learn is left before the cut.
     """
-    if example.image:
-      patches, positions = self._images.cut(example.image)
-    else:
-      patches, positions = np.zeros((0, self._images.channels), np.uint8), np.zeros((0, 2), np.int32)
-    image_tokens = len(patches) // self._images.merge**2
-    if self._images.window and len(patches):
-      padding = ((0, self._images.window - len(patches)), (0, 0))
-      patches, positions = np.pad(patches, padding), np.pad(positions, padding, constant_values=NO_PATCH)
-    scene = Scene(dialogue=self._dialogue, image_tokens=image_tokens, hear_style=hear_style)
+    shown = [example.image] if example.image else []
+    pictures = self._images.read(shown)
+    scene = Scene(dialogue=self._dialogue, image_tokens=sum(pictures.places), hear_style=hear_style)
     grid = VIEWS[self._source.view](example, scene)
+    if self._length is not None and len(grid) > self._length + 1:
+      grid, kept = self._cut(grid, pictures.places)
+      pictures = self._images.read(shown[:kept])
     row, targets = grid.row, grid.row[1:]
     kinds = self._kinds[targets]
     weights = np.where(kinds == UNIT, self._source.unit_weight, self._source.text_weight).astype(np.float32)
     mask = np.where(grid.learned[0, 1:], weights, np.float32(0))
     read = (row[:-1], grid.positions[:-1], grid.branches[:-1])
-    return Sample(*read, targets, mask, np.where(mask > 0, kinds, np.int8(0)), patches, positions)
+    return Sample(*read, targets, mask, np.where(mask > 0, kinds, np.int8(0)), pictures.arrays)
+
+  def _cut(self, grid: Grid, places: Sequence[int]) -> tuple[Grid, int]:
+    """Returns what fits a row, and how many images are in it; an image is whole or left out with what follows."""
+    assert self._length is not None
+    columns = np.flatnonzero(grid.row == self._dialogue.vocabulary.control("image"))
+    ends = np.cumsum(places)
+    kept = int((ends <= (columns < self._length).sum()).sum())  # the last column of the cut is a target only
+    whole = int(ends[kept - 1]) if kept else 0
+    # Only what follows an image sees it: without its first places the loss is that of the release, which keeps them.
+    split = len(columns) > whole and columns[whole] <= self._length
+    cut = truncate(grid, int(columns[whole]) if split else self._length + 1)
+    if not cut.learned[0, 1:].any():
+      raise UserError(
+        f"nothing to learn in the first {self._length} of {len(grid) - 1} tokens",
+        where="record",
+        rule="some of an answer is left where a sample is cut",
+        remedy="raise the row length, or shorten the record",
+      )
+    return cut, kept
 
 
 def _text(example: Example, scene: Scene) -> Grid:
@@ -178,7 +243,7 @@ def _text(example: Example, scene: Scene) -> Grid:
 
 
 def _image_text(example: Example, scene: Scene) -> Grid:
-  pairs = [(scene.written(user), Reply(text=answer.text)) for user, answer in _pairs(example)]
+  pairs = [(now.written(user), Reply(text=answer.text)) for now, user, answer in scene.turns(example)]
   return scene.dialogue.conversation(pairs)
 
 
@@ -198,17 +263,19 @@ def _synthesise(example: Example, scene: Scene) -> Grid:
 
 
 def _dialogue(example: Example, scene: Scene) -> Grid:
-  pairs = [(scene.spoken(user), _spoken_answer(answer, heard=user)) for user, answer in _pairs(example)]
+  pairs = [(now.spoken(user), _spoken_answer(answer, heard=user)) for now, user, answer in scene.turns(example)]
   return scene.dialogue.conversation(pairs)
 
 
 def _spoken_reply(example: Example, scene: Scene) -> Grid:
-  pairs = [(scene.written(user), _spoken_answer(answer, heard=None)) for user, answer in _pairs(example)]
+  pairs = [(now.written(user), _spoken_answer(answer, heard=None)) for now, user, answer in scene.turns(example)]
   return scene.dialogue.conversation(pairs)
 
 
 def _written_reply(example: Example, scene: Scene) -> Grid:
-  pairs = [(scene.spoken(user), Reply(text=answer.text, heard_text=user.text)) for user, answer in _pairs(example)]
+  pairs = [
+    (now.spoken(user), Reply(text=answer.text, heard_text=user.text)) for now, user, answer in scene.turns(example)
+  ]
   return scene.dialogue.conversation(pairs)
 
 

@@ -53,3 +53,8 @@ Function = TypeVar("Function", bound=Callable)
 def typed(function: Function) -> Function:
   """Returns `function` with its array annotations checked at every trace: shapes, dtypes and shared letters."""
   return jaxtyped(typechecker=beartype)(function)
+
+
+def bucket(size: int, *, smallest: int) -> int:
+  """Returns the next of `smallest`, 2 `smallest`, 4 `smallest`, ...: few shapes, few compilations."""
+  return smallest << (max(-(-size // smallest), 1) - 1).bit_length()

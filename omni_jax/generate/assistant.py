@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from omni_jax.batches.pictures import Image, TileSize
 from omni_jax.batches.sequences import SequenceBatches
 from omni_jax.batches.sources import ImageSize
 from omni_jax.checkpoint.card import read_card
@@ -23,7 +24,6 @@ from omni_jax.generate.engine import Engine, Prompt
 from omni_jax.generate.sampling import Sampling
 from omni_jax.generate.streaming import ReplyStream, Stopwatch
 from omni_jax.generate.synthesis import Reader
-from omni_jax.prepare.images import Patches
 from omni_jax.speech.interface import SpeechTokenizer, StyleEncoder, Vocoder
 from omni_jax.speech.lengths import LENGTHS_FILE, Lengths
 from omni_jax.tokens import dialogue as chat
@@ -45,7 +45,7 @@ class Question:
 
   Attributes:
     text: typed words.
-    image: an image file's bytes, or pixels uint8 [height, width, 3].
+    image: an image file's bytes, or pixels uint8 [height, width, 3]; or several of them.
     waveform: speech, float [A] at 16 kHz.
     style: of the answer, chosen by the user; a typed question with a style is answered aloud.
     hear_style: whether the model is told the style of the speech.
@@ -53,7 +53,7 @@ class Question:
   """
 
   text: str = ""
-  image: bytes | np.ndarray | None = None
+  image: Image | Sequence[Image] | None = None
   waveform: np.ndarray | None = None
   style: Style | None = None
   hear_style: bool = True
@@ -114,7 +114,7 @@ class Assistant:
     model: Any,
     *,
     dialogue: chat.Dialogue,
-    images: ImageSize,
+    images: ImageSize | TileSize,
     tokenizer: SpeechTokenizer,
     style_encoder: StyleEncoder,
     vocoder: Vocoder,
@@ -194,7 +194,7 @@ class Assistant:
       style=question.style if self._starts_said(question) else None,
     )
     blocks, ids, sound = self.engine.stream(prompts, max_new_tokens=_MAX_ANSWER, block=_STREAM_BLOCK), [], []
-    native = isinstance(self.dialogue.layout, NativeLayout)
+    native = self._is_native
     for block in watch.iterate("answer", blocks):
       row = block[0][block[0] >= 0]
       ids.append(row)
@@ -228,33 +228,37 @@ class Assistant:
     prompts = []
     for row, question in enumerate(questions):
       with watch.stage("see"):
-        image = None if question.image is None else self.images.cut(question.image)
-      prompts.append(self._prompt(question, units=units.get(row), heard=styles.get(row), image=image))
+        pictures = self.images.read(_several(question.image))
+        images = self.images.row(pictures) if pictures.places else {}
+      asked = self._asked(question, units=units.get(row), heard=styles.get(row), image_tokens=sum(pictures.places))
+      tokens = self.dialogue.prompt(asked, style=question.style if self._is_native else None)
+      prompts.append(_prompt(tokens, state=self._state(question), images=images))
     return prompts, [styles.get(row) for row in range(len(questions))]
 
-  def _prompt(
-    self, question: Question, *, units: np.ndarray | None, heard: Style | None, image: Patches | None
-  ) -> Prompt:
-    asked = chat.Question(
+  def _asked(
+    self, question: Question, *, units: np.ndarray | None, heard: Style | None, image_tokens: int
+  ) -> chat.Question:
+    return chat.Question(
       text=question.text,
-      image_tokens=len(image.patches) // self.images.merge**2 if image else 0,
+      image_tokens=image_tokens,
       units=np.zeros(0, np.int32) if units is None else units,
       style=heard if question.hear_style else None,
     )
-    native = isinstance(self.dialogue.layout, NativeLayout)
-    tokens = self.dialogue.prompt(asked, style=question.style if native else None)
-    return _prompt(tokens, state=self._state(question), image=image)
+
+  @property
+  def _is_native(self) -> bool:
+    return isinstance(self.dialogue.layout, NativeLayout)
 
   def _state(self, question: Question) -> str:
     """Returns where the answer begins."""
-    if not isinstance(self.dialogue.layout, NativeLayout):
+    if not self._is_native:
       return "object"
     if question.waveform is not None:
       return "heard" if question.style else "gender"
     return "said" if question.style else "write"
 
   def _starts_said(self, question: Question) -> bool:
-    return question.style is not None and isinstance(self.dialogue.layout, NativeLayout)
+    return question.style is not None and self._is_native
 
   def _answer(self, ids: np.ndarray, question: Question, heard: Style | None) -> Answer:
     forced = (
@@ -276,7 +280,7 @@ class Assistant:
     return np.asarray(self.vocoder.decode(units, style), np.float32) if len(units) else np.zeros(0, np.float32)
 
 
-def load_language(workdir: Path, *, stage: str) -> tuple[Any, chat.Dialogue, ImageSize]:
+def load_language(workdir: Path, *, stage: str) -> tuple[Any, chat.Dialogue, ImageSize | TileSize]:
   """Returns the model of a stage, and what its training says of how to talk to it.
 
   Raises:
@@ -307,8 +311,15 @@ def load_language(workdir: Path, *, stage: str) -> tuple[Any, chat.Dialogue, Ima
   return model, dialogue, data.images
 
 
-def _prompt(tokens: Sequence[int], *, state: str, image: Patches | None = None) -> Prompt:
-  return Prompt(tokens=np.asarray(tokens, np.int32), state=state, image=image)
+def _prompt(tokens: Sequence[int], *, state: str, images: Mapping[str, np.ndarray] | None = None) -> Prompt:
+  return Prompt(tokens=np.asarray(tokens, np.int32), state=state, images=images or {})
+
+
+def _several(image: Image | Sequence[Image] | None) -> Sequence[Image]:
+  """Returns the images of a question: none, the one, or all."""
+  if image is None:
+    return ()
+  return (image,) if isinstance(image, bytes | np.ndarray) else image
 
 
 def _cut(ids: np.ndarray) -> str:

@@ -7,22 +7,20 @@ read the blocks as they come (a stream) or wait for the last.
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from omni_jax.core.arrays import Array, Key
+from omni_jax.core.arrays import Array, Key, bucket
 from omni_jax.core.errors import UserError
 from omni_jax.generate.constraints import Automaton, state_index
 from omni_jax.generate.sampling import Sampling, choose
-from omni_jax.prepare.images import Patches
 
 _SMALLEST_PROMPT = 32
 _SMALLEST_ANSWER = 16
-_SMALLEST_IMAGE = 64
 _BLOCK = 64
 
 
@@ -32,7 +30,7 @@ class Prompt:
 
   tokens: np.ndarray  # int32 [T]
   state: str
-  image: Patches | None = None
+  images: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)  # as the model reads them, without batch
 
 
 class Progress(NamedTuple):
@@ -108,8 +106,8 @@ class Engine:
     whole = [Prompt(tokens=np.asarray([*p, *a], np.int32), state="over") for p, a in zip(prompts, answers, strict=True)]
     longest = max(len(row.tokens) for row in whole)
     rows = 1 << (len(whole) - 1).bit_length()
-    batch = _pad_batch([*whole, *[whole[0]] * (rows - len(whole))], length=_rounded(longest, _SMALLEST_PROMPT))
-    most = _rounded(max(map(len, answers)), _SMALLEST_ANSWER)
+    batch = _pad_batch([*whole, *[whole[0]] * (rows - len(whole))], length=bucket(longest, smallest=_SMALLEST_PROMPT))
+    most = bucket(max(map(len, answers)), smallest=_SMALLEST_ANSWER)
     places = np.zeros((rows, most), np.int32)
     said, counted = np.zeros((rows, most), np.int32), np.zeros((rows, most), np.float32)
     for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
@@ -128,8 +126,10 @@ class Engine:
         remedy="ask something shorter: a shorter recording (about 20 tokens a second), a smaller image, fewer words",
       )
     rows = 1 << (len(prompts) - 1).bit_length()
-    batch = _pad_batch([*prompts, *[prompts[0]] * (rows - len(prompts))], length=_rounded(longest, _SMALLEST_PROMPT))
-    logits, cache = _prefill(self._model, batch, room=_rounded(max_new_tokens, _BLOCK))
+    batch = _pad_batch(
+      [*prompts, *[prompts[0]] * (rows - len(prompts))], length=bucket(longest, smallest=_SMALLEST_PROMPT)
+    )
+    logits, cache = _prefill(self._model, batch, room=bucket(max_new_tokens, smallest=_BLOCK))
     over = [state_index("over")] * (rows - len(prompts))
     states = np.array([state_index(prompt.state) for prompt in prompts] + over, np.int32)
     lengths = (batch["segment_ids"] > 0).sum(axis=1).astype(np.int32)
@@ -184,21 +184,12 @@ def _pad_batch(prompts: Sequence[Prompt], *, length: int) -> dict[str, np.ndarra
     size = len(prompt.tokens)
     batch["tokens"][row, :size], batch["segment_ids"][row, :size] = prompt.tokens, 1
     batch["positions"][row, :size] = np.arange(size)
-  images = [prompt.image.patches for prompt in prompts if prompt.image is not None]
-  if not images:
-    return batch
-  most = _rounded(max(len(image) for image in images), _SMALLEST_IMAGE)
-  batch["patches"] = np.zeros((len(prompts), 1, most, images[0].shape[1]), np.uint8)
-  batch["patch_positions"] = np.zeros((len(prompts), 1, most, 2), np.int32)
-  batch["patch_segment_ids"] = np.zeros((len(prompts), 1, most), np.int32)
-  for row, prompt in enumerate(prompts):
-    if prompt.image is not None:
-      size = len(prompt.image.patches)
-      batch["patches"][row, 0, :size], batch["patch_segment_ids"][row, 0, :size] = prompt.image.patches, 1
-      batch["patch_positions"][row, 0, :size] = prompt.image.positions
+  shown = [prompt.images for prompt in prompts if prompt.images]
+  for name in shown[0] if shown else ():
+    largest = np.max([images[name].shape for images in shown], axis=0)
+    batch[name] = np.zeros((len(prompts), *largest), shown[0][name].dtype)
+    for row, prompt in enumerate(prompts):
+      if prompt.images:
+        image = prompt.images[name]
+        batch[name][row][tuple(map(slice, image.shape))] = image
   return batch
-
-
-def _rounded(size: int, smallest: int) -> int:
-  """Returns the next of smallest, 2 smallest, 4 smallest, ...: few lengths, few compilations."""
-  return smallest << max(0, (-(-size // smallest) - 1).bit_length())

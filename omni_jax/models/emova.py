@@ -12,10 +12,13 @@ A batch is a dict of arrays, all with the batch first:
 A row's patches lie in W windows, each image whole in one, since patches of different windows do not see each other:
 one window of many images, or small windows that keep attention cheap where no kernel skips what is masked.
 
-With an image tower of one resolution, instead of patches (`prepare.tiles` makes both):
+With an image tower of one resolution, instead of patches:
 
-    tiles                                      [B, N, Y, X, 3]   the tiles of all images of a row; N = 0: no images
+    tiles                                      [B, N, Y, X, 3]   the tiles of all images of a row; absent or N = 0: none
+    tile_segment_ids                           [B, N]     0 is padding
     tile_layout                                [B, I]     which vector of them, counted through, takes which image place
+
+Which of the two says `EmovaConfig.image_layout`; `batches.pictures` makes both.
 """
 
 import dataclasses
@@ -28,14 +31,15 @@ from flax import nnx
 from omni_jax.core.arrays import Array, Hidden, Key, Logits, Positions, Scalar, Tokens, typed
 from omni_jax.core.config import added
 from omni_jax.models.decoder import DecoderConfig, KeyValueCache
-from omni_jax.models.downsampling import DownsamplingConfig
-from omni_jax.models.fixed_vision_encoder import FixedVisionConfig, FixedVisionEncoder
-from omni_jax.models.fusion import fill_image_places, lay_out
+from omni_jax.models.downsampling import C_ABSTRACTOR_8B, DownsamplingConfig
+from omni_jax.models.fixed_vision_encoder import INTERNVIT_6B_448, FixedVisionConfig
+from omni_jax.models.fusion import fill_image_places
 from omni_jax.models.projectors import AnyProjectorConfig, ProjectorConfig
-from omni_jax.models.sizes import QWEN2_5_3B, QWEN2_5_7B, QWEN2_5_72B
+from omni_jax.models.sizes import LLAMA_3_1_8B, QWEN2_5_3B, QWEN2_5_7B, QWEN2_5_72B
 from omni_jax.models.vision_encoder import QWEN2_VL_7B_VISION, VisionConfig
 from omni_jax.nn.parameter import table
-from omni_jax.prepare.tiles import NEWLINE
+from omni_jax.prepare.images import PatchLayout
+from omni_jax.prepare.tiles import TileLayout
 
 Batch = Mapping[str, Array]
 
@@ -69,6 +73,15 @@ class EmovaConfig:
       cells = self.vision.cells, self.projector.side
       assert cells[0] == cells[1], f"the tower gives {cells[0]} vectors a side, the projector takes {cells[1]}"
 
+  @property
+  def image_layout(self) -> PatchLayout | TileLayout:
+    """How the batches of this model hold images; its data is cut for the same."""
+    vision, projector = self.vision, self.projector
+    if isinstance(vision, VisionConfig):
+      return PatchLayout(patch=vision.patch, merge=vision.merge)
+    cells = projector.out_side if isinstance(projector, DownsamplingConfig) else vision.cells
+    return TileLayout(side=vision.side, cells=cells, newline=self.newline)
+
   def make(self, *, key: Key) -> "Emova":
     """Returns a model with random weights."""
     return Emova(self, key=key)
@@ -88,6 +101,18 @@ def emova(base: DecoderConfig) -> EmovaConfig:
 
 
 EMOVA_3B, EMOVA_7B, EMOVA_72B = emova(QWEN2_5_3B), emova(QWEN2_5_7B), emova(QWEN2_5_72B)
+
+# The model of the paper's first version (EMOVA's llama3_1_internvit_anyres_8b), of which no weights were published.
+# 128,256 rows of the base and 4096 units are a multiple of 128 already. EMOVA gives an image place the id -200, which
+# has no row; here it is a row that Llama 3.1 reserves and never uses (<|reserved_special_token_0|>). Images are cut by
+# `TileSize(layout=EMOVA_8B_V1.image_layout, grids=GRIDS_OF_NINE)`.
+EMOVA_8B_V1 = EmovaConfig(
+  decoder=dataclasses.replace(LLAMA_3_1_8B, extra_vocab_size=4096),
+  vision=INTERNVIT_6B_448,
+  projector=C_ABSTRACTOR_8B,
+  image_token=128_002,
+  newline=True,
+)
 
 
 class Emova(nnx.Module):
@@ -125,23 +150,12 @@ class Emova(nnx.Module):
   def embed(self, batch: Batch) -> Hidden:
     """Returns the decoder's input: token rows, with image vectors in the image places."""
     x = self.decoder.embed.embed(batch["tokens"])
-    vision = self.vision
-    images = batch.get("tiles" if isinstance(vision, FixedVisionEncoder) else "patches")
-    if images is None or 0 in images.shape:
+    seen = self.vision.read(batch, project=self.projector)
+    if seen is None:
       return x
-    if isinstance(vision, FixedVisionEncoder):
-      vectors = self.projector(vision(images.reshape(-1, *images.shape[2:])))
-      layout = batch["tile_layout"]
-      newline = None if self.newline is None else self.newline[...]
-      features, is_real = lay_out(vectors.reshape(x.shape[0], -1, x.shape[-1]), layout, newline), layout >= NEWLINE
-    else:
-      segment_ids = batch["patch_segment_ids"]
-      windows = (images, batch["patch_positions"], segment_ids)
-      vectors = self.projector(vision(*(array.reshape(-1, *array.shape[2:]) for array in windows)))
-      is_real = segment_ids.reshape(x.shape[0], -1)[:, :: vision.config.merge**2] > 0
-      features = vectors.reshape(*is_real.shape, -1)
+    newline = None if self.newline is None else self.newline[...]
     is_image = batch["tokens"] == self.config.image_token
-    return fill_image_places(x, features, is_image=is_image, is_real=is_real)
+    return fill_image_places(x, seen.vectors, seen.layout, is_image=is_image, newline=newline)
 
   def empty_cache(self, batch: int, length: int) -> KeyValueCache:
     """Returns a cache of `length` slots, prompt and answer together."""

@@ -10,7 +10,7 @@ that is read are held, so that a file comes back whole, but never run.
 
 import dataclasses
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,8 @@ from flax import nnx
 from jaxtyping import Float, UInt8
 
 from omni_jax.core.arrays import Array, Hidden, Key, typed
+from omni_jax.core.config import added
+from omni_jax.models.fusion import Seen
 from omni_jax.models.vision_encoder import PIXEL_DEVIATION, PIXEL_MEAN
 from omni_jax.nn.attention import Attention, AttentionConfig, Memory, attend
 from omni_jax.nn.feed_forward import FeedForward, gelu, quick_gelu, tanh_gelu
@@ -68,6 +70,8 @@ class FixedVisionConfig:
     pixel_mean: of red, green and blue, on the scale 0..1.
     pixel_deviation: likewise.
     remat: recompute each layer in the backward pass.
+    chunk: how many squares of each row of a batch are in the tower at once, recomputed in the backward pass, so that
+      many squares take the memory of a few; 0: all of them. (EMOVA runs 36 of a whole batch at once.)
   """
 
   side: int
@@ -94,8 +98,10 @@ class FixedVisionConfig:
   pixel_mean: tuple[float, float, float] = PIXEL_MEAN
   pixel_deviation: tuple[float, float, float] = PIXEL_DEVIATION
   remat: bool = False
+  chunk: int = added(0)
 
   def __post_init__(self):
+    assert self.chunk >= 0, f"chunk {self.chunk}"
     assert self.width % self.num_heads == 0, f"width {self.width} is no multiple of {self.num_heads} heads"
     assert 0 < self.features_after <= self.depth, f"features after {self.features_after} of {self.depth} layers"
 
@@ -301,6 +307,24 @@ class FixedVisionEncoder(nnx.Module):
       x = self.output_norm(x)
     return x[:, 1:] if config.class_token else x
 
+  def read(self, batch: Mapping[str, Array], *, project: Callable[[Array], Array]) -> Seen | None:
+    """Returns the projected vectors of the images of a batch (`models.emova`), None without images.
+
+    Squares that only fill rows up are not looked at where a whole chunk of them is filling.
+    """
+    tiles = batch.get("tiles")
+    if tiles is None or 0 in tiles.shape:
+      return None
+    rows, number = tiles.shape[:2]
+    chunk = min(self.config.chunk, number) or number
+
+    def look(tiles: Array) -> Array:
+      vectors = project(self(tiles.reshape(-1, *tiles.shape[2:])))
+      return vectors.reshape(rows, -1, vectors.shape[-1])
+
+    vectors = _in_chunks(look, tiles, batch["tile_segment_ids"] > 0, chunk=chunk)
+    return Seen(vectors, batch["tile_layout"])
+
   def embed(self, tiles: Array) -> Hidden:
     """Returns the input of the first layer, the class token before the patches."""
     config = self.config
@@ -326,3 +350,26 @@ def _scale(config: FixedVisionConfig) -> nnx.Param | None:
 
 def _scaled(x: Array, scale: nnx.Param | None) -> Array:
   return x if scale is None else x * scale[...]
+
+
+def _in_chunks(look: Callable[[Array], Array], tiles: Array, is_real: Array, *, chunk: int) -> Array:
+  """Returns what `look` makes of `tiles` [B, N, ...], `chunk` of each row at a time; zeros where a chunk has none.
+
+  Every row keeps its place in the batch, so that a batch which is split over devices stays so.
+  """
+  rows, number = tiles.shape[:2]
+  filled = -number % chunk
+
+  def cut(x: Array) -> Array:
+    x = jnp.pad(x, ((0, 0), (0, filled)) + ((0, 0),) * (x.ndim - 2))
+    return jnp.moveaxis(x.reshape(rows, -1, chunk, *x.shape[2:]), 1, 0)
+
+  chunks = cut(tiles)
+  nothing = jax.eval_shape(look, chunks[0])
+  run = look if len(chunks) == 1 else jax.checkpoint(look)
+
+  def one(part: tuple[Array, Array]) -> Array:
+    return jax.lax.cond(part[1].any(), run, lambda _: jnp.zeros(nothing.shape, nothing.dtype), part[0])
+
+  vectors = jnp.moveaxis(jax.lax.map(one, (chunks, cut(is_real))), 0, 1)
+  return vectors.reshape(rows, -1, vectors.shape[-1])[:, : number * (nothing.shape[1] // chunk)]

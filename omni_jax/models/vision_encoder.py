@@ -14,14 +14,16 @@ Deviation: a still image is not doubled to fill `temporal_patch` frames; the fra
 """
 
 import dataclasses
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Float, Int, UInt8
 
-from omni_jax.core.arrays import Array, Hidden, Key, Mask, PatchHidden, PatchPositions, typed
-from omni_jax.nn.attention import Attention, AttentionConfig, same_segment
+from omni_jax.core.arrays import Array, Hidden, Key, PatchHidden, PatchPositions, typed
+from omni_jax.models.fusion import Seen, real_in_order
+from omni_jax.nn.attention import Attention, AttentionConfig, Sight, choose_kernel, segment_sight
 from omni_jax.nn.feed_forward import FeedForward, gelu, quick_gelu
 from omni_jax.nn.norm import LayerNorm
 from omni_jax.nn.parameter import weight
@@ -122,9 +124,9 @@ class VisionBlock(nnx.Module):
     )
 
   @typed
-  def __call__(self, x: Hidden, rotation: Rotation, mask: Mask) -> Hidden:
+  def __call__(self, x: Hidden, rotation: Rotation, sight: Sight) -> Hidden:
     """Returns the stream after this layer."""
-    x = x + self.attention(self.attention_norm(x), rotation, mask)
+    x = x + self.attention(self.attention_norm(x), rotation, sight)
     return x + self.feed_forward(self.feed_forward_norm(x))
 
 
@@ -169,9 +171,21 @@ class VisionEncoder(nnx.Module):
     """
     return self.merger(self.hidden(patches, positions, segment_ids))
 
+  def read(self, batch: Mapping[str, Array], *, project: Callable[[Array], Array]) -> Seen | None:
+    """Returns the projected vectors of the images of a batch (`models.emova`), None without images."""
+    images = batch.get("patches")
+    if images is None or 0 in images.shape:
+      return None
+    segment_ids = batch["patch_segment_ids"]
+    windows = (images, batch["patch_positions"], segment_ids)
+    vectors = project(self(*(array.reshape(-1, *array.shape[2:]) for array in windows)))
+    is_real = segment_ids.reshape(segment_ids.shape[0], -1)[:, :: self.config.merge**2] > 0
+    return Seen(vectors.reshape(*is_real.shape, -1), real_in_order(is_real))
+
   def hidden(self, patches: Array, positions: PatchPositions, segment_ids: Array) -> PatchHidden:
     """Returns one vector per patch, before merging."""
     config = self.config
     rotation = image_rotation(positions, head_dim=config.width // config.num_heads, theta=config.rope_theta)
-    mask = same_segment(segment_ids)
-    return fold(self.blocks, self.patch_embed(patches), rotation, mask, remat=config.remat)
+    x = self.patch_embed(patches)
+    kernel = choose_kernel(x.dtype, head_dim=config.attention.head_dim, length=x.shape[1], branched=False)
+    return fold(self.blocks, x, rotation, segment_sight(segment_ids, kernel=kernel), remat=config.remat)

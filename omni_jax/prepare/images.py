@@ -12,16 +12,33 @@ lets images below one cell pass.
       +----+----+----+----+
 """
 
+import dataclasses
 import io
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from omni_jax.core.errors import UserError
 
+Result = TypeVar("Result")
+
 LARGEST_RATIO = 200  # of the longer to the shorter side, as in Qwen2-VL
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PatchLayout:
+  """How a tower of any resolution reads images: rows of patches, of which `merge` x `merge` become one vector.
+
+  Attributes:
+    patch: side of a patch in pixels.
+    merge: side of a merge cell in patches.
+  """
+
+  patch: int
+  merge: int
 
 
 class Patches(NamedTuple):
@@ -50,6 +67,22 @@ def decode_image(data: bytes) -> np.ndarray:
     UserError: the bytes are no image.
   """
   return _read(data, f"{len(data)} bytes of image")
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+  """Returns height and width of image bytes, without decoding the pixels.
+
+  Raises:
+    UserError: the bytes are no image, or a PNG file that is damaged.
+  """
+  from PIL import Image
+
+  def read() -> tuple[int, int]:
+    with Image.open(io.BytesIO(data)) as image:
+      image.verify()
+      return image.height, image.width
+
+  return _told(read, f"{len(data)} bytes of image")
 
 
 def target_size(height: int, width: int, *, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
@@ -104,10 +137,17 @@ def _short_side_enlarged(height: int, width: int, factor: int) -> tuple[int, int
 
 
 def _read(data: bytes, where: str) -> np.ndarray:
-  from PIL import Image, UnidentifiedImageError
+  from PIL import Image
+
+  return _told(lambda: np.array(Image.open(io.BytesIO(data)).convert("RGB")), where)
+
+
+def _told(read: Callable[[], Result], where: str) -> Result:
+  """Returns what `read` returns; what Pillow finds wrong becomes a UserError."""
+  from PIL import UnidentifiedImageError
 
   try:
-    return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+    return read()
   except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
     raise UserError(
       f"cannot read image: {error}",

@@ -11,6 +11,7 @@ Pillow's bicubic.
                                 +----+----+
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -31,7 +32,6 @@ GRIDS_OF_NINE: tuple[Grid, ...] = (
 GRIDS_OF_FOUR: tuple[Grid, ...] = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3), (4, 1), (1, 4))
 
 NEWLINE = -1  # in a layout: the learned vector that ends a line
-PADDING = -2  # in a layout: nothing, fills a row up
 
 
 class Tiles(NamedTuple):
@@ -39,6 +39,33 @@ class Tiles(NamedTuple):
 
   pixels: np.ndarray
   grid: Grid
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TileLayout:
+  """How a tower of one resolution reads images: squares, of which each becomes as many vectors.
+
+  Attributes:
+    side: of a square in pixels.
+    cells: vectors along a side of a square, after the projector.
+    newline: whether lines of vectors end with a learned one, black left out (`mm_patch_merge_type` `spatial_unpad`);
+      otherwise the squares follow one another (`flat`).
+  """
+
+  side: int
+  cells: int
+  newline: bool
+
+  def places(self, height: int, width: int, *, grid: Grid | None) -> np.ndarray:
+    """Returns which vector takes which place of an image of these pixels, int32 [places], as `tile_layout`."""
+    if self.newline:
+      return tile_layout(height, width, grid=grid, cells=self.cells)
+    return np.arange(num_tiles(grid) * self.cells**2, dtype=np.int32)
+
+
+def num_tiles(grid: Grid | None) -> int:
+  """Returns how many squares an image becomes: the whole image and those of the grid, if there is one."""
+  return 1 if grid is None else 1 + grid[0] * grid[1]
 
 
 def choose_grid(height: int, width: int, *, grids: Sequence[Grid], side: int) -> Grid:

@@ -36,7 +36,7 @@ class Question:
 
   Attributes:
     text: typed words.
-    image_tokens: places that the image takes (merged patches), 0 without an image.
+    image_tokens: places that its images take, 0 without an image.
     units: int32 [N] reduced units of the speech, empty without speech.
     style: the style heard in the speech; None leaves it out.
   """

@@ -86,10 +86,10 @@ def branch_off(trunk: Grid, branches: Sequence[Grid]) -> Grid:
 
 
 def truncate(grid: Grid, length: int) -> Grid:
-  """Returns the first `length` columns: an image's places, a question or an answer may be cut in the middle.
+  """Returns the first `length` columns: a question or an answer may be cut in the middle.
 
-  EMOVA cuts after images have taken their places, and learns what is left of an answer, without an end; of an image
-  whose places are cut, the first vectors are taken. A grid that has then nothing to learn has `learned` all false.
+  EMOVA cuts after images have taken their places, and learns what is left of an answer, without an end. A grid that
+  has then nothing to learn has `learned` all false.
   """
   return Grid(grid.tokens[:, :length], grid.learned[:, :length], grid.branches[:length])
 

@@ -62,6 +62,14 @@ class Run:
         rule="steps, log_every, save_every and keep are at least 1",
         remedy="change the value",
       )
+    reads, gets = (getattr(part, "image_layout", None) for part in (self.model, self.data))
+    if reads is not None and gets is not None and reads != gets:
+      raise UserError(
+        f"images are cut for {gets}",
+        where=f"run {self.name!r}, data",
+        rule=f"the model reads {reads}",
+        remedy="cut images with the model's image_layout (ImageSize for patches, TileSize for tiles)",
+      )
 
 
 class _Batch(NamedTuple):

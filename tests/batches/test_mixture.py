@@ -33,15 +33,26 @@ def test_a_cache_keeps_what_fits_and_each_image_once():
     row = np.ones(10, np.int32)
     weights, kinds = row.astype(np.float32), row.astype(np.int8)
     patches, positions = np.ones((4, 100), np.uint8), np.ones((4, 2), np.int32)
-    return Sample(row, row, row, row, weights, kinds, patches, positions)
+    return Sample(row, row, row, row, weights, kinds, {"patches": patches, "patch_positions": positions})
 
   cache = Cache(210 + 432 + 210 + 10)
   for name in ("a", "b", "c"):
     cache.put(name, sample(), image=b"png")
   first, second = cache.get("a"), cache.get("b")
   assert first is not None and second is not None and cache.get("c") is None
-  assert first.patches is second.patches
+  assert first.images is second.images
   assert pickle.loads(pickle.dumps(cache)).get("a") is None
+
+
+def test_a_cache_counts_images_that_wait_to_be_decoded():
+  late = np.empty(3, object)
+  row, weights, kinds = np.ones(10, np.int32), np.ones(10, np.float32), np.ones(10, np.int8)
+  sample = Sample(row, row, row, row, weights, kinds, {"tiles": late})
+  size = 4 * row.nbytes + weights.nbytes + kinds.nbytes + late.nbytes
+  for room, kept in ((size + 500, True), (size + 499, False)):
+    cache = Cache(room)
+    cache.put("a", sample, image=b"x" * 500)
+    assert (cache.get("a") is not None) == kept
 
 
 def test_a_source_takes_the_records_of_its_voices(workdir):

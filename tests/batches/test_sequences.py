@@ -4,10 +4,12 @@ import itertools
 import numpy as np
 import pytest
 
+from omni_jax.batches.pictures import TileSize
 from omni_jax.batches.sequences import SequenceBatches
 from omni_jax.batches.sources import ImageSize, Source
 from omni_jax.core.config import fingerprint, from_json, to_json
 from omni_jax.core.errors import UserError
+from omni_jax.prepare.tiles import GRIDS_OF_FOUR, TileLayout
 from omni_jax.tokens.answers import NativeLayout
 from omni_jax.tokens.templates import TINY
 from omni_jax.tokens.vocabulary import Vocabulary
@@ -69,7 +71,44 @@ def test_goes_on_where_it_stopped(config):
       np.testing.assert_array_equal(batch[name], value)
 
 
+def tiled(config):
+  size = TileSize(layout=TileLayout(side=8, cells=2, newline=True), grids=GRIDS_OF_FOUR)
+  return dataclasses.replace(config, images=size, patches=12)
+
+
+def test_tiles_are_counted_by_their_vectors_and_go_on_where_they_stopped(config, workdir):
+  image = Vocabulary.load(workdir / "text" / "vocabulary.json").control("image")
+  first = iter(tiled(config).open())
+  for _ in range(3):
+    batch = next(first)
+    assert batch["tiles"].shape == (2, 12, 8, 8, 3) and "patches" not in batch
+    vectors = [len(set(layout[layout >= 0].tolist())) for layout in _layouts(batch, image)]
+    assert all(4 * (ids > 0).sum() >= count for ids, count in zip(batch["tile_segment_ids"], vectors, strict=True))
+  assert sum(vectors) > 0
+  again = iter(tiled(config).open())
+  again.set_state(first.get_state())
+  for expected, batch in itertools.islice(zip(first, again, strict=True), 3):
+    for name, value in expected.items():
+      np.testing.assert_array_equal(batch[name], value)
+
+
+def _layouts(batch, image):
+  counts = (batch["tokens"] == image).sum(axis=1)
+  return [layout[:count] for layout, count in zip(batch["tile_layout"], counts, strict=True)]
+
+
+def test_long_samples_are_cut_where_asked(config):
+  short = dataclasses.replace(tiled(config), sources=config.sources[2:], length=56)
+  with pytest.raises(UserError, match="records cannot be used"):
+    list(itertools.islice(short.open(), 3))
+  for batch in itertools.islice(dataclasses.replace(short, truncate=True, max_bad_share=0.9).open(), 3):
+    assert (batch["loss_mask"].sum(axis=1) > 0).all()
+  assert fingerprint(dataclasses.replace(config, truncate=False)) == fingerprint(config)
+  assert "truncate" not in to_json(config)
+
+
 def test_is_stored_and_rebuilt(config):
+  assert from_json(to_json(tiled(config))) == tiled(config)
   assert from_json(to_json(config)) == config
   assert fingerprint(dataclasses.replace(config, seed=2)) != fingerprint(config)
 

@@ -4,17 +4,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from omni_jax.batches.pictures import TileSize
 from omni_jax.batches.sources import NO_PATCH, VIEWS, ImageSize, Source, Writer
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.reader import open_set
 from omni_jax.prepare.schema import Turn
-from omni_jax.tokens.answers import NativeLayout
-from omni_jax.tokens.dialogue import load_dialogue
+from omni_jax.prepare.tiles import GRIDS_OF_FOUR, TileLayout
+from omni_jax.tokens.answers import NativeLayout, Reply
+from omni_jax.tokens.dialogue import Question, load_dialogue
 from omni_jax.tokens.templates import TINY
 from omni_jax.tokens.units import reduce_units
 from omni_jax.tokens.vocabulary import STYLE, TEXT, UNIT
 
 IMAGES = ImageSize(patch=4, merge=2, min_pixels=64, max_pixels=1024)
+TILES = TileSize(layout=TileLayout(side=8, cells=2, newline=True), grids=GRIDS_OF_FOUR)
 SETS = {
   "text": "text",
   "image_text": "caption",
@@ -51,7 +54,7 @@ def test_targets_are_the_next_tokens_and_only_answers_weigh(view, dialogue, work
     np.testing.assert_array_equal(sample.loss_mask, [weights[int(kind)] for kind in sample.target_kind])
     places = (sample.tokens == dialogue.vocabulary.control("image")).sum()
     np.testing.assert_array_equal(sample.positions[sample.branch_ids == 0], np.arange((sample.branch_ids == 0).sum()))
-    assert places == len(sample.patches) // 4 and (places > 0) == bool(record.image)
+    assert places == len(sample.images["patches"]) // 4 and (places > 0) == bool(record.image)
     assert sample.targets[-1] == dialogue.vocabulary.control("end") and sample.loss_mask[-1] > 0
 
 
@@ -106,8 +109,68 @@ def test_an_image_fills_its_window(dialogue, workdir):
   for record in records:
     plain, padded = write(record, hear_style=False), filled(record, hear_style=False)
     np.testing.assert_array_equal(padded.tokens, plain.tokens)
-    assert len(padded.patches) == 64
-    np.testing.assert_array_equal(padded.patches[padded.patch_positions[:, 0] != NO_PATCH], plain.patches)
+    patches, positions = padded.images["patches"], padded.images["patch_positions"]
+    assert len(patches) == 64
+    np.testing.assert_array_equal(patches[positions[:, 0] != NO_PATCH], plain.images["patches"])
+
+
+def test_an_image_stands_in_front_of_its_first_question(dialogue, workdir):
+  write, records = make("image_text", dialogue, workdir)
+  for record in records:
+    longer = dataclasses.replace(record, turns=record.turns * 2)
+    sample, once = write(longer, hear_style=False), write(record, hear_style=False)
+    is_image = sample.tokens == dialogue.vocabulary.control("image")
+    assert is_image.sum() == len(sample.images["patches"]) // 4
+    np.testing.assert_array_equal(sample.tokens[: len(once.tokens)], once.tokens)
+
+
+def test_a_tiled_image_takes_a_place_for_each_of_its_vectors(dialogue, workdir):
+  write, records = make("dialogue", dialogue, workdir)
+  tiled = Writer(write._source, dialogue=dialogue, images=TILES)
+  for record in records:
+    sample, native = tiled(record, hear_style=True), write(record, hear_style=True)
+    is_image = [one.tokens == dialogue.vocabulary.control("image") for one in (sample, native)]
+    assert is_image[0].sum() == len(sample.images["tile_layout"]) > 0
+    np.testing.assert_array_equal(sample.tokens[~is_image[0]], native.tokens[~is_image[1]])
+
+
+@pytest.mark.parametrize("images", [IMAGES, TILES])
+def test_a_long_sample_is_cut_and_images_stay_whole(dialogue, workdir, images):
+  write, records = make("image_text", dialogue, workdir)
+  for record in records[:8]:
+    whole = Writer(write._source, dialogue=dialogue, images=images)(record, hear_style=False)
+    first = int(np.flatnonzero(whole.loss_mask)[0])
+    for length in range(1, len(whole.tokens) + 2):
+      cut = Writer(write._source, dialogue=dialogue, images=images, length=length)
+      if length <= first:  # the first target is not reached
+        with pytest.raises(UserError, match="nothing to learn"):
+          cut(record, hear_style=False)
+        continue
+      sample = cut(record, hear_style=False)
+      for name in ("tokens", "targets", "loss_mask", "positions"):
+        np.testing.assert_array_equal(getattr(sample, name), getattr(whole, name)[:length])
+      assert {name: len(array) for name, array in sample.images.items()} == {
+        name: len(array) for name, array in whole.images.items()
+      }
+
+
+def test_an_image_that_would_be_cut_is_left_out_with_what_follows(dialogue, workdir):
+  write, _ = make("image_text", dialogue, workdir)
+  image = dialogue.vocabulary.control("image")
+  places, asked = (5, 3), Reply(text="dog")
+  pairs = [(Question(text="the", image_tokens=count), asked) for count in places]
+  grid = dialogue.conversation(pairs)
+  columns = np.flatnonzero(grid.row == image)
+  for length in range(int(columns[4]) + 8, len(grid)):
+    cut, kept = Writer(write._source, dialogue=dialogue, images=IMAGES, length=length)._cut(grid, places)
+    second = columns[5:]
+    if length > second[-1]:
+      assert kept == 2 and len(cut) == length + 1
+    else:
+      assert kept == 1 and len(cut) == min(length + 1, second[0])
+    # What is learned is what the release learns, which keeps the first vectors of an image.
+    np.testing.assert_array_equal(cut.learned[0], grid.learned[0, : len(cut)])
+    assert not grid.learned[0, len(cut) : length + 1].any()
 
 
 @pytest.mark.parametrize("window", [60, 66])

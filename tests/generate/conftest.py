@@ -1,13 +1,19 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
+from omni_jax.batches.pictures import TileSize
 from omni_jax.batches.sources import ImageSize
 from omni_jax.core.styles import ALL_STYLES, Style
 from omni_jax.models.decoder import DecoderConfig
+from omni_jax.models.downsampling import ConvolutionMixer, DownsamplingConfig
 from omni_jax.models.emova import EmovaConfig
+from omni_jax.models.fixed_vision_encoder import CLIP_L_336
 from omni_jax.models.projectors import ProjectorConfig
 from omni_jax.models.vision_encoder import VisionConfig
+from omni_jax.prepare.tiles import GRIDS_OF_FOUR
 from omni_jax.tokens.answers import NativeLayout
 from omni_jax.tokens.dialogue import Dialogue
 from omni_jax.tokens.templates import TINY
@@ -53,12 +59,36 @@ def config(dialogue) -> EmovaConfig:
 
 
 @pytest.fixture(scope="session")
-def model(config):
+def tiled_config(config) -> EmovaConfig:
+  """The same with an image tower of one resolution, a C-Abstractor and newlines."""
+  vision = dataclasses.replace(
+    CLIP_L_336, side=16, patch=4, width=24, depth=2, features_after=1, num_heads=2, mlp_dim=32, chunk=2
+  )
+  projector = DownsamplingConfig(inputs=24, outputs=32, side=4, out_side=2, mixer=ConvolutionMixer(width=16, depth=1))
+  return dataclasses.replace(config, vision=vision, projector=projector, newline=True)
+
+
+def louder(config):
+  """Returns a random model with larger tables, so that its choices differ between positions and rows."""
   model = jax.jit(lambda key: config.make(key=key))(jax.random.key(3))
-  # Larger tables make a random model's choices differ between positions and rows.
   model.decoder.embed.text[...] = model.decoder.embed.text[...] * 30
   model.decoder.embed.extra[...] = model.decoder.embed.extra[...] * 30
   return model
+
+
+@pytest.fixture(scope="session")
+def model(config):
+  return louder(config)
+
+
+@pytest.fixture(scope="session")
+def tiled_model(tiled_config):
+  return louder(tiled_config)
+
+
+@pytest.fixture(scope="session")
+def tiles(tiled_config) -> TileSize:
+  return TileSize(layout=tiled_config.image_layout, grids=GRIDS_OF_FOUR)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from omni_jax.core.errors import UserError
 from omni_jax.core.styles import ALL_STYLES
 from omni_jax.generate import assistant as assistant_module
 from omni_jax.generate.assistant import Assistant, Question, load_language
+from omni_jax.generate.streaming import Stopwatch
 from omni_jax.prepare.schema import Example, Turn
 from omni_jax.prepare.writer import write_split
 from omni_jax.tokens.answers import JsonLayout
@@ -50,6 +51,19 @@ def test_every_kind_of_question_is_answered_in_its_own_way(assistant):
   np.testing.assert_array_equal(heard.units, silent.units)
   assert not len(silent.waveform)
   assert set(typed.timings) == {"hear", "see", "answer", "vocoder"}
+
+
+def test_tiles_are_seen_and_several_images_too(tiled_model, dialogue, tiles, speech):
+  assistant = Assistant(tiled_model, dialogue=dialogue, images=tiles, **speech)
+  other = np.full((20, 16, 3), 200, np.uint8)
+  questions = [
+    Question(text="the dog", image=image) for image in (picture(), other, (picture(), other), (other, picture()))
+  ]
+  prompts, _ = assistant._read(questions, Stopwatch())
+  logits = np.asarray(assistant.engine.prefill(prompts, max_new_tokens=8).logits)
+  different = np.abs(logits[:, None] - logits[None]).max(axis=-1) > 1e-4
+  np.testing.assert_array_equal(different, ~np.eye(4, dtype=bool))  # each picture counts, and their order
+  assert len(assistant.answer(questions)) == 4
 
 
 def test_streaming_gives_the_same_answer(assistant, dialogue):

@@ -14,27 +14,37 @@ def engine(model, dialogue) -> Engine:
   return Engine(model, make_automaton(dialogue.vocabulary), sampling=Sampling(), max_tokens=256)
 
 
-def prompts(images) -> list[Prompt]:
+def prompts() -> list[Prompt]:
   draw = np.random.default_rng(0)
-  made = [Prompt(tokens=draw.integers(260, 290, size).astype(np.int32), state="gender") for size in (3, 17, 9)]
-  image = images.cut(draw.integers(0, 255, (16, 24, 3)).astype(np.uint8))
-  return made, image
+  return [Prompt(tokens=draw.integers(260, 290, size).astype(np.int32), state="gender") for size in (3, 17, 9)]
 
 
-def test_batched_equals_one_by_one_and_uncached(engine, model, dialogue, images):
-  rows, image = prompts(images)
-  place = np.full(len(image.patches) // 4, dialogue.vocabulary.control("image"), np.int32)
-  rows.append(Prompt(tokens=np.concatenate([place, rows[0].tokens]), state="write", image=image))
+def seeing(prompt, images, dialogue, *sizes) -> Prompt:
+  """Returns a prompt with images of these sizes in front."""
+  pixels = [np.random.default_rng(size).integers(0, 255, (*size, 3)).astype(np.uint8) for size in sizes]
+  read = images.read(pixels)
+  place = np.full(sum(read.places), dialogue.vocabulary.control("image"), np.int32)
+  return Prompt(tokens=np.concatenate([place, prompt.tokens]), state="write", images=images.row(read))
+
+
+@pytest.mark.parametrize("kind", ["patches", "tiles"])
+def test_batched_equals_one_by_one_and_uncached(dialogue, request, kind):
+  names = {"patches": ("model", "images"), "tiles": ("tiled_model", "tiles")}
+  model, images = map(request.getfixturevalue, names[kind])
+  engine = Engine(model, make_automaton(dialogue.vocabulary), sampling=Sampling(), max_tokens=256)
+  rows = prompts()
+  rows.append(seeing(rows[0], images, dialogue, (9, 24)))
+  rows.append(seeing(rows[0], images, dialogue, (24, 9), (16, 24)))  # two images
   together = engine.generate(rows, max_new_tokens=20)
-  for row in (1, 3):
+  for row in (1, 4):
     (alone,) = engine.generate([rows[row]], max_new_tokens=20)
     np.testing.assert_array_equal(alone, together[row])
-  np.testing.assert_array_equal(_slowly(model, dialogue, rows[3], count=6), together[3][:6])
+  np.testing.assert_array_equal(_slowly(model, dialogue, rows[4], count=6), together[4][:6])
 
 
 def _slowly(model, dialogue, prompt: Prompt, *, count: int) -> np.ndarray:
   """The same by whole forward passes."""
-  automaton, length = make_automaton(dialogue.vocabulary), 32
+  automaton, length = make_automaton(dialogue.vocabulary), 128
   forward = jax.jit(lambda model, batch: model(batch))
   states, tokens, chosen = jnp.array([state_index(prompt.state)]), prompt.tokens.tolist(), []
   for _ in range(count):
@@ -44,9 +54,7 @@ def _slowly(model, dialogue, prompt: Prompt, *, count: int) -> np.ndarray:
       "positions": places.astype(np.int32),
       "segment_ids": (places < len(tokens)).astype(np.int32),
     }
-    if prompt.image is not None:
-      batch |= {"patches": prompt.image.patches[None, None], "patch_positions": prompt.image.positions[None, None]}
-      batch["patch_segment_ids"] = np.ones((1, 1, len(prompt.image.patches)), np.int32)
+    batch |= {name: array[None] for name, array in prompt.images.items()}
     logits = forward(model, batch)[:, len(tokens) - 1]
     token = jnp.argmax(jnp.where(automaton.mask(states), logits, -jnp.inf), axis=-1)
     states = automaton.advance(states, token)
@@ -67,16 +75,16 @@ def test_likelihoods_are_those_of_whole_passes(engine, model):
     np.testing.assert_allclose(found[row], expected, rtol=1e-4)
 
 
-def test_blocks_together_are_the_answer(engine, images):
-  rows, _ = prompts(images)
+def test_blocks_together_are_the_answer(engine):
+  rows = prompts()
   whole = engine.generate(rows[:1], max_new_tokens=30)[0]
   blocks = list(engine.stream(rows[:1], max_new_tokens=30, block=4))
   np.testing.assert_array_equal(np.concatenate(blocks, axis=1)[0][: len(whole)], whole)
   assert all(block.shape[1] <= 4 for block in blocks)
 
 
-def test_answers_keep_the_layout_whatever_the_model(engine, dialogue, images):
-  rows, _ = prompts(images)
+def test_answers_keep_the_layout_whatever_the_model(engine, dialogue):
+  rows = prompts()
   sampled = Engine(engine._model, engine._automaton, sampling=Sampling(temperature=3.0), max_tokens=256)
   for seed in range(3):
     for ids in sampled.generate(rows, max_new_tokens=64, key=jax.random.key(seed)):

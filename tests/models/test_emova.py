@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from omni_jax.core import trees
-from omni_jax.models.emova import EMOVA_3B, EMOVA_7B, EMOVA_72B, EmovaConfig
+from omni_jax.models.emova import EMOVA_3B, EMOVA_7B, EMOVA_8B_V1, EMOVA_72B, EmovaConfig
 from omni_jax.models.projectors import ProjectorConfig
 from tests.models.twins import emova_config, shaken
 
@@ -141,3 +141,17 @@ def test_config_stores_and_refuses_parts_that_do_not_join():
 )
 def test_published_sizes(config, parameters):
   assert trees.count(jax.eval_shape(lambda: config.make(key=jax.random.key(0)))) == parameters
+
+
+def test_the_first_version_is_the_sum_of_its_parts():
+  model = jax.eval_shape(lambda: EMOVA_8B_V1.make(key=jax.random.key(0)))
+  counts = {
+    "decoder": 8_030_261_248 + 2 * 4096 * 4096,  # Llama-3.1-8B and 4096 units, in both tables
+    "vision": 5_536_496_000,
+    "projector": 17_174_048 + 20_979_712,
+    "newline": 4096,
+  }
+  found = trees.flatten(model)
+  for part, count in counts.items():
+    assert sum(leaf.size for path, leaf in found.items() if path.split(".")[0] == part) == count
+  assert trees.count(model) == sum(counts.values()) == 13_638_469_536

@@ -6,7 +6,10 @@ import pytest
 from omni_jax.convert.table import import_leaves
 from omni_jax.convert.vision import vision_rules
 from omni_jax.core import trees
+from omni_jax.models import vision_encoder
 from omni_jax.models.vision_encoder import QWEN2_VL_7B_VISION
+from omni_jax.nn.attention import Kernel
+from tests.models.drawn import drawn
 from tests.models.twins import shaken, vision_config, vision_twin
 
 GRIDS = ((2, 4), (4, 6))  # two images in one row, in patches
@@ -63,6 +66,14 @@ def test_images_of_a_row_do_not_see_each_other_nor_the_padding():
   (patches, positions, segments), _ = images()
   alone = call(tower, (patches[:, :8], positions[:, :8], segments[:, :8]))
   np.testing.assert_allclose(call(tower, (patches, positions, segments))[:, :2], alone, atol=1e-5)
+
+
+def test_the_kernel_of_a_tpu_gives_the_same(monkeypatch):
+  tower, (inputs, _) = drawn(vision_config()), images()
+  expected = call(tower, inputs)
+  monkeypatch.setattr(vision_encoder, "choose_kernel", lambda *_, **__: Kernel.SPLASH)
+  found = jax.jit(lambda tower, inputs: tower(*inputs))(tower, inputs)
+  np.testing.assert_allclose(found[:, :8], expected[:, :8], atol=1e-4)  # the ninth cell is padding
 
 
 def test_bytes_equal_floats():
