@@ -10,16 +10,20 @@ fairseq's file is a pickle with its own classes in it, which is not read here: i
 import enum
 from collections.abc import Mapping
 
+import jax
 import numpy as np
 
-from omni_jax.convert.table import Rule, export_tensors
+from omni_jax.convert.table import Rule, export_tensors, import_leaves, prefixed
 from omni_jax.convert.tensors import Held, Tensors, Without, as_tensors
+from omni_jax.core import trees
 from omni_jax.core.errors import UserError
 from omni_jax.speech.hubert import HubertConfig
+from omni_jax.speech.kmeans_tokenizer import KMeansTokenizerConfig
 
 _TRANSPOSED = "outputs inputs -> inputs outputs"
 _CONVOLUTION = "outputs inputs taps -> taps inputs outputs"
 _FOLDED = "folded positions"
+_CENTRES = "centres of k-means"
 
 # Of a fairseq checkpoint, what masked prediction needs and features do not.
 FAIRSEQ_TRAINING_NAMES = ("final_proj.weight", "final_proj.bias", "label_embs_concat")
@@ -67,6 +71,28 @@ def export_hubert_tensors(
   weight = tensors.pop(_FOLDED)
   length, direction = names.value
   return {**tensors, length: _lengths(weight).astype(weight.dtype), direction: weight}
+
+
+def import_kmeans_tokenizer(
+  config: KMeansTokenizerConfig, tensors: Mapping[str, np.ndarray], *, names: HubertNames, centres: np.ndarray
+) -> dict[str, jax.Array]:
+  """Returns the leaves of a k-means tokenizer by dotted path, from the tensors of its HuBERT and its centres.
+
+  Args:
+    config: of the tokenizer.
+    tensors: of the HuBERT, by their names.
+    names: whose names these are.
+    centres: [num_classes, width], see `speech.kmeans.read_centres`.
+
+  Raises:
+    UserError: anything missing, left over, of another shape or not finite; all are listed.
+  """
+  rules = [*prefixed(hubert_rules(config.hubert, names), ours="hubert."), Rule(_CENTRES, ("centres",))]
+  given = import_hubert_tensors(tensors, names)
+  joined = Held({**given, _CENTRES: centres})
+  joined.origin = given.origin
+  abstract = jax.eval_shape(lambda: config.make(key=jax.random.key(0)))
+  return import_leaves(rules, joined, shapes={path: leaf.shape for path, leaf in trees.flatten(abstract).items()})
 
 
 def fold_taps(length: np.ndarray, direction: np.ndarray) -> np.ndarray:

@@ -8,11 +8,14 @@ from omni_jax.convert.hubert import (
   fold_taps,
   hubert_rules,
   import_hubert_tensors,
+  import_kmeans_tokenizer,
 )
 from omni_jax.convert.table import import_leaves
 from omni_jax.core import trees
 from omni_jax.core.errors import UserError
+from tests.models.drawn import drawn
 from tests.speech import huberts
+from tests.speech.test_kmeans_tokenizer import CONFIG
 
 # The names of one layer, of the stem and of the rest in fairseq's checkpoints (fairseq/models/wav2vec/wav2vec2.py).
 FAIRSEQ_SOME = {
@@ -92,3 +95,14 @@ def test_a_weight_norm_over_another_axis_is_told():
 def test_a_tap_of_zeros_stays_zero():
   direction = np.zeros((2, 2, 3), np.float32)
   assert not fold_taps(np.ones((1, 1, 3), np.float32), direction).any()
+
+
+def test_a_tokenizer_is_its_hubert_and_its_centres():
+  leaves = flat(drawn(CONFIG))
+  hubert = {path.removeprefix("hubert."): leaf for path, leaf in leaves.items() if path.startswith("hubert.")}
+  tensors = export_hubert_tensors(CONFIG.hubert, hubert, HubertNames.FAIRSEQ)
+  found = import_kmeans_tokenizer(CONFIG, tensors, names=HubertNames.FAIRSEQ, centres=leaves["centres"])
+  assert set(found) == set(leaves)
+  assert all(np.asarray(found[path]).tobytes() == leaves[path].tobytes() for path in leaves)
+  with pytest.raises(UserError, match=r"centres of k-means: shape \(29, 18\), ours is \(30, 18\)"):
+    import_kmeans_tokenizer(CONFIG, tensors, names=HubertNames.FAIRSEQ, centres=leaves["centres"][1:])
