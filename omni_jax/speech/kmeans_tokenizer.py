@@ -17,12 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from omni_jax.core.arrays import Array, Int, Key, Units, Waveform, typed
+from omni_jax.core.arrays import Array, Hidden, Int, Key, Units, Waveform, typed
 from omni_jax.core.errors import UserError
 from omni_jax.nn.parameter import weight
 from omni_jax.speech.grouping import map_waveforms
 from omni_jax.speech.hubert import MHUBERT_BASE, HubertConfig, check_layer
 from omni_jax.speech.kmeans import nearest
+from omni_jax.speech.recordings import check_recording
 from omni_jax.tokens.units import reduce_units
 
 _FRAMES_A_SECOND = 100  # of 10 ms, in which durations are told
@@ -105,10 +106,19 @@ class KMeansTokenizer(nnx.Module):
     """The number of different units."""
     return self.config.num_classes
 
+  def num_frames(self, samples: Array) -> Array:
+    """Returns the frames that HuBERT has for recordings of `samples` samples."""
+    return self.config.hubert.num_frames(samples)
+
+  @typed
+  def frames(self, waveform: Waveform, samples: Int[Array, "B"]) -> Hidden:
+    """Returns what is classified: HuBERT's frames of the layer."""
+    return self.hubert.features(waveform, samples, layer=self.config.layer)
+
   @typed
   def units(self, waveform: Waveform, samples: Int[Array, "B"]) -> Units:
-    """Returns the class of each of HuBERT's frames; those at and after its `num_frames(samples)` mean nothing."""
-    return nearest(self.hubert.features(waveform, samples, layer=self.config.layer), self.centres[...])
+    """Returns the class of each frame; those at and after `num_frames(samples)` mean nothing."""
+    return nearest(self.frames(waveform, samples), self.centres[...])
 
   def encode(self, waveform: np.ndarray) -> np.ndarray:
     """Returns int32 units [ceil(A / samples_per_unit)] of a float waveform [A].
@@ -121,7 +131,7 @@ class KMeansTokenizer(nnx.Module):
   def encode_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Returns the units of each waveform, equal to those of `encode`."""
     for place, waveform in enumerate(waveforms):
-      _check(waveform, place=place)
+      check_recording(waveform, where=f"waveform {place} for the k-means tokenizer")
     pieces = [(row, piece) for row, waveform in enumerate(waveforms) for piece in self._pieces(waveform)]
     run = functools.partial(_jit_units(), self)
     border = _TOGETHER_SECONDS * self.sample_rate
@@ -150,21 +160,9 @@ class KMeansTokenizer(nnx.Module):
     return np.pad(units, (0, -(-samples // self.samples_per_unit) - len(units)), mode="edge")
 
 
-def _check(waveform: np.ndarray, *, place: int) -> None:
-  array = np.asarray(waveform)
-  if array.ndim != 1 or not array.size or not np.isfinite(array).all():
-    what = f"a waveform of shape {array.shape}" if array.ndim != 1 or not array.size else "samples that are not finite"
-    raise UserError(
-      what,
-      where=f"waveform {place} for the k-means tokenizer",
-      rule="one channel of at least one sample, every sample a finite number",
-      remedy="mix the channels down (prepare.audio does), or leave the recording out",
-    )
-
-
 def _units(model: KMeansTokenizer, waveform: Array, samples: Array) -> tuple[Array, Array]:
   samples = jnp.maximum(samples, model.config.hubert.window_samples)  # rows are zero past their end, and long enough
-  return model.units(waveform, samples), model.config.hubert.num_frames(samples)
+  return model.units(waveform, samples), model.num_frames(samples)
 
 
 @functools.cache
