@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from omni_jax.core.arrays import Array, Float, Hidden, Int, Key, Mask, Waveform, typed
+from omni_jax.core.arrays import Array, Bool, Float, Hidden, Int, Key, Waveform, typed
 from omni_jax.core.errors import UserError
 from omni_jax.nn.convolution import zero_padding
 from omni_jax.nn.feed_forward import gelu
@@ -228,7 +228,7 @@ class Hubert(nnx.Module):
     return self.projection(self.stem_norm(frames))
 
   @typed
-  def mask(self, projected: Hidden, masked: Mask | Array) -> Hidden:
+  def mask(self, projected: Hidden, masked: Bool[Array, "B T"]) -> Hidden:
     """Returns the frames with the mask vector where `masked` [B, T] is true."""
     return jnp.where(masked[..., None], self.mask_vector[...].astype(projected.dtype), projected)
 
