@@ -88,13 +88,15 @@ class NormedConvolution(nnx.Module):
   def __call__(self, x: Hidden) -> Hidden:
     """Returns (T + 2 sides - dilation (taps - 1) - 1) // stride + 1 frames."""
     shape = self.kernel
-    depthwise = shape.groups == x.shape[-1] == self.weight().shape[-1] and shape.stride == 1 and shape.groups > 1
-    if depthwise:
-      y = _depthwise(x, self.weight(), shape)
+    weights = self.weight()
+    if shape.groups == x.shape[-1] == weights.shape[-1] and shape.stride == 1 and shape.groups > 1:
+      y = _depthwise(x, weights, shape)
+    elif shape == Kernel(taps=1):
+      y = (x.reshape(-1, x.shape[-1]) @ weights[0]).reshape(*x.shape[:-1], weights.shape[-1])
     else:
       y = jax.lax.conv_general_dilated(
         x,
-        self.weight(),
+        weights,
         window_strides=(shape.stride,),
         padding=((shape.sides, shape.sides),),
         rhs_dilation=(shape.dilation,),
