@@ -1,0 +1,314 @@
+"""Units -> waveform: SpeechGPT's vocoder (arXiv 2305.11000), fairseq's `CodeHiFiGANVocoder` (arXiv 2104.00355).
+
+    reduced units [N] --embedding--+--duration predictor--> frames of each
+                                   v
+    frames [T, D] (+ speaker) --HiFi-GAN--> waveform [T * hop]
+
+A unit is a cluster of HuBERT features; a frame lasts `hop` samples. It has one voice, or a table of speakers, and no
+styles: `decode` speaks every style alike. Deviation: ids outside the table are refused; the original drops those
+below zero.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Float, Int
+
+from omni_jax.core.arrays import Array, Hidden, Key, Units, Waveform, typed
+from omni_jax.core.errors import UserError
+from omni_jax.core.styles import Style
+from omni_jax.nn.convolution import Convolution, FrameNorm
+from omni_jax.nn.linear import Linear
+from omni_jax.nn.parameter import table
+from omni_jax.speech.hifigan import HiFiGANConfig
+from omni_jax.speech.vocoder_streaming import check_units
+from omni_jax.speech.windows import WindowStream, run_whole
+
+_UNIT_WINDOW = 128  # units whose durations are predicted at once
+_LARGEST_WINDOW = 1024  # frames spoken at once, 20 s
+_STREAM_FRAMES = 16  # of a stream's chunk by default
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DurationConfig:
+  """Sizes of the duration predictor.
+
+  Attributes:
+    width: channels inside.
+    taps: of both convolutions.
+    dropout: share of channels left out in training.
+  """
+
+  width: int
+  taps: int
+  dropout: float
+
+  @property
+  def context(self) -> int:
+    """Units on each side of a unit that its duration depends on."""
+    return 2 * (self.taps // 2)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UnitHiFiGANConfig:
+  """Sizes of the vocoder.
+
+  Attributes:
+    sample_rate: Hz.
+    codebook_size: number of different units.
+    embedding: width of a unit's and of a speaker's embedding.
+    speakers: voices in the table; 0 for a single voice without one.
+    duration: None where units come with their durations only.
+    generator: from embeddings to sound.
+  """
+
+  sample_rate: int
+  codebook_size: int
+  embedding: int
+  speakers: int
+  duration: DurationConfig | None
+  generator: HiFiGANConfig
+
+  def __post_init__(self):
+    wanted = self.embedding * (2 if self.speakers else 1)
+    assert self.generator.inputs == wanted, f"generator.inputs is {self.generator.inputs}, units and speaker {wanted}"
+
+  def make(self, *, key: Key) -> "UnitHiFiGAN":
+    """Returns a new vocoder."""
+    return UnitHiFiGAN(self, key=key)
+
+
+class Spoken(NamedTuple):
+  """Sound of frames in their true time, and log(1 + frames) as predicted for reduced units (None without predictor)."""
+
+  waveform: Waveform
+  log_durations: Float[Array, "B N"] | None
+
+
+class DurationPredictor(nnx.Module):
+  """Twice convolution, ReLU, norm and dropout, then log(1 + frames) of each unit."""
+
+  def __init__(self, config: DurationConfig, *, inputs: int, key: Key):
+    keys = jax.random.split(key, 3)
+    self.dropout = config.dropout
+    self.first = Convolution(inputs, config.width, taps=config.taps, key=keys[0])
+    self.first_norm = FrameNorm(config.width)
+    self.second = Convolution(config.width, config.width, taps=config.taps, key=keys[1])
+    self.second_norm = FrameNorm(config.width)
+    self.output = Linear(config.width, 1, axes=("embed", None), bias=True, key=keys[2])
+
+  def __call__(self, x: Hidden, valid: Float[Array, "B T"], *, key: Key | None = None) -> Float[Array, "B T"]:
+    """Returns log(1 + frames); `key` draws what dropout leaves out, None leaves everything in."""
+    keys = (None, None) if key is None else tuple(jax.random.split(key))
+    x = self.first_norm(jax.nn.relu(self.first(x * valid[..., None])))
+    x = self._drop(x, keys[0])
+    x = self.second_norm(jax.nn.relu(self.second(x * valid[..., None])))
+    return self.output(self._drop(x, keys[1]))[..., 0]
+
+  def _drop(self, x: Hidden, key: Key | None) -> Hidden:
+    if key is None or not self.dropout:
+      return x
+    return jnp.where(jax.random.bernoulli(key, 1 - self.dropout, x.shape), x / (1 - self.dropout), 0.0)
+
+
+class UnitHiFiGAN(nnx.Module):
+  """The vocoder; `decode` and `stream` are the interface."""
+
+  num_codebooks = 1
+
+  def __init__(self, config: UnitHiFiGANConfig, *, key: Key):
+    self.config = config
+    keys = jax.random.split(key, 4)
+    axes, size = ("vocab", "embed"), (config.codebook_size, config.embedding)
+    self.units = table(keys[0], size, axes=axes, deviation=1.0)
+    spoken = config.speakers
+    self.speakers = table(keys[1], (spoken, config.embedding), axes=axes, deviation=1.0) if spoken else None
+    predicted = config.duration
+    self.durations = DurationPredictor(predicted, inputs=config.embedding, key=keys[2]) if predicted else None
+    self.generator = config.generator.make(key=keys[3])
+
+  @property
+  def sample_rate(self) -> int:
+    """Samples per second."""
+    return self.config.sample_rate
+
+  @property
+  def hop(self) -> int:
+    """Samples of a frame."""
+    return self.config.generator.hop
+
+  @property
+  def frame_rate(self) -> int:
+    """Frames per second."""
+    return self.sample_rate // self.hop
+
+  @property
+  def codebook_size(self) -> int:
+    """The number of different units."""
+    return self.config.codebook_size
+
+  @typed
+  def __call__(
+    self, units: Units, valid: Float[Array, "B U"] | None = None, *, speaker: Int[Array, "B"] | None = None
+  ) -> Waveform:
+    """Returns `hop` samples for each unit, which is repeated for as many frames as it lasts.
+
+    Args:
+      units: one for each frame.
+      valid: 1 on frames of the utterance, 0 outside; None where all are.
+      speaker: of each row, where the config has speakers.
+    """
+    x = jnp.take(self.units[...], units, axis=0, mode="clip")
+    if self.speakers is not None:
+      assert speaker is not None, "a vocoder with speakers is told who speaks"
+      voice = jnp.take(self.speakers[...], speaker, axis=0, mode="clip")[:, None]
+      x = jnp.concatenate([x, jnp.broadcast_to(voice, x.shape)], axis=-1)
+    return self.generator(x, valid)
+
+  @typed
+  def log_durations(self, units: Units, valid: Float[Array, "B U"], *, key: Key | None = None) -> Float[Array, "B U"]:
+    """Returns log(1 + frames) of each reduced unit; where `valid` is 0 it means nothing."""
+    assert self.durations is not None, "the config has a duration predictor"
+    return self.durations(jnp.take(self.units[...], units, axis=0, mode="clip"), valid, key=key)
+
+  def decode(self, units: np.ndarray, style: Style | None = None, *, speaker: int = 0) -> np.ndarray:
+    """Returns the waveform, float32 [A], of reduced units [N] in their predicted durations.
+
+    Without a duration predictor every unit lasts one frame. `style` is not heard.
+
+    Raises:
+      UserError: no units, one outside the codebook, an unknown speaker.
+    """
+    del style
+    units = self._checked(units)
+    return self.decode_timed(units, self._counts(units), speaker=speaker)
+
+  def decode_timed(self, units: np.ndarray, counts: np.ndarray, *, speaker: int = 0) -> np.ndarray:
+    """Returns the waveform, float32 [A], of units [N] that last `counts` [N] frames.
+
+    Raises:
+      UserError: no units or frames, a unit outside the codebook, a negative count, an unknown speaker.
+    """
+    units, counts = self._checked(units), np.asarray(counts)
+    if counts.shape != units.shape or counts.min() < 0 or not counts.sum():
+      raise UserError(
+        f"durations of shape {counts.shape}, from {counts.min(initial=0)}, {counts.sum()} frames together",
+        where="unit vocoder",
+        rule="every unit has a duration of zero or more frames, and the utterance at least one frame",
+        remedy="give one whole number of frames for each unit",
+      )
+    frames = np.repeat(units, counts)
+    context = self.config.generator.context
+    return run_whole(self._speaker(speaker), frames, hop=self.hop, context=context, largest=_LARGEST_WINDOW)
+
+  def stream(
+    self, style: Style | None = None, *, speaker: int = 0, chunk_frames: int = _STREAM_FRAMES
+  ) -> "UnitHiFiGANStream":
+    """Returns an empty stream; a piece comes for every `chunk_frames` frames, once their context is known.
+
+    Raises:
+      UserError: an unknown speaker, chunks without frames.
+    """
+    del style
+    return UnitHiFiGANStream(self, speaker=speaker, chunk_frames=chunk_frames)
+
+  def _checked(self, units: np.ndarray) -> np.ndarray:
+    units = check_units(units, codebook_size=self.codebook_size)
+    if not len(units):
+      raise UserError(
+        "no units", where="unit vocoder", rule="there is something to say", remedy="give at least one unit"
+      )
+    return units
+
+  def _counts(self, units: np.ndarray) -> np.ndarray:
+    stream = self._duration_stream()
+    return np.concatenate([piece for piece in (stream.push(units), stream.finish()) if piece is not None])
+
+  def _duration_stream(self) -> WindowStream:
+    """Returns the stream from reduced units to how many frames each lasts, at least one."""
+    duration = self.config.duration
+    if duration is None:
+      return WindowStream(lambda units, *_: np.ones_like(units), hop=1, context=0, chunk=_UNIT_WINDOW, least=1)
+
+    def count(units: np.ndarray, valid: np.ndarray, first: np.ndarray) -> np.ndarray:
+      del first
+      frames = np.round(np.expm1(np.asarray(_compiled().durations(self, units, valid))))
+      return np.maximum(frames, 1).astype(np.int32)
+
+    return WindowStream(count, hop=1, context=duration.context, chunk=_UNIT_WINDOW, least=1)
+
+  def _speaker(self, speaker: int) -> Any:
+    """Returns the function from a window of frames to sound in the voice of a speaker."""
+    if not 0 <= speaker < max(self.config.speakers, 1):
+      raise UserError(
+        f"speaker {speaker}",
+        where="unit vocoder",
+        rule=f"speakers are numbered 0..{max(self.config.speakers, 1) - 1}",
+        remedy="choose one of these",
+      )
+    row = np.array([speaker], np.int32)
+
+    def speak(units: np.ndarray, valid: np.ndarray, first: np.ndarray) -> np.ndarray:
+      del first
+      return _compiled().speak(self, units, valid, row)
+
+    return speak
+
+
+class UnitHiFiGANStream:
+  """Speaks reduced units as they come; all pieces together equal `decode` of all units."""
+
+  def __init__(self, network: UnitHiFiGAN, *, speaker: int, chunk_frames: int):
+    self._network = network
+    self._durations = network._duration_stream()
+    self._waiting = np.zeros(0, np.int32)  # units whose durations are not known yet
+    context = network.config.generator.context
+    self._sound = WindowStream(network._speaker(speaker), hop=network.hop, context=context, chunk=chunk_frames)
+
+  def push(self, units: np.ndarray) -> np.ndarray:
+    """Returns the samples that are final now that these reduced units are known; may be empty.
+
+    Raises:
+      UserError: a unit outside the codebook, or the stream was finished.
+    """
+    units = check_units(units, codebook_size=self._network.codebook_size)
+    self._waiting = np.concatenate([self._waiting, units])
+    return _samples(self._timed(self._durations.push(units)))
+
+  def finish(self) -> np.ndarray:
+    """Returns the remaining samples."""
+    if self._sound.finished:
+      return _samples(None)
+    last = self._timed(self._durations.finish())
+    return _samples(last, self._sound.finish())
+
+  def _timed(self, counts: np.ndarray | None) -> np.ndarray | None:
+    if counts is None:
+      return None
+    known, self._waiting = np.split(self._waiting, [len(counts)])
+    return self._sound.push(np.repeat(known, counts))
+
+
+class _Compiled(NamedTuple):
+  durations: Any
+  speak: Any
+
+
+@functools.cache
+def _compiled() -> _Compiled:
+  def durations(network, units, valid):
+    return network.log_durations(units, valid)
+
+  def speak(network, units, valid, speaker):
+    return network(units, valid, speaker=speaker)
+
+  return _Compiled(jax.jit(durations), jax.jit(speak))
+
+
+def _samples(*pieces: np.ndarray | None) -> np.ndarray:
+  return np.concatenate([np.zeros(0, np.float32), *(piece for piece in pieces if piece is not None)])

@@ -1,0 +1,95 @@
+"""One step of a vocoder against its critics, for all vocoders: compiled once, on any mesh, like the LLM's (`step.py`).
+
+The critics learn first, from a clip made and its recording; then the generator learns from the critics as they are now
+(HiFi-GAN's order). The clip is made once: its gradient goes back through the same pass.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from omni_jax.core import trees
+from omni_jax.core.arrays import Array, Key
+from omni_jax.train.adversarial_losses import AdversarialLosses
+from omni_jax.train.imitations import Imitation
+from omni_jax.train.optimizer import Optimizer
+from omni_jax.train.state import TrainState
+from omni_jax.train.step import Sums
+
+Imitate = Callable[[Any, dict[str, Array], Key], Imitation]
+
+
+class Duel(NamedTuple):
+  """The states of the generator and of its critics."""
+
+  generator: TrainState
+  critic: TrainState
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Side:
+  """One of the two: its model, possibly abstract, its optimizer, and its state as shapes with shardings."""
+
+  model: Any
+  optimizer: Optimizer
+  abstract: TrainState
+
+  def build(self, learning: dict[str, Array], state: TrainState) -> Any:
+    """Returns the model of these parameters and the frozen ones of `state`."""
+    return trees.unflatten(self.model, {**learning, **state.frozen})
+
+  def update(self, state: TrainState, gradient: dict[str, Array]) -> TrainState:
+    """Returns the next state."""
+    updates, moments = self.optimizer.transform.update(gradient, state.moments, state.learning)
+    learning = optax.apply_updates(state.learning, updates)
+    return state._replace(learning=learning, moments=moments, step=state.step + 1)
+
+
+def make_adversarial_step(
+  imitate: Imitate, losses: AdversarialLosses, *, generator: Side, critic: Side, seed: int
+) -> Callable:
+  """Returns `step(duel, batch) -> (duel, sums)`; the duel given is consumed.
+
+  Args:
+    imitate: (model, batch, key) -> a clip made, its recording, and what else the generator minimises.
+    losses: of both sides.
+    generator: the vocoder.
+    critic: the critics: waveform -> outputs of their layers.
+    seed: of the run; step n draws from `fold_in(key(seed), n)`.
+  """
+
+  def step(duel: Duel, batch: dict[str, Array]) -> tuple[Duel, Sums]:
+    key = jax.random.fold_in(jax.random.key(seed), duel.generator.step)
+
+    def make(learning: dict[str, Array]) -> Any:
+      made = imitate(generator.build(learning, duel.generator), batch, key)
+      return (made.waveform, made.loss), (made.target, made.metrics)
+
+    (waveform, own), back, (target, sums) = jax.vjp(make, duel.generator.learning, has_aux=True)
+
+    def judge(learning: dict[str, Array], made: Array) -> Any:
+      both = critic.build(learning, duel.critic)(jnp.concatenate([target, made]))
+      return tuple(jax.tree.map(lambda x, half=half: jnp.split(x, 2)[half], both) for half in (0, 1))
+
+    def tell_apart(learning: dict[str, Array]) -> Any:
+      return losses.critic(*judge(learning, waveform))
+
+    (_, critic_sums), gradient = jax.value_and_grad(tell_apart, has_aux=True)(duel.critic.learning)
+    judges = critic.update(duel.critic, gradient)
+
+    def convince(made: Array) -> Any:
+      return losses.generator(*judge(judges.learning, made), waveform=made, target=target)
+
+    (value, maker_sums), towards = jax.value_and_grad(convince, has_aux=True)(waveform)
+    (gradient,) = back((towards, jnp.ones_like(own)))
+    maker = generator.update(duel.generator, gradient)
+    norm, rate = optax.tree.norm(gradient), generator.optimizer.schedule(duel.generator.step)
+    total = {"loss": (value + own, 1.0), "gradient_norm": (norm, 1.0), "learning_rate": (rate, 1.0)}
+    return Duel(maker, judges), {**sums, **critic_sums, **maker_sums, **total}
+
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, Duel(generator.abstract, critic.abstract))
+  return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))

@@ -1,0 +1,71 @@
+"""What a vocoder and its critics learn from each other: least squares (arXiv 1611.04076), features, distances.
+
+HiFi-GAN (arXiv 2010.05646): the generator minimises its critics' doubts, twice the distance of their features between
+made and recorded speech, and 45 times the distance of mel spectra.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from omni_jax.core.arrays import Array, Scalar, Waveform
+from omni_jax.speech.discriminators import Judgement
+
+Metrics = dict[str, tuple[Array, Array]]
+Distance = Callable[[Waveform, Waveform], Scalar]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdversarialLosses:
+  """Weights of the generator's loss.
+
+  Attributes:
+    doubt: weight of the critics' scores.
+    features: weight of the distance of their layers.
+    distances: (name, weight, distance of made from recorded waveform) of spectra, in metrics under their name.
+  """
+
+  doubt: float = 1.0
+  features: float = 2.0
+  distances: tuple[tuple[str, float, Distance], ...] = ()
+
+  def critic(self, real: Judgement, made: Judgement) -> tuple[Scalar, Metrics]:
+    """Returns the critics' loss; `critic_right` is the share of scores on the right side of one half."""
+    loss = critic_loss(real, made)
+    right = [jnp.mean(part[-1] > 0.5) for part in real] + [jnp.mean(part[-1] < 0.5) for part in made]
+    one = jnp.ones(())
+    return loss, {"critic": (loss, one), "critic_right": (jnp.stack(right).mean(), one)}
+
+  def generator(
+    self, real: Judgement, made: Judgement, *, waveform: Waveform, target: Waveform
+  ) -> tuple[Scalar, Metrics]:
+    """Returns the generator's loss and its parts."""
+    doubt, features = generator_loss(made), feature_distance(real, made)
+    one, loss = jnp.ones(()), self.doubt * doubt + self.features * features
+    metrics = {"doubt": (doubt, one), "features": (features, one)}
+    for name, weight, distance in self.distances:
+      value = distance(waveform, target)
+      loss, metrics[name] = loss + weight * value, (value, one)
+    return loss, metrics
+
+
+def critic_loss(real: Judgement, made: Judgement) -> Scalar:
+  """Returns the sum over critics of the mean squared distance of real scores from 1 and of made ones from 0."""
+  return sum_of([jnp.square(1 - part[-1]).mean() for part in real] + [jnp.square(part[-1]).mean() for part in made])
+
+
+def generator_loss(made: Judgement) -> Scalar:
+  """Returns the sum over critics of the mean squared distance of made scores from 1."""
+  return sum_of([jnp.square(1 - part[-1]).mean() for part in made])
+
+
+def feature_distance(real: Judgement, made: Judgement) -> Scalar:
+  """Returns the sum over layers of all critics, scores among them, of the mean absolute difference."""
+  pairs = [pair for one, other in zip(real, made, strict=True) for pair in zip(one, other, strict=True)]
+  return sum_of([jnp.abs(one - other).mean() for one, other in pairs])
+
+
+def sum_of(values: list[Scalar]) -> Scalar:
+  """Returns the sum of scalars."""
+  return jnp.stack(values).sum()
