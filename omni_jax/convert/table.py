@@ -184,7 +184,7 @@ def _misfits(rule: Rule, tensors: Tensors, *, shapes: Mapping[str, tuple[int, ..
       problems.append(f"{name}: shape {shape}, ours is {expected}{joined}")
     if dtype != first:
       problems.append(f"{name}: {dtype}, before it {first}")
-    if dtype.itemsize == 8 and not jax.config.jax_enable_x64:
+    if dtype.itemsize == 8 and not jax.config.read("jax_enable_x64"):
       problems.append(f"{name}: {dtype}, which JAX would halve (JAX_ENABLE_X64=1 keeps it)")
   return problems
 

@@ -191,7 +191,7 @@ def _restore(model: bytes, added: dict[str, int]) -> SentencePieceTokenizer:
 
 def _without_user_defined(model: bytes) -> bytes:
   """Returns the model with its user-defined symbols marked unused: text that spells one is then cut like any other."""
-  from sentencepiece.sentencepiece_model_pb2 import ModelProto
+  from sentencepiece.sentencepiece_model_pb2 import ModelProto  # pyright: ignore[reportAttributeAccessIssue]
 
   message = ModelProto.FromString(model)
   for piece in message.pieces:
