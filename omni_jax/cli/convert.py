@@ -5,7 +5,8 @@ export  writes the newest checkpoint of a stage: `stock` is the language model a
         units, styles) become one token table, ids stay the same; tokenizer and vocabulary are copied beside.
         Adapters are merged into the weights, and written in PEFT's format into `adapters` besides.
 import  makes a stage of a folder in any of the three, checked before anything is written.
-verify  compares a stock folder with its stage, logit by logit, and puts the table into the folder's model card.
+        The latter two bring their own torch files; say `trust_remote_code=True` to load them.
+verify  compares a written folder with its stage, logit by logit, and puts the table into the folder's model card.
 """
 
 import argparse
@@ -45,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
       action.add_argument("--text-rows", **rows, help="ids of its tokenizer before units; now Qwen2.5's 151665")
       continue
     action.add_argument("--out", type=Path, metavar="DIR", help="the folder; by default WORKDIR/export/FORMAT")
+    action.add_argument("--format", default="stock", choices=FORMATS, help="now stock")
     if name == "export":
-      action.add_argument("--format", default="stock", choices=FORMATS, help="now stock")
       action.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the tensors written")
 
 
@@ -87,9 +88,10 @@ def _import(arguments: argparse.Namespace) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> None:
-  folder = arguments.out or arguments.workdir / "export" / "stock"
+  folder = arguments.out or arguments.workdir / "export" / arguments.format
   model = _omni_model(arguments)
-  rows = compare((model.merged() if isinstance(model, Adapted) else model).decoder, folder)
+  model = model.merged() if isinstance(model, Adapted) else model
+  rows = compare(model.decoder if arguments.format == "stock" else model, folder)
   add_parity(folder, rows)
   print(table(rows))
   print(f"written into {folder / 'README.md'}")

@@ -93,6 +93,19 @@ def test_a_written_folder_is_verified_in_its_card(stage, capsys):
   assert "parameters: 4," in card and all(row in card for row in rows)
 
 
+def test_a_whole_model_is_verified_with_images(stage, capsys):
+  pytest.importorskip("transformers")
+  omni("export", "--workdir", stage, "--format", "hf")
+  assert omni("verify", "--workdir", stage, "--format", "hf") == 0
+  rows = [line for line in capsys.readouterr().out.splitlines() if "float32" in line]
+  assert [row.split("|")[1].strip() for row in rows] == ["text", "units", "both", "images"]
+  assert all(float(row.split("|")[4]) < 1e-4 for row in rows)
+  assert all(row in (stage / "export" / "hf" / "README.md").read_text() for row in rows)
+  (stage / "export" / "hf" / "configuration_emova.py").unlink()
+  assert omni("verify", "--workdir", stage, "--format", "hf") == 2
+  assert "not as this version writes them: configuration_emova.py" in capsys.readouterr().err
+
+
 def test_a_newer_parity_table_replaces_the_older(tmp_path):
   def row(absolute):
     return Parity(inputs="text", dtype="float32", absolute=absolute, relative=0.0, agreement=0.5, first_apart=7)
