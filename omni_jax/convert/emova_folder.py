@@ -10,9 +10,10 @@ from typing import Any
 
 import jax
 
-from omni_jax.convert.emova import HF, ORIGIN, decoder_from_card, emova_rules, import_emova
-from omni_jax.convert.emova_card import config_of, hf_card, image_card, origin_card
+from omni_jax.convert.emova import HF, decoder_from_card, emova_rules, import_emova, origin_layout
+from omni_jax.convert.emova_card import PIXELS, config_of, hf_card, image_card, origin_card
 from omni_jax.convert.folders import read_json, write_json
+from omni_jax.convert.part_cards import OWN_CONFIG
 from omni_jax.convert.shards import SHARD_BYTES, Folder, write_folder
 from omni_jax.convert.table import export_stream
 from omni_jax.convert.torch_code import auto_map, write_code
@@ -21,7 +22,6 @@ from omni_jax.core.errors import UserError
 from omni_jax.models.emova import EmovaConfig
 from omni_jax.models.vision_encoder import VisionConfig
 
-OWN_CONFIG = "omni_jax.json"
 QWEN2_5_TEXT_ROWS = 151_665  # ids of Qwen2.5's tokenizer, before units are added
 
 
@@ -32,6 +32,7 @@ def export_folder(
   *,
   scheme: str,
   shard_bytes: int = SHARD_BYTES,
+  pixels: tuple[int, int] = PIXELS,
 ) -> dict[str, str]:
   """Writes a model in EMOVA's `origin` or `hf` format and returns tensor -> shard; dtypes stay as they are.
 
@@ -41,6 +42,7 @@ def export_folder(
     folder: made if missing.
     scheme: which key names and which config.json.
     shard_bytes: most bytes in one file.
+    pixels: least and most of an image of native resolution, for their image processors.
 
   Raises:
     UserError: another scheme, or a model that the scheme cannot say.
@@ -48,9 +50,9 @@ def export_folder(
   if scheme not in ("origin", "hf"):
     raise UserError(f"scheme {scheme!r}", where="--format", rule="origin or hf", remedy="choose one of these")
   dtype = str(next(iter(leaves.values())).dtype)
-  card = origin_card(config, dtype=dtype) if scheme == "origin" else hf_card(config, dtype=dtype)
+  card = (origin_card if scheme == "origin" else hf_card)(config, dtype=dtype, pixels=pixels)
   code = auto_map(card)
-  layout = ORIGIN if scheme == "origin" else HF
+  layout = origin_layout(config) if scheme == "origin" else HF
   placed = write_folder(folder, export_stream(emova_rules(config, layout), leaves), shard_bytes=shard_bytes)
   if code:
     write_code(folder)
@@ -58,7 +60,7 @@ def export_folder(
   write_json(folder / OWN_CONFIG, {"model": to_json(config)})
   write_json(folder / "generation_config.json", {"do_sample": False, "max_new_tokens": 4096})
   if isinstance(config.vision, VisionConfig):
-    write_json(folder / "preprocessor_config.json", image_card(config.vision, with_code=bool(code)))
+    write_json(folder / "preprocessor_config.json", image_card(config.vision, with_code=bool(code), pixels=pixels))
   return placed
 
 
@@ -101,7 +103,7 @@ def read_config(folder: Path, *, text_rows: int) -> EmovaConfig:
         remedy=f"copy the folder again, or delete {OWN_CONFIG} if config.json was changed on purpose",
       )
     return config
-  return config_of(card, text_rows=text_rows, remedy=f"write {OWN_CONFIG} with the model's config beside it")
+  return config_of(card, text_rows=text_rows)
 
 
 def _own_config(folder: Path) -> EmovaConfig:
