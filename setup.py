@@ -31,6 +31,7 @@ setup(
   license="Apache-2.0",
   python_requires=">=3.11",
   packages=find_packages(include=["omni_jax", "omni_jax.*"]),
+  package_data={"omni_jax.convert": ["hugging_face/*.py"]},  # torch files that exported folders bring along
   install_requires=CORE,
   extras_require={
     "data": DATA,

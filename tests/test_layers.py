@@ -45,8 +45,23 @@ def imports_of(path: pathlib.Path, *, top_level_only: bool) -> list[str]:
   return names
 
 
+# Files for other programs, copied into what is exported; nothing here imports them.
+SHIPPED = ROOT / "omni_jax" / "convert" / "hugging_face"
+
+
 def library_files() -> list[pathlib.Path]:
-  return sorted((ROOT / "omni_jax").rglob("*.py"))
+  return sorted(path for path in (ROOT / "omni_jax").rglob("*.py") if path.parent != SHIPPED)
+
+
+def test_shipped_files_stand_alone():
+  for path in SHIPPED.glob("*.py"):
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0}
+    assert not {name for name in names if name.split(".")[0] in ("omni_jax", "jax", "flax")}, path
+    beside = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.level}
+    assert all((SHIPPED / f"{name}.py").is_file() for name in beside), path
+  assert not (SHIPPED / "__init__.py").exists()
 
 
 def test_every_package_has_a_floor():

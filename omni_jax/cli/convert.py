@@ -2,10 +2,12 @@
 
 export  writes the newest checkpoint of a stage: `stock` is the language model alone, which transformers loads with
         equal logits; `origin` and `hf` are EMOVA's own formats of the whole model. Text rows and extra rows (speech
-        units, styles) become one token table, ids stay the same; tokenizer and vocabulary are copied beside.
+        units, styles) become one token table, ids stay the same; tokenizer and vocabulary are written beside, with the
+        chat template of the stage's training.
         Adapters are merged into the weights, and written in PEFT's format into `adapters` besides.
 import  makes a stage of a folder in any of the three, checked before anything is written.
-verify  compares a stock folder with its stage, logit by logit, and puts the table into the folder's model card.
+        The latter two bring their own torch files; say `trust_remote_code=True` to load them.
+verify  compares a written folder with its stage, logit by logit, and puts the table into the folder's model card.
 """
 
 import argparse
@@ -15,20 +17,28 @@ from typing import Any
 
 from omni_jax.checkpoint.store import load_model
 from omni_jax.convert.adapters import export_adapters
+from omni_jax.convert.emova_card import PIXELS
 from omni_jax.convert.emova_folder import QWEN2_5_TEXT_ROWS, export_folder
+from omni_jax.convert.folders import read_json
 from omni_jax.convert.language import dtype_named, export_language
-from omni_jax.convert.stage import import_stage
+from omni_jax.convert.stage import import_stage, stage_data
+from omni_jax.convert.tokenizer_files import tokenizer_files, write_tokenizer
+from omni_jax.convert.torch_code import auto_map
 from omni_jax.convert.verify import add_parity, compare, table, write_card
 from omni_jax.core import trees
 from omni_jax.core.compilation_cache import enable_compilation_cache
 from omni_jax.core.errors import UserError
 from omni_jax.nn.lora import Adapted
+from omni_jax.tokens.dialogue import TOKENIZER_FILE, VOCABULARY_FILE
+from omni_jax.tokens.extension import load_tokenizer
+from omni_jax.tokens.templates import TEMPLATES, Template
+from omni_jax.tokens.vocabulary import Vocabulary
 
 EXAMPLE = """omni convert export --workdir runs/tiny --stage tune
   omni convert verify --workdir runs/tiny --stage tune
   omni convert export --workdir runs/tiny --stage tune --format origin --dtype bfloat16
   omni convert import --workdir runs/other --stage emova-3b --source emova-qwen-2-5-3b"""
-TOKEN_FILES = ("tokenizer.model", "vocabulary.json")
+TOKEN_FILES = (TOKENIZER_FILE, VOCABULARY_FILE)
 FORMATS = ("stock", "origin", "hf")
 
 
@@ -45,8 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
       action.add_argument("--text-rows", **rows, help="ids of its tokenizer before units; now Qwen2.5's 151665")
       continue
     action.add_argument("--out", type=Path, metavar="DIR", help="the folder; by default WORKDIR/export/FORMAT")
+    action.add_argument("--format", default="stock", choices=FORMATS, help="now stock")
     if name == "export":
-      action.add_argument("--format", default="stock", choices=FORMATS, help="now stock")
+      action.add_argument("--template", choices=TEMPLATES, help="chat template; now that of the stage's training")
       action.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the tensors written")
 
 
@@ -59,6 +70,9 @@ def run(arguments: argparse.Namespace) -> None:
 def _export(arguments: argparse.Namespace) -> None:
   folder = arguments.out or arguments.workdir / "export" / arguments.format
   model = _omni_model(arguments)
+  data, text = stage_data(arguments.workdir / "stages" / arguments.stage), arguments.workdir / "text"
+  template = TEMPLATES[arguments.template] if arguments.template else getattr(data, "template", None)
+  files = _tokenizer_files(text, template=template)
   if isinstance(model, Adapted):
     export_adapters(model, folder / "adapters")
     model = model.merged()
@@ -67,10 +81,13 @@ def _export(arguments: argparse.Namespace) -> None:
   else:
     dtype = dtype_named(arguments.dtype)
     leaves = {path: leaf.astype(dtype) for path, leaf in trees.flatten(model).items()}
-    export_folder(model.config, leaves, folder, scheme=arguments.format)
+    images = getattr(data, "images", None)
+    pixels = PIXELS if images is None else (images.min_pixels, images.max_pixels)
+    export_folder(model.config, leaves, folder, scheme=arguments.format, pixels=pixels)
   for name in TOKEN_FILES:
-    if (source := arguments.workdir / "text" / name).exists():
+    if (source := text / name).exists():
       shutil.copyfile(source, folder / name)
+  write_tokenizer(folder, files)
   written = model.decoder if arguments.format == "stock" else model
   facts = {
     "format": arguments.format,
@@ -78,8 +95,19 @@ def _export(arguments: argparse.Namespace) -> None:
     "parameters": f"{sum(leaf.size for leaf in trees.flatten(written).values()):,}",
     "dtype": arguments.dtype,
   }
+  if auto_map(read_json(folder / "config.json")):
+    facts["read by"] = "`transformers.AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)`"
   write_card(folder, title=f"{folder.name} (omni_jax)", facts=facts)
   print(folder)
+
+
+def _tokenizer_files(text: Path, *, template: Template | None) -> dict[str, str]:
+  """Returns what transformers makes a tokenizer of, nothing if the working folder has none."""
+  has_tokenizer = any((text / name).exists() for name in ("tokenizer.json", TOKENIZER_FILE))
+  if not has_tokenizer or not (text / VOCABULARY_FILE).exists():
+    return {}
+  vocabulary = Vocabulary.load(text / VOCABULARY_FILE)
+  return tokenizer_files(load_tokenizer(text), vocabulary=vocabulary, template=template)
 
 
 def _import(arguments: argparse.Namespace) -> None:
@@ -87,9 +115,10 @@ def _import(arguments: argparse.Namespace) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> None:
-  folder = arguments.out or arguments.workdir / "export" / "stock"
+  folder = arguments.out or arguments.workdir / "export" / arguments.format
   model = _omni_model(arguments)
-  rows = compare((model.merged() if isinstance(model, Adapted) else model).decoder, folder)
+  model = model.merged() if isinstance(model, Adapted) else model
+  rows = compare(model.decoder if arguments.format == "stock" else model, folder)
   add_parity(folder, rows)
   print(table(rows))
   print(f"written into {folder / 'README.md'}")

@@ -57,6 +57,12 @@ def emova_rules(config: EmovaConfig, layout: Layout = ORIGIN) -> list[Rule]:
   return [rule for part, rules in parts.items() for rule in prefixed(rules, theirs=getattr(layout, part))]
 
 
+def origin_layout(config: EmovaConfig) -> Layout:
+  """Returns the prefixes of the origin format; UNIT's wrapper is one level higher than the others."""
+  first = tower_rules(config.vision)[0].theirs
+  return UNIT_ORIGIN if first.startswith("vision_tower.") else ORIGIN
+
+
 def emova_shapes(config: EmovaConfig) -> dict[str, tuple[int, ...]]:
   """Returns the shape of every leaf of a model by dotted path; nothing is allocated."""
   return {path: leaf.shape for path, leaf in trees.flatten(_abstract(config)).items()}

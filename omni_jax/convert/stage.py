@@ -1,12 +1,16 @@
-"""A Hugging Face folder -> a stage of a working folder, from which training starts or answers are generated."""
+"""A Hugging Face folder -> a stage of a working folder, from which training starts or answers are generated.
+
+And what a stage says of the text and the images that it was trained on, for the files beside exported weights.
+"""
 
 import dataclasses
 from pathlib import Path
 from typing import Any
 
-from omni_jax.checkpoint.card import make_card, write_card
+from omni_jax.checkpoint.card import make_card, read_card, write_card
 from omni_jax.checkpoint.store import Store, latest_step
 from omni_jax.convert.emova_folder import import_folder
+from omni_jax.core.config import from_json
 from omni_jax.core.errors import UserError
 
 
@@ -46,3 +50,9 @@ def import_stage(source: Path, workdir: Path, *, name: str, text_rows: int) -> P
   store.close()
   write_card(folder, make_card(run, workdir=workdir, ignored=("source",), starts=()))
   return folder
+
+
+def stage_data(folder: Path) -> Any:
+  """Returns the config of the batches that a stage was trained on, None for one that was imported or has no card."""
+  data = read_card(folder)["run"].get("data") if (folder / "run.json").exists() else None
+  return None if data is None else from_json(data)

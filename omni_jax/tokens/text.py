@@ -152,6 +152,11 @@ class SentencePieceTokenizer:
     return self._processor.IdToPiece(self.encode("a")[0]).startswith(_SPACE)
 
   @property
+  def serialized(self) -> bytes:
+    """The model's bytes, as in its file."""
+    return self._model
+
+  @property
   def fingerprint(self) -> str:
     """Twelve hexadecimal digits of the model's bytes."""
     return hashlib.sha256(self._model).hexdigest()[:12]

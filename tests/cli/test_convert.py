@@ -14,6 +14,8 @@ from omni_jax.models.decoder import DecoderConfig
 from omni_jax.models.emova import EmovaConfig
 from omni_jax.models.projectors import ProjectorConfig
 from omni_jax.models.vision_encoder import VisionConfig
+from omni_jax.tokens.text import train_text_tokenizer
+from omni_jax.tokens.vocabulary import make_vocabulary
 
 CONFIG = EmovaConfig(
   decoder=DecoderConfig(
@@ -91,6 +93,37 @@ def test_a_written_folder_is_verified_in_its_card(stage, capsys):
   assert all(float(row.split("|")[4]) < 1e-4 for row in rows)
   card = (stage / "export" / "stock" / "README.md").read_text()
   assert "parameters: 4," in card and all(row in card for row in rows)
+
+
+def test_a_whole_model_is_verified_with_images(stage, capsys):
+  pytest.importorskip("transformers")
+  omni("export", "--workdir", stage, "--format", "hf")
+  assert omni("verify", "--workdir", stage, "--format", "hf") == 0
+  rows = [line for line in capsys.readouterr().out.splitlines() if "float32" in line]
+  assert [row.split("|")[1].strip() for row in rows] == ["text", "units", "both", "images"]
+  assert all(float(row.split("|")[4]) < 1e-4 for row in rows)
+  assert all(row in (stage / "export" / "hf" / "README.md").read_text() for row in rows)
+  (stage / "export" / "hf" / "configuration_emova.py").unlink()
+  assert omni("verify", "--workdir", stage, "--format", "hf") == 2
+  assert "not as this version writes them: configuration_emova.py" in capsys.readouterr().err
+
+
+def test_the_tokenizer_is_written_beside_with_the_template(stage, capsys):
+  # A vocabulary of a model as small as this one is not made: the files are what is looked at.
+  tokenizer = train_text_tokenizer(["the red dog"] * 3, path=stage / "text" / "tokenizer.model", num_pieces=268)
+  make_vocabulary(tokenizer, text_size=300, codebook_size=64).save(stage / "text" / "vocabulary.json")
+  assert omni("export", "--workdir", stage, "--format", "hf") == 0
+  folder = stage / "export" / "hf"
+  card = json.loads((folder / "tokenizer_config.json").read_text())
+  assert card["eos_token"] == "<|end|>" and "chat_template" not in card
+  generation = json.loads((folder / "generation_config.json").read_text())
+  assert set(generation) == {"do_sample", "max_new_tokens", "eos_token_id", "pad_token_id"}
+  assert omni("export", "--workdir", stage, "--template", "plain") == 0
+  card = json.loads((stage / "export" / "stock" / "tokenizer_config.json").read_text())
+  assert "chat_template" in card
+  capsys.readouterr()
+  assert omni("export", "--workdir", stage, "--out", stage / "none", "--template", "qwen2") == 2
+  assert "the template spells '<|im_start|>'" in capsys.readouterr().err and not (stage / "none").exists()
 
 
 def test_a_newer_parity_table_replaces_the_older(tmp_path):
