@@ -19,12 +19,12 @@ _DEVIATION = 0.02  # `initializer_range` of Qwen2 and Llama
 
 
 @typed
-def grow_table(table: Float[Array, "old D"], *, rows: int, key: Key, draw: str = "mean") -> Float[Array, "new D"]:
-  """Returns a table of `rows` rows: those of `table`, or its first ones, and new ones.
+def draw_rows(table: Float[Array, "old D"], *, number: int, key: Key, draw: str = "mean") -> Float[Array, "new D"]:
+  """Returns `number` rows to stand behind those of `table`, in its dtype.
 
   Args:
-    table: trained rows. Rows at its end that no token used before keep their values, as in EMOVA's 7B and 72B.
-    rows: of the result.
+    table: trained rows, all of which stay, the rows at its end that no token used (as in EMOVA's 7B and 72B) too.
+    number: of new rows.
     key: random key.
     draw: `mean`, from a normal distribution with the old rows' mean and 1e-9 of their covariance; or `normal`, N(0,
       0.02).
@@ -36,12 +36,9 @@ def grow_table(table: Float[Array, "old D"], *, rows: int, key: Key, draw: str =
     raise UserError(
       f"unknown draw {draw!r}", where="new rows", rule=f"one of {', '.join(DRAWS)}", remedy="choose one of these"
     )
-  number = rows - table.shape[0]
-  if number <= 0:
-    return table[:rows]
-  old = table.astype(jnp.float32)
-  new = _near_mean(old, number, key) if draw == "mean" else _DEVIATION * jax.random.normal(key, (number, old.shape[1]))
-  return jnp.concatenate([table, new.astype(table.dtype)])
+  if draw == "normal":
+    return (_DEVIATION * jax.random.normal(key, (number, table.shape[1]))).astype(table.dtype)
+  return _near_mean(table.astype(jnp.float32), number, key).astype(table.dtype)
 
 
 def _near_mean(old: Array, number: int, key: Key) -> Array:

@@ -2,33 +2,37 @@
 
 export  writes the newest checkpoint of a stage: `stock` is the language model alone, which transformers loads with
         equal logits; `origin` and `hf` are EMOVA's own formats of the whole model. Text rows and extra rows (speech
-        units, styles) become one token table, ids stay the same; tokenizer and vocabulary are copied beside.
+        units, styles) become one token table, ids stay the same; tokenizer and vocabulary are written beside.
         Adapters are merged into the weights, and written in PEFT's format into `adapters` besides.
-import  makes a stage of a folder in any of the three, checked before anything is written.
+import  makes a stage of a folder in any of the three, checked before anything is written. A stock language model gets
+        rows for what the working folder's vocabulary adds to its tokenizer (`omni vocabulary --base`), and with
+        --vision an image tower and a new projector.
 verify  compares a stock folder with its stage, logit by logit, and puts the table into the folder's model card.
 """
 
 import argparse
-import shutil
 from pathlib import Path
 from typing import Any
 
+from omni_jax.checkpoint.new_rows import DRAWS
 from omni_jax.checkpoint.store import load_model
 from omni_jax.convert.adapters import export_adapters
-from omni_jax.convert.emova_folder import QWEN2_5_TEXT_ROWS, export_folder
+from omni_jax.convert.emova_folder import export_folder
 from omni_jax.convert.language import dtype_named, export_language
-from omni_jax.convert.stage import import_stage
+from omni_jax.convert.stage import Source, import_stage
+from omni_jax.convert.token_files import write_token_files
 from omni_jax.convert.verify import add_parity, compare, table, write_card
 from omni_jax.core import trees
 from omni_jax.core.compilation_cache import enable_compilation_cache
 from omni_jax.core.errors import UserError
+from omni_jax.models.emova import EmovaConfig
 from omni_jax.nn.lora import Adapted
 
 EXAMPLE = """omni convert export --workdir runs/tiny --stage tune
   omni convert verify --workdir runs/tiny --stage tune
   omni convert export --workdir runs/tiny --stage tune --format origin --dtype bfloat16
-  omni convert import --workdir runs/other --stage emova-3b --source emova-qwen-2-5-3b"""
-TOKEN_FILES = ("tokenizer.model", "vocabulary.json")
+  omni convert import --workdir runs/other --stage emova-3b --source emova-qwen-2-5-3b
+  omni convert import --workdir runs/qwen --stage base --source Qwen2.5-0.5B --vision qwen2vit600m"""
 FORMATS = ("stock", "origin", "hf")
 
 
@@ -41,8 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action.add_argument("--stage", required=name == "import", default="tune", help="of the working folder; now tune")
     if name == "import":
       action.add_argument("--source", required=True, type=Path, metavar="DIR", help="config.json and safetensors")
-      rows = {"type": int, "default": QWEN2_5_TEXT_ROWS, "metavar": "N"}
-      action.add_argument("--text-rows", **rows, help="ids of its tokenizer before units; now Qwen2.5's 151665")
+      action.add_argument("--vision", type=Path, metavar="DIR", help="with a stock model: a Qwen2-VL image tower")
+      action.add_argument("--new-rows", default="mean", choices=DRAWS, help="with a stock model: how they are drawn")
+      rows = "with EMOVA's formats: ids of its tokenizer before units; now the vocabulary's, or Qwen2.5's 151665"
+      action.add_argument("--text-rows", type=int, metavar="N", help=rows)
       continue
     action.add_argument("--out", type=Path, metavar="DIR", help="the folder; by default WORKDIR/export/FORMAT")
     if name == "export":
@@ -64,13 +70,18 @@ def _export(arguments: argparse.Namespace) -> None:
     model = model.merged()
   if arguments.format == "stock":
     export_language(model.decoder, folder, dtype=arguments.dtype)
+  elif not isinstance(model.config, EmovaConfig):
+    raise UserError(
+      f"stage {arguments.stage!r} is a language model alone",
+      where=f"--format {arguments.format}",
+      rule="EMOVA's formats hold an image tower and a projector too",
+      remedy="write --format stock",
+    )
   else:
     dtype = dtype_named(arguments.dtype)
     leaves = {path: leaf.astype(dtype) for path, leaf in trees.flatten(model).items()}
     export_folder(model.config, leaves, folder, scheme=arguments.format)
-  for name in TOKEN_FILES:
-    if (source := arguments.workdir / "text" / name).exists():
-      shutil.copyfile(source, folder / name)
+  write_token_files(arguments.workdir / "text", folder)
   written = model.decoder if arguments.format == "stock" else model
   facts = {
     "format": arguments.format,
@@ -83,7 +94,11 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _import(arguments: argparse.Namespace) -> None:
-  print(import_stage(arguments.source, arguments.workdir, name=arguments.stage, text_rows=arguments.text_rows))
+  source = Source(
+    folder=arguments.source, vision=arguments.vision, draw=arguments.new_rows, text_rows=arguments.text_rows
+  )
+  folder, report = import_stage(source, arguments.workdir, name=arguments.stage)
+  print("\n".join([*report, str(folder)]))
 
 
 def _verify(arguments: argparse.Namespace) -> None:

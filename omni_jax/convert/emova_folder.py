@@ -113,7 +113,7 @@ def read_config(folder: Path, *, text_rows: int) -> EmovaConfig:
       )
     return config
   decoder = decoder_from_card(card, text_rows=text_rows)
-  vision = _vision_from(card.get("vision_config") or card.get("mm_vision_tower") or {})
+  vision = vision_from(card.get("vision_config") or card.get("mm_vision_tower") or {})
   kind = (card.get("mm_projector_config") or card.get("mm_projector") or {}).get("type")
   if kind != "MLPProjector":
     raise UserError(
@@ -199,7 +199,7 @@ def _tower_card(config: EmovaConfig) -> dict[str, Any]:
   }
 
 
-def _vision_from(card: Mapping[str, Any]) -> VisionConfig:
+def vision_from(card: Mapping[str, Any]) -> VisionConfig:
   """Returns the tower; what a released card leaves out is as in Qwen2-VL."""
   if card.get("type") != "Qwen2VisionTower":
     raise UserError(
