@@ -22,14 +22,14 @@ def write_base(folder: pathlib.Path, *, dtype: str = "float32", units: int = 0, 
   text = train_json(units=units)
   rows = HuggingFaceTokenizer(text).num_ids + UNUSED
   config = decoder_config(**{"vocab_size": rows, "extra_vocab_size": 0, **changes})
-  export_language(shaken(config.make(key=jax.random.key(1))), folder, dtype=dtype)
+  export_language(_random(config, seed=1), folder, dtype=dtype)
   (folder / "tokenizer.json").write_text(text)
 
 
 def write_tower(folder: pathlib.Path, *, prefix: str = "") -> None:
   """Writes a Qwen2-VL tower, alone or (with a prefix) beside other tensors."""
   config = vision_config()
-  tower = shaken(config.make(key=jax.random.key(2)))
+  tower = _random(config, seed=2)
   tensors = [(prefix + name, array) for name, array in export_stream(vision_rules(config), trees.flatten(tower))]
   write_folder(folder, tensors + ([("model.norm.weight", tensors[0][1])] if prefix else []))
   names = {"embed_dim": "width", "hidden_size": "out_width", "patch_size": "patch", "spatial_merge_size": "merge"}
@@ -37,3 +37,8 @@ def write_tower(folder: pathlib.Path, *, prefix: str = "") -> None:
   card = {theirs: getattr(config, ours) for theirs, ours in {**names, **same}.items()}
   card |= {"model_type": "qwen2_vl", "mlp_ratio": config.mlp_dim / config.width}
   write_json(folder / "config.json", {"model_type": "qwen2_vl", "vision_config": card} if prefix else card)
+
+
+def _random(config, *, seed: int):
+  """Returns a model of the config; compiled as one, because its draws are many small programs otherwise."""
+  return jax.jit(lambda key: shaken(config.make(key=key)))(jax.random.key(seed))

@@ -16,7 +16,7 @@ from omni_jax.core.errors import UserError
 from omni_jax.tokens.dialogue import VOCABULARY_FILE
 from omni_jax.tokens.vocabulary import Vocabulary
 
-_STOCK = ("qwen2", "llama")
+_STOCK = ("qwen2", "llama", "deepseek_v2")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ def _emova(source: Source, workdir: Path) -> tuple[Any, dict[str, jax.Array], tu
     raise UserError(
       f"--vision {source.vision}",
       where=source.folder,
-      rule="a folder in EMOVA's format has its own image tower; a stock one is of the type qwen2 or llama",
+      rule=f"a folder in EMOVA's format has its own image tower; a stock one is of the type {', '.join(_STOCK)}",
       remedy="leave it out",
     )
   rows, path = source.text_rows, workdir / "text" / VOCABULARY_FILE
