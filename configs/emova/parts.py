@@ -6,6 +6,7 @@ which nothing published confirms. Deviation: answers are laid out style first, s
 """
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 from configs.emova.language import LAYOUT
@@ -140,7 +141,7 @@ def optimizer(learning_rate: float, *, steps: int, groups: tuple[Group, ...]) ->
   )
 
 
-def loss_of(model: EmovaConfig | LanguageConfig):
+def loss_of(model: EmovaConfig | LanguageConfig) -> Callable:
   """Returns the cross entropy, with the balance of experts where there are any."""
   return next_token if model.decoder.experts is None else balanced_next_token
 

@@ -16,6 +16,7 @@ DRAWS = ("mean", "normal")
 
 _SHARE = 1e-9  # of the old rows' covariance
 _DEVIATION = 0.02  # `initializer_range` of Qwen2 and Llama
+_CHUNK = 8192  # rows in float32 at once: a table of 72B takes 5 GB in all
 
 
 @typed
@@ -38,11 +39,14 @@ def draw_rows(table: Float[Array, "old D"], *, number: int, key: Key, draw: str 
     )
   if draw == "normal":
     return (_DEVIATION * jax.random.normal(key, (number, table.shape[1]))).astype(table.dtype)
-  return _near_mean(table.astype(jnp.float32), number, key).astype(table.dtype)
+  return _near_mean(table, number, key).astype(table.dtype)
 
 
 def _near_mean(old: Array, number: int, key: Key) -> Array:
   """Returns draws from N(mean, share * covariance); sums of old rows have that covariance, whatever its rank."""
-  mean = old.mean(0)
-  weights = jax.random.normal(key, (number, old.shape[0])) * (_SHARE / old.shape[0]) ** 0.5
-  return mean + weights @ (old - mean)
+  mean, spread, weight = 0.0, 0.0, 0.0
+  for start in range(0, len(old), _CHUNK):
+    rows = old[start : start + _CHUNK].astype(jnp.float32)
+    draws = jax.random.normal(jax.random.fold_in(key, start), (number, len(rows)))
+    mean, spread, weight = mean + rows.sum(0) / len(old), spread + draws @ rows, weight + draws.sum(1, keepdims=True)
+  return mean + (spread - weight * mean) * (_SHARE / len(old)) ** 0.5

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from omni_jax.checkpoint import new_rows
 from omni_jax.checkpoint.new_rows import draw_rows
 from omni_jax.core.errors import UserError
 
@@ -21,7 +22,9 @@ def test_new_rows_have_the_dtype_of_the_table():
   assert draw_rows(old_table(), number=0, key=jax.random.key(0)).shape == (0, 3)
 
 
-def test_new_rows_have_the_mean_and_a_share_of_the_covariance():
+@pytest.mark.parametrize("chunk", [16, 8192])
+def test_new_rows_have_the_mean_and_a_share_of_the_covariance(chunk, monkeypatch):
+  monkeypatch.setattr(new_rows, "_CHUNK", chunk)
   table = np.asarray(old_table(), np.float64)
   number = 50_000
   # A mean of zero, so that float32 holds draws of deviation 3e-5 beside it.

@@ -1,5 +1,6 @@
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -136,7 +137,7 @@ def test_decoding_never_gives_an_unused_row(released):
   for native in (False, True):
     vocabulary = extend_vocabulary(released, end="<|im_end|>", codebook_size=64, native=native)
     automaton = make_automaton(vocabulary)
-    states = np.array([state_index(name) for name in RULES])
+    states = jnp.array([state_index(name) for name in RULES])
     allowed = np.asarray(automaton.mask(states))
     assert (~vocabulary.used()).sum() > 0 and not allowed[:, ~vocabulary.used()].any()
     assert allowed[state_index("object")][: released.num_pieces].all(), "a byte-level model has no <unk> at 0"
