@@ -15,6 +15,7 @@ from omni_jax.convert.stage import Imported
 from omni_jax.core import trees
 from omni_jax.core.errors import UserError
 from omni_jax.models.emova import EMOVA_7B
+from omni_jax.models.language import LanguageConfig
 from omni_jax.tokens.extension import extend_vocabulary
 from omni_jax.train.loop import Run
 from omni_jax.train.optimizer import _scales, make_optimizer
@@ -28,16 +29,22 @@ HALF_A_TOWER = 359_414_784  # spec of the paper's second stage: sixteen blocks a
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-  """A working folder with the vocabulary of Qwen2.5, and a stage `align` of the 7B size without its weights."""
+  """A working folder with the vocabulary of Qwen2.5, and two stages of the 7B size without their weights."""
   work = tmp_path_factory.mktemp("work")
   names = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|other_{i}|>" for i in range(19)))
   specials = {name: 151_643 + i for i, name in enumerate(names)}
   qwen: Any = types.SimpleNamespace(num_pieces=151_643, num_ids=151_665, specials=specials, fingerprint="0")
   extend_vocabulary(qwen, end="<|im_end|>").save(work / "text" / "vocabulary.json")
-  stage = Imported(name="align", model=EMOVA_7B, source=work)
-  (work / "stages" / "align").mkdir(parents=True)
-  write_card(work / "stages" / "align", make_card(stage, workdir=work, ignored=(), starts=()))
+  for name in ("align", "base"):
+    write_stage(work, name, EMOVA_7B)
   return work
+
+
+def write_stage(work, name, model):
+  """Writes the card of a stage, without its weights."""
+  (work / "stages" / name).mkdir(parents=True)
+  stage = Imported(name=name, model=model, source=work)
+  write_card(work / "stages" / name, make_card(stage, workdir=work, ignored=(), starts=()))
 
 
 def shapes_of(run) -> dict:
@@ -105,6 +112,19 @@ def test_adapters_of_the_published_size(workdir, name):
   assert codes == {"lora": set(), "qlora_int8": {"int8"}, "qlora_nf4": {"uint8"}}[name]
 
 
-def test_a_stage_that_is_no_base_is_refused(workdir):
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_imported_base_has_the_stages_of_its_size(workdir, stage):
+  own, published = (getattr(full, f"{name}_{stage}")(workdir) for name in ("own", "emova_7b"))
+  assert own == published
+
+
+def test_a_base_without_a_tower_is_refused(workdir, tmp_path):
   with pytest.raises(UserError, match="no such stage"):
-    full.own_prealign(workdir)
+    full.own_prealign(tmp_path)
+  (tmp_path / "text").symlink_to(workdir / "text")
+  write_stage(tmp_path, "base", LanguageConfig(decoder=EMOVA_7B.decoder, image_token=155_761))
+  with pytest.raises(UserError, match="import the base with --vision"):
+    full.own_prealign(tmp_path)
+  write_stage(tmp_path, "align", EMOVA_7B.vision)
+  with pytest.raises(UserError, match="adapters go on a language model"):
+    lora.lora(tmp_path)

@@ -13,8 +13,9 @@ import dataclasses
 from pathlib import Path
 
 from configs.emova import parts, recipe
-from configs.emova.parts import FULL
+from configs.emova.parts import FULL, Scale
 from omni_jax.models.sizes import QWEN2_5_0_5B, QWEN2_5_3B, QWEN2_5_7B, QWEN2_5_72B
+from omni_jax.tokens.templates import TEMPLATES, template_of
 from omni_jax.train.loop import Run
 
 # Their 72B learns half as fast, its image tower as all others.
@@ -95,17 +96,17 @@ def emova_72b_tune(workdir: Path) -> Run:
 
 def own_prealign(workdir: Path) -> Run:
   """Whatever is in the stage `base`, a new projector."""
-  return recipe.prealign(workdir, model=parts.imported(workdir), scale=FULL)
+  return recipe.prealign(workdir, model=parts.imported(workdir), scale=_own(workdir))
 
 
 def own_align(workdir: Path) -> Run:
   """Whatever was in the stage `base`, image-text and speech-text."""
-  return recipe.align(workdir, model=parts.imported(workdir), scale=FULL)
+  return recipe.align(workdir, model=parts.imported(workdir), scale=_own(workdir))
 
 
 def own_tune(workdir: Path) -> Run:
   """Whatever was in the stage `base`, instructions."""
-  return recipe.tune(workdir, model=parts.imported(workdir), scale=FULL)
+  return recipe.tune(workdir, model=parts.imported(workdir), scale=_own(workdir))
 
 
 def tiny_prealign(workdir: Path) -> Run:
@@ -121,3 +122,8 @@ def tiny_align(workdir: Path) -> Run:
 def tiny_tune(workdir: Path) -> Run:
   """`own_tune` in seconds, on a tiny base."""
   return recipe.tune(workdir, model=parts.imported(workdir), scale=TINY)
+
+
+def _own(workdir: Path) -> Scale:
+  """Returns FULL with the template whose special tokens the imported base has."""
+  return dataclasses.replace(FULL, template=TEMPLATES[template_of(parts.vocabulary(workdir).specials)])

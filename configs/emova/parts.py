@@ -67,14 +67,12 @@ FULL = Scale(
 
 def on(decoder: DecoderConfig, workdir: Path, *, vision: VisionConfig = QWEN2_VL_7B_VISION) -> EmovaConfig:
   """Returns the whole model on a released decoder, its tables as the working folder's vocabulary has them."""
-  vocabulary = _vocabulary(workdir)
+  ids = vocabulary(workdir)
   return EmovaConfig(
-    decoder=dataclasses.replace(
-      decoder, vocab_size=vocabulary.text_size, extra_vocab_size=vocabulary.extra_size, remat=True
-    ),
+    decoder=dataclasses.replace(decoder, vocab_size=ids.text_size, extra_vocab_size=ids.extra_size, remat=True),
     vision=dataclasses.replace(vision, remat=True),
     projector=ProjectorConfig(inputs=vision.out_width, outputs=decoder.width),
-    image_token=vocabulary.control("image"),
+    image_token=ids.control("image"),
   )
 
 
@@ -121,7 +119,7 @@ def batches(
     patches = scale.image_tokens * vision.merge**2
   return SequenceBatches(
     text=workdir / "text",
-    vocabulary_id=_vocabulary(workdir).fingerprint(),
+    vocabulary_id=vocabulary(workdir).fingerprint(),
     template=scale.template,
     layout=LAYOUT,
     sources=sources,
@@ -146,5 +144,6 @@ def loss_of(model: EmovaConfig | LanguageConfig) -> Callable:
   return next_token if model.decoder.experts is None else balanced_next_token
 
 
-def _vocabulary(workdir: Path) -> Vocabulary:
+def vocabulary(workdir: Path) -> Vocabulary:
+  """Returns the ids of the working folder."""
   return Vocabulary.load(workdir / "text" / VOCABULARY_FILE)
