@@ -5,7 +5,7 @@ import pytest
 
 from omni_jax.core import trees
 from omni_jax.core.errors import UserError
-from omni_jax.models.language import LanguageConfig
+from omni_jax.models.language import LanguageConfig, LanguageModel
 from tests.models.twins import decoder_config
 
 
@@ -28,11 +28,11 @@ def test_it_says_what_its_decoder_says(model):
 
 def test_decoding_with_a_cache_gives_the_same(model):
   tokens = jnp.asarray([[1, 25, 3, 7, 2]])
-  whole = model(batch_of(tokens))
-  logits, cache = model.prefill(batch_of(tokens[:, :3]), model.empty_cache(1, 5))
+  whole = jax.jit(LanguageModel.__call__)(model, batch_of(tokens))
+  logits, cache = jax.jit(LanguageModel.prefill)(model, batch_of(tokens[:, :3]), model.empty_cache(1, 5))
   np.testing.assert_allclose(logits[:, 0], whole[:, 2], atol=1e-5)
   for place in (3, 4):
-    logits, cache = model.step(tokens[:, place : place + 1], jnp.asarray([[place]]), cache)
+    logits, cache = jax.jit(LanguageModel.step)(model, tokens[:, place : place + 1], jnp.asarray([[place]]), cache)
     np.testing.assert_allclose(logits[:, 0], whole[:, place], atol=1e-5)
 
 
