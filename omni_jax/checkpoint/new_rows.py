@@ -16,15 +16,16 @@ DRAWS = ("mean", "normal")
 
 _SHARE = 1e-9  # of the old rows' covariance
 _DEVIATION = 0.02  # `initializer_range` of Qwen2 and Llama
+_CHUNK = 8192  # rows in float32 at once: a table of 72B takes 5 GB in all
 
 
 @typed
-def grow_table(table: Float[Array, "old D"], *, rows: int, key: Key, draw: str = "mean") -> Float[Array, "new D"]:
-  """Returns a table of `rows` rows: those of `table`, or its first ones, and new ones.
+def draw_rows(table: Float[Array, "old D"], *, number: int, key: Key, draw: str = "mean") -> Float[Array, "new D"]:
+  """Returns `number` rows to stand behind those of `table`, in its dtype.
 
   Args:
-    table: trained rows. Rows at its end that no token used before keep their values, as in EMOVA's 7B and 72B.
-    rows: of the result.
+    table: trained rows, all of which stay, the rows at its end that no token used (as in EMOVA's 7B and 72B) too.
+    number: of new rows.
     key: random key.
     draw: `mean`, from a normal distribution with the old rows' mean and 1e-9 of their covariance; or `normal`, N(0,
       0.02).
@@ -36,16 +37,16 @@ def grow_table(table: Float[Array, "old D"], *, rows: int, key: Key, draw: str =
     raise UserError(
       f"unknown draw {draw!r}", where="new rows", rule=f"one of {', '.join(DRAWS)}", remedy="choose one of these"
     )
-  number = rows - table.shape[0]
-  if number <= 0:
-    return table[:rows]
-  old = table.astype(jnp.float32)
-  new = _near_mean(old, number, key) if draw == "mean" else _DEVIATION * jax.random.normal(key, (number, old.shape[1]))
-  return jnp.concatenate([table, new.astype(table.dtype)])
+  if draw == "normal":
+    return (_DEVIATION * jax.random.normal(key, (number, table.shape[1]))).astype(table.dtype)
+  return _near_mean(table, number, key).astype(table.dtype)
 
 
 def _near_mean(old: Array, number: int, key: Key) -> Array:
   """Returns draws from N(mean, share * covariance); sums of old rows have that covariance, whatever its rank."""
-  mean = old.mean(0)
-  weights = jax.random.normal(key, (number, old.shape[0])) * (_SHARE / old.shape[0]) ** 0.5
-  return mean + weights @ (old - mean)
+  mean, spread, weight = 0.0, 0.0, 0.0
+  for start in range(0, len(old), _CHUNK):
+    rows = old[start : start + _CHUNK].astype(jnp.float32)
+    draws = jax.random.normal(jax.random.fold_in(key, start), (number, len(rows)))
+    mean, spread, weight = mean + rows.sum(0) / len(old), spread + draws @ rows, weight + draws.sum(1, keepdims=True)
+  return mean + (spread - weight * mean) * (_SHARE / len(old)) ** 0.5

@@ -3,31 +3,33 @@
 export  writes the newest checkpoint of a stage: `stock` is the language model alone, which transformers loads with
         equal logits; `origin` and `hf` are EMOVA's own formats of the whole model. Text rows and extra rows (speech
         units, styles) become one token table, ids stay the same; tokenizer and vocabulary are written beside, with the
-        chat template of the stage's training.
-        Adapters are merged into the weights, and written in PEFT's format into `adapters` besides.
-import  makes a stage of a folder in any of the three, checked before anything is written.
-        The latter two bring their own torch files; say `trust_remote_code=True` to load them.
+        chat template of the stage's training. Adapters are merged into the weights, and written in PEFT's format into
+        `adapters` besides. origin and hf bring their own torch files; say `trust_remote_code=True` to load them.
+import  makes a stage of a folder in any of the three, checked before anything is written. A stock language model gets
+        rows for what the working folder's vocabulary adds to its tokenizer (`omni vocabulary --base`), and with
+        --vision an image tower and a new projector.
 verify  compares a written folder with its stage, logit by logit, and puts the table into the folder's model card.
 """
 
 import argparse
-import shutil
 from pathlib import Path
 from typing import Any
 
+from omni_jax.checkpoint.new_rows import DRAWS
 from omni_jax.checkpoint.store import load_model
 from omni_jax.convert.adapters import export_adapters
 from omni_jax.convert.emova_card import PIXELS
-from omni_jax.convert.emova_folder import QWEN2_5_TEXT_ROWS, export_folder
+from omni_jax.convert.emova_folder import export_folder
 from omni_jax.convert.folders import read_json
 from omni_jax.convert.language import dtype_named, export_language
-from omni_jax.convert.stage import import_stage, stage_data
+from omni_jax.convert.stage import Source, import_stage, stage_data
 from omni_jax.convert.tokenizer_files import tokenizer_files, write_tokenizer
 from omni_jax.convert.torch_code import auto_map
 from omni_jax.convert.verify import add_parity, compare, table, write_card
 from omni_jax.core import trees
 from omni_jax.core.compilation_cache import enable_compilation_cache
 from omni_jax.core.errors import UserError
+from omni_jax.models.emova import EmovaConfig
 from omni_jax.nn.lora import Adapted
 from omni_jax.tokens.dialogue import TOKENIZER_FILE, VOCABULARY_FILE
 from omni_jax.tokens.extension import load_tokenizer
@@ -37,8 +39,8 @@ from omni_jax.tokens.vocabulary import Vocabulary
 EXAMPLE = """omni convert export --workdir runs/tiny --stage tune
   omni convert verify --workdir runs/tiny --stage tune
   omni convert export --workdir runs/tiny --stage tune --format origin --dtype bfloat16
-  omni convert import --workdir runs/other --stage emova-3b --source emova-qwen-2-5-3b"""
-TOKEN_FILES = (TOKENIZER_FILE, VOCABULARY_FILE)
+  omni convert import --workdir runs/other --stage emova-3b --source emova-qwen-2-5-3b
+  omni convert import --workdir runs/qwen --stage base --source Qwen2.5-0.5B --vision qwen2vit600m"""
 FORMATS = ("stock", "origin", "hf")
 
 
@@ -51,8 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action.add_argument("--stage", required=name == "import", default="tune", help="of the working folder; now tune")
     if name == "import":
       action.add_argument("--source", required=True, type=Path, metavar="DIR", help="config.json and safetensors")
-      rows = {"type": int, "default": QWEN2_5_TEXT_ROWS, "metavar": "N"}
-      action.add_argument("--text-rows", **rows, help="ids of its tokenizer before units; now Qwen2.5's 151665")
+      action.add_argument("--vision", type=Path, metavar="DIR", help="with a stock model: a Qwen2-VL image tower")
+      action.add_argument("--new-rows", default="mean", choices=DRAWS, help="with a stock model: how they are drawn")
+      rows = "with EMOVA's formats: ids of its tokenizer before units; now the vocabulary's, or Qwen2.5's 151665"
+      action.add_argument("--text-rows", type=int, metavar="N", help=rows)
       continue
     action.add_argument("--out", type=Path, metavar="DIR", help="the folder; by default WORKDIR/export/FORMAT")
     action.add_argument("--format", default="stock", choices=FORMATS, help="now stock")
@@ -73,6 +77,7 @@ def _export(arguments: argparse.Namespace) -> None:
   data, text = stage_data(arguments.workdir / "stages" / arguments.stage), arguments.workdir / "text"
   template = TEMPLATES[arguments.template] if arguments.template else getattr(data, "template", None)
   files = _tokenizer_files(text, template=template)
+  _check_format(arguments, model)
   if isinstance(model, Adapted):
     export_adapters(model, folder / "adapters")
     model = model.merged()
@@ -84,10 +89,7 @@ def _export(arguments: argparse.Namespace) -> None:
     images = getattr(data, "images", None)
     pixels = PIXELS if images is None else (images.min_pixels, images.max_pixels)
     export_folder(model.config, leaves, folder, scheme=arguments.format, pixels=pixels)
-  for name in TOKEN_FILES:
-    if (source := text / name).exists():
-      shutil.copyfile(source, folder / name)
-  write_tokenizer(folder, files)
+  write_tokenizer(folder, files, own=text)
   written = model.decoder if arguments.format == "stock" else model
   facts = {
     "format": arguments.format,
@@ -101,6 +103,17 @@ def _export(arguments: argparse.Namespace) -> None:
   print(folder)
 
 
+def _check_format(arguments: argparse.Namespace, model: Any) -> None:
+  if arguments.format == "stock" or isinstance(model.config, EmovaConfig):
+    return
+  raise UserError(
+    f"stage {arguments.stage!r} is a language model alone",
+    where=f"--format {arguments.format}",
+    rule="EMOVA's formats hold an image tower and a projector too",
+    remedy="write --format stock",
+  )
+
+
 def _tokenizer_files(text: Path, *, template: Template | None) -> dict[str, str]:
   """Returns what transformers makes a tokenizer of, nothing if the working folder has none."""
   has_tokenizer = any((text / name).exists() for name in ("tokenizer.json", TOKENIZER_FILE))
@@ -111,12 +124,17 @@ def _tokenizer_files(text: Path, *, template: Template | None) -> dict[str, str]
 
 
 def _import(arguments: argparse.Namespace) -> None:
-  print(import_stage(arguments.source, arguments.workdir, name=arguments.stage, text_rows=arguments.text_rows))
+  source = Source(
+    folder=arguments.source, vision=arguments.vision, draw=arguments.new_rows, text_rows=arguments.text_rows
+  )
+  folder, report = import_stage(source, arguments.workdir, name=arguments.stage)
+  print("\n".join([*report, str(folder)]))
 
 
 def _verify(arguments: argparse.Namespace) -> None:
   folder = arguments.out or arguments.workdir / "export" / arguments.format
   model = _omni_model(arguments)
+  _check_format(arguments, model)
   model = model.merged() if isinstance(model, Adapted) else model
   rows = compare(model.decoder if arguments.format == "stock" else model, folder)
   add_parity(folder, rows)

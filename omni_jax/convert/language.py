@@ -3,11 +3,15 @@
 Their one token table is our text rows followed by our extra rows. Their file has no `lm_head` where it is tied.
 """
 
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from omni_jax.checkpoint.new_rows import draw_rows
 from omni_jax.convert.folders import read_json, write_json
 from omni_jax.convert.language_card import config_from_card, language_card
 from omni_jax.convert.shards import Folder, write_folder
@@ -79,6 +83,54 @@ def without_stored_head(tensors: Tensors, *, head: str = HEAD, table: str = TABL
   return Without(tensors, [head])
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NewRows:
+  """Rows that a base lacks.
+
+  Attributes:
+    number: how many, behind the base's own.
+    draw: one of `checkpoint.new_rows.DRAWS`.
+    seed: of the draw.
+  """
+
+  number: int
+  draw: str = "mean"
+  seed: int = 0
+
+
+class Grown(Tensors):
+  """Tensors whose token tables have new rows; each table's are drawn once, near its own rows."""
+
+  def __init__(self, tensors: Tensors, *, new: NewRows):
+    self._tensors, self._new, self.origin = tensors, new, tensors.origin
+    self._drawn: dict[str, np.ndarray] = {}
+
+  def __getitem__(self, name: str) -> np.ndarray:
+    tensor = self._tensors[name]
+    if name not in (TABLE, HEAD):
+      return tensor
+    if name not in self._drawn:
+      key = jax.random.fold_in(jax.random.key(self._new.seed), (TABLE, HEAD).index(name))
+      rows = draw_rows(jnp.asarray(tensor), number=self._new.number, key=key, draw=self._new.draw)
+      self._drawn[name] = np.asarray(rows)
+    return np.concatenate([tensor, self._drawn[name]])
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._tensors)
+
+  def __len__(self) -> int:
+    return len(self._tensors)
+
+  def shape(self, name: str) -> tuple[int, ...]:
+    """Returns the shape of a tensor, its new rows counted."""
+    rows, *others = self._tensors.shape(name)
+    return (rows + (self._new.number if name in (TABLE, HEAD) else 0), *others)
+
+  def dtype(self, name: str) -> np.dtype:
+    """Returns the dtype of a tensor."""
+    return self._tensors.dtype(name)
+
+
 def export_language(decoder: Decoder, folder: Path, *, dtype: str = "float32") -> None:
   """Writes `config.json` and `model.safetensors`, which `transformers.AutoModelForCausalLM` loads (without experts).
 
@@ -92,12 +144,28 @@ def export_language(decoder: Decoder, folder: Path, *, dtype: str = "float32") -
   write_json(folder / "config.json", language_card(decoder.config, dtype=dtype))
 
 
-def import_language(folder: Path, *, extra_vocab_size: int, mesh: jax.sharding.Mesh | None = None) -> Decoder:
-  """Returns the decoder of a Hugging Face folder, in the dtype of its files, split over `mesh` if there is one."""
-  config = config_from_card(read_json(folder / "config.json"), extra_vocab_size=extra_vocab_size)
-  tensors: Tensors = Folder(folder)
-  if config.tied:
-    tensors = without_stored_head(tensors)
+def import_language(
+  folder: Path, *, extra_vocab_size: int, new: NewRows | None = None, mesh: jax.sharding.Mesh | None = None
+) -> Decoder:
+  """Returns the decoder of a Hugging Face folder, in the dtype of its files.
+
+  Args:
+    folder: with config.json and safetensors.
+    extra_vocab_size: rows of the extra table: the last ones of the folder, and the new ones.
+    new: rows that the folder lacks.
+    mesh: over which it is split; one device by default.
+
+  Raises:
+    UserError: another architecture, or weights that do not fit it.
+  """
+  card, tensors = read_json(folder / "config.json"), Folder(folder)
+  number = 0 if new is None else new.number
+  stated = config_from_card(card, extra_vocab_size=0)
+  config = dataclasses.replace(
+    stated, vocab_size=stated.vocab_size + number - extra_vocab_size, extra_vocab_size=extra_vocab_size
+  )
+  own: Tensors = without_stored_head(tensors) if config.tied else tensors
+  tensors = own if new is None else Grown(own, new=new)
   abstract = jax.eval_shape(lambda key: config.make(key=key), jax.random.key(0))
   shapes = {path: leaf.shape for path, leaf in trees.flatten(abstract).items()}
   places = sharding.places(abstract, mesh)

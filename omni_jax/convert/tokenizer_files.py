@@ -5,6 +5,7 @@ Every token of the vocabulary has a name there: units `<|speech_5|>`, styles `<|
 """
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from omni_jax.convert.folders import read_json
 from omni_jax.convert.sentencepiece_json import sentencepiece_json
 from omni_jax.core.errors import UserError
 from omni_jax.core.files import write_whole
-from omni_jax.tokens.extension import added_names
+from omni_jax.tokens.dialogue import VOCABULARY_FILE
+from omni_jax.tokens.extension import TOKENIZER_FILES, added_names
 from omni_jax.tokens.hugging_face import HuggingFaceTokenizer
 from omni_jax.tokens.templates import Template, render, spell
 from omni_jax.tokens.text import SentencePieceTokenizer, TextTokenizer
@@ -58,8 +60,17 @@ def tokenizer_files(tokenizer: TextTokenizer, *, vocabulary: Vocabulary, templat
   }
 
 
-def write_tokenizer(folder: Path, files: Mapping[str, str]) -> None:
-  """Writes the files; a generation_config.json that is there keeps its other fields."""
+def write_tokenizer(folder: Path, files: Mapping[str, str], *, own: Path) -> None:
+  """Writes the tokenizer beside weights.
+
+  Args:
+    folder: of the weights; a generation_config.json that is there keeps its other fields.
+    files: what `tokenizer_files` gives.
+    own: the working folder's text files, copied where theirs have not the same name.
+  """
+  for name in (VOCABULARY_FILE, *TOKENIZER_FILES):
+    if name not in files and (own / name).is_file():
+      shutil.copyfile(own / name, folder / name)
   path = folder / "generation_config.json"
   held = read_json(path) if path.exists() else {}
   for name, content in files.items():

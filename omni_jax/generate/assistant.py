@@ -287,10 +287,11 @@ def load_language(workdir: Path, *, stage: str) -> tuple[Any, chat.Dialogue, Ima
     UserError: the stage is missing or is no language stage, or the model belongs to another vocabulary.
   """
   folder = workdir / "stages" / stage
-  data = from_json(read_card(folder)["run"]["data"])
+  stored = read_card(folder)["run"].get("data")  # an imported stage has none
+  data = from_json(stored)
   if not isinstance(data, SequenceBatches):
     raise UserError(
-      f"stage {stage!r} was trained on {type(data).__name__}",
+      f"stage {stage!r} was {f'trained on {type(data).__name__}' if stored else 'imported, not trained here'}",
       where=folder,
       rule="an assistant needs a stage of the language model",
       remedy="choose a stage such as tune",

@@ -22,26 +22,22 @@ Which of the two says `EmovaConfig.image_layout`; `batches.pictures` makes both.
 """
 
 import dataclasses
-from collections.abc import Mapping
 
 import jax
-import jax.numpy as jnp
-from flax import nnx
 
-from omni_jax.core.arrays import Array, Hidden, Key, Logits, Positions, Scalar, Tokens, typed
+from omni_jax.core.arrays import Hidden, Key
 from omni_jax.core.config import added
-from omni_jax.models.decoder import DecoderConfig, KeyValueCache
+from omni_jax.models.decoder import DecoderConfig
 from omni_jax.models.downsampling import C_ABSTRACTOR_8B, DownsamplingConfig
 from omni_jax.models.fixed_vision_encoder import INTERNVIT_6B_448, FixedVisionConfig
 from omni_jax.models.fusion import fill_image_places
+from omni_jax.models.language import Batch, LanguageModel
 from omni_jax.models.projectors import AnyProjectorConfig, ProjectorConfig
 from omni_jax.models.sizes import LLAMA_3_1_8B, QWEN2_5_3B, QWEN2_5_7B, QWEN2_5_72B
 from omni_jax.models.vision_encoder import QWEN2_VL_7B_VISION, VisionConfig
 from omni_jax.nn.parameter import table
 from omni_jax.prepare.images import PatchLayout
 from omni_jax.prepare.tiles import TileLayout
-
-Batch = Mapping[str, Array]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,8 +111,8 @@ EMOVA_8B_V1 = EmovaConfig(
 )
 
 
-class Emova(nnx.Module):
-  """Batches to logits, whole rows for training or with a cache for decoding."""
+class Emova(LanguageModel):
+  """A language model that also sees: images take the rows of their places."""
 
   def __init__(self, config: EmovaConfig, *, key: Key):
     decoder, vision, projector = jax.random.split(key, 3)
@@ -128,25 +124,6 @@ class Emova(nnx.Module):
     newline = jax.random.fold_in(key, 3)  # a key of its own: the other parts start as without it
     self.newline = table(newline, shape, axes=(None, "embed"), deviation=deviation) if config.newline else None
 
-  def __call__(self, batch: Batch) -> Logits:
-    """Returns the logits of the token after each position."""
-    return self.logits(self.hidden(batch))
-
-  def hidden(self, batch: Batch) -> Hidden:
-    """Returns the normalised last states; `logits` of a part of them gives that part's logits."""
-    return self.hidden_and_balance(batch)[0]
-
-  def hidden_and_balance(self, batch: Batch) -> tuple[Hidden, Scalar]:
-    """Returns the normalised last states, and the decoder's balance loss (0 without experts)."""
-    return self.decoder.hidden_and_balance(
-      self.embed(batch), batch["positions"], batch["segment_ids"], batch.get("branch_ids")
-    )
-
-  @typed
-  def logits(self, hidden: Hidden) -> Logits:
-    """Returns the logits of normalised states, text ids first, then units, then styles."""
-    return self.decoder.logits(hidden)
-
   def embed(self, batch: Batch) -> Hidden:
     """Returns the decoder's input: token rows, with image vectors in the image places."""
     x = self.decoder.embed.embed(batch["tokens"])
@@ -156,27 +133,3 @@ class Emova(nnx.Module):
     newline = None if self.newline is None else self.newline[...]
     is_image = batch["tokens"] == self.config.image_token
     return fill_image_places(x, seen.vectors, seen.layout, is_image=is_image, newline=newline)
-
-  def empty_cache(self, batch: int, length: int) -> KeyValueCache:
-    """Returns a cache of `length` slots, prompt and answer together."""
-    return self.decoder.empty_cache(batch, length)
-
-  def prefill(self, batch: Batch, cache: KeyValueCache) -> tuple[Logits, KeyValueCache]:
-    """Returns the logits of the first answer token, [B, 1, V], and the filled cache.
-
-    Each row is one prompt, segment id 1, padded left or right with segment 0; `cache` is empty. The next position of
-    a row is the number of its real tokens.
-    """
-    segment_ids = batch["segment_ids"]
-    hidden, cache = self.decoder.prefill(self.embed(batch), batch["positions"], segment_ids, cache)
-    last = jnp.max(jnp.where(segment_ids > 0, jnp.arange(segment_ids.shape[1]), 0), axis=1)
-    return self.logits(jnp.take_along_axis(hidden, last[:, None, None], axis=1)), cache
-
-  @typed
-  def step(self, tokens: Tokens, positions: Positions, cache: KeyValueCache) -> tuple[Logits, KeyValueCache]:
-    """Returns the logits after the given next tokens, usually one a row, and the longer cache.
-
-    A row that has finished may go on with any token: rows do not see each other.
-    """
-    hidden, cache = self.decoder.step(self.decoder.embed.embed(tokens), positions, cache)
-    return self.logits(hidden), cache

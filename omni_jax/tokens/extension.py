@@ -9,6 +9,7 @@ ids of EMOVA's Hugging Face format. EMOVA's units follow the order of a Python s
 tokenizer, never computed (scripts/insert_speech_token.py).
 """
 
+import json
 import pathlib
 import re
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ from omni_jax.tokens.text import SentencePieceTokenizer, TextTokenizer, read_add
 from omni_jax.tokens.vocabulary import STYLE_PARTS, Vocabulary
 
 IMAGE, PAD = "<image>", "<pad>"
+# What a base's tokenizer consists of; `tokenizer.json` has the same content as the files before it in a release.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "added_tokens.json")
 _UNIT = re.compile(r"<\|speech_(\d+)\|>")
 _ROUND = 128  # rows of EMOVA's tables
 
@@ -54,8 +57,40 @@ def load_tokenizer(folder: pathlib.Path) -> TextTokenizer:
   return tokenizer
 
 
+def read_unit_table(path: pathlib.Path) -> dict[str, int]:
+  """Returns name -> id of the tokens that a release added, its scrambled units among them.
+
+  Args:
+    path: its `added_tokens.json` or `tokenizer.json`, or the folder of either.
+
+  Raises:
+    UserError: neither is there, or the file holds something else.
+  """
+  if path.is_dir():
+    beside = path / "added_tokens.json"
+    path = beside if beside.is_file() else path / "tokenizer.json"
+  if not path.is_file():
+    raise UserError(
+      "no unit table",
+      where=path,
+      rule="a release states the ids of its units in added_tokens.json or tokenizer.json",
+      remedy="copy the file of the release, or leave the table out to number units anew",
+    )
+  try:
+    whole = "added_tokens" in json.loads(path.read_text(encoding="utf-8"))
+  except ValueError:
+    whole = False  # the reader of the short form says what is wrong
+  return dict(HuggingFaceTokenizer.load(path).specials) if whole else read_added_tokens(path)
+
+
 def extend_vocabulary(
-  tokenizer: TextTokenizer, *, end: str, codebook_size: int = 4096, native: bool = True, multiple: int = _ROUND
+  tokenizer: TextTokenizer,
+  *,
+  end: str,
+  codebook_size: int = 4096,
+  native: bool = True,
+  multiple: int = _ROUND,
+  table: Mapping[str, int] | None = None,
 ) -> Vocabulary:
   """Returns the vocabulary of a base tokenizer with units, an image place, padding, and what our layout needs.
 
@@ -67,13 +102,23 @@ def extend_vocabulary(
     codebook_size: number of units.
     native: whether to add the controls and styles of our layout, which released weights do not know.
     multiple: of which the number of rows is one.
+    table: ids that units and other tokens are to have behind the tokenizer's own (`read_unit_table`); without one,
+      what the tokenizer lacks is numbered.
 
   Raises:
-    UserError: the tokenizer lacks `end`, or its units are not 0 to codebook_size - 1, each once.
+    UserError: the tokenizer lacks `end`, its units are not 0 to codebook_size - 1, each once, or a table gives ids that
+      are taken.
   """
-  specials = dict(tokenizer.specials)
+  specials = dict(tokenizer.specials) | _given(table or {}, tokenizer)
   units = _released_units(specials, codebook_size)
-  free = tokenizer.num_ids
+  if table is not None and units is None:
+    raise UserError(
+      f"none of its {len(table)} tokens is a unit",
+      where="unit table",
+      rule=f"a unit is spelt {unit_name(0)}",
+      remedy="give the file of a release that has units, or no table",
+    )
+  free = max([tokenizer.num_ids - 1, *specials.values()]) + 1
   if units is None:
     units, free = np.arange(free, free + codebook_size, dtype=np.int32), free + codebook_size
   names = [IMAGE, PAD] + (["heard", "answer", *STYLE_PARTS] if native else [])
@@ -116,6 +161,30 @@ def added_names(vocabulary: Vocabulary) -> dict[str, int]:
   return units | controls | own | styles
 
 
+def _given(table: Mapping[str, int], tokenizer: TextTokenizer) -> dict[str, int]:
+  """Returns the tokens of a table that the tokenizer lacks.
+
+  Raises:
+    UserError: the two disagree.
+  """
+  own, taken = tokenizer.specials, set(tokenizer.specials.values())
+  new = {name: i for name, i in table.items() if name not in own and not _is_piece(tokenizer, name, i)}
+  wrong = [f"{name}: {i}, not {own[name]}" for name, i in table.items() if own.get(name, i) != i]
+  wrong += [f"{name}: {i} is taken" for name, i in new.items() if i < tokenizer.num_pieces or i in taken]
+  if wrong:
+    raise UserError(
+      f"{len(wrong)} ids that do not fit the tokenizer: {'; '.join(wrong[:5])}",
+      where="unit table",
+      rule=f"it gives the tokenizer's tokens their ids, and other tokens free ids from {tokenizer.num_pieces} on",
+      remedy="give table and tokenizer of one base",
+    )
+  return new
+
+
+def _is_piece(tokenizer: TextTokenizer, name: str, index: int) -> bool:
+  return index < tokenizer.num_pieces and tokenizer.encode(name) == [index]
+
+
 def _released_units(specials: Mapping[str, int], codebook_size: int) -> np.ndarray | None:
   """Returns the id of each unit that the tokenizer has, None if it has none."""
   found = [(int(match[1]), i) for name, i in specials.items() if (match := _UNIT.fullmatch(name))]
@@ -139,7 +208,7 @@ def _released_units(specials: Mapping[str, int], codebook_size: int) -> np.ndarr
 
 
 def _differs(tokenizer: HuggingFaceTokenizer, name: str, index: int) -> bool:
-  return tokenizer.specials.get(name, index if tokenizer.encode(name) == [index] else None) != index
+  return tokenizer.specials.get(name, index if _is_piece(tokenizer, name, index) else None) != index
 
 
 def _few(numbers: list[int]) -> str:

@@ -257,3 +257,46 @@ TEMPLATES = {
   "phi3": PHI3,
   "deepseek": DEEPSEEK,
 }
+
+# In the order in which a base is asked whether it has their special tokens.
+_OF_BASES = ("qwen2", "llama3", "deepseek", "glm4", "phi3", "v1")
+
+
+def template_of(specials: Mapping[str, int]) -> str:
+  """Returns the name of the first template whose special tokens a base's tokenizer has.
+
+  Raises:
+    UserError: none.
+  """
+  for name in _OF_BASES:
+    if all(token in specials for token in special_tokens(TEMPLATES[name])):
+      return name
+  raise UserError(
+    f"no template for the special tokens {', '.join(list(specials)[:12]) or 'none'}",
+    where="tokenizer",
+    rule=f"a base has the special tokens of one of {', '.join(_OF_BASES)}",
+    remedy="name a template whose special tokens it has, or take another base",
+  )
+
+
+def special_tokens(template: Template) -> list[str]:
+  """Returns the special tokens that a template spells, in order of the fields, each once."""
+  parts = (value for value in dataclasses.astuple(template) if isinstance(value, tuple))
+  return list(dict.fromkeys(_SPECIAL.findall(" ".join("".join(part) for part in parts))))
+
+
+def end_token(template: Template) -> str:
+  """Returns the special token that ends an answer.
+
+  Raises:
+    UserError: the template ends it with text.
+  """
+  found = _SPECIAL.search("".join(template.assistant_close))
+  if found is None:
+    raise UserError(
+      f"an answer ends with {''.join(template.assistant_close)!r}",
+      where="template",
+      rule="generation stops at a special token",
+      remedy="choose a template that ends an answer with one, or say which token it is",
+    )
+  return found[0]

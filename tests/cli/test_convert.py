@@ -80,7 +80,7 @@ def test_a_folder_that_does_not_fit_leaves_no_stage(stage, capsys):
   card = json.loads((stage / "model" / "omni_jax.json").read_text())
   card["model"]["decoder"]["mlp_dim"] = 25
   (stage / "model" / "omni_jax.json").write_text(json.dumps(card))
-  assert omni("import", "--workdir", stage, "--stage", "new", "--source", stage / "model") == 2
+  assert omni("import", "--workdir", stage, "--stage", "new", "--source", stage / "model", "--text-rows", 20) == 2
   assert "differ in mlp_dim" in capsys.readouterr().err and not (stage / "stages" / "new").exists()
 
 

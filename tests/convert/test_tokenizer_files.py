@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from omni_jax.build.vocabulary import BaseVocabularyConfig, build_base_vocabulary
 from omni_jax.convert.emova import emova_shapes
 from omni_jax.convert.emova_folder import export_folder
 from omni_jax.convert.tokenizer_files import token_names, tokenizer_files, write_tokenizer
@@ -16,13 +17,13 @@ from omni_jax.models.emova import EmovaConfig
 from omni_jax.models.projectors import ProjectorConfig
 from omni_jax.tokens.answers import JsonLayout, NativeLayout, Reply
 from omni_jax.tokens.dialogue import Dialogue, Question
-from omni_jax.tokens.extension import extend_vocabulary, unit_name
+from omni_jax.tokens.extension import extend_vocabulary, load_tokenizer, unit_name
 from omni_jax.tokens.hugging_face import HuggingFaceTokenizer
 from omni_jax.tokens.templates import QWEN2, TINY
 from omni_jax.tokens.text import SentencePieceTokenizer, train_text_tokenizer
 from omni_jax.tokens.vocabulary import make_vocabulary
 from tests.models.twins import decoder_config, vision_config
-from tests.tokens.conftest import SENTENCES, train_json
+from tests.tokens.trained import SENTENCES, train_json
 
 transformers = pytest.importorskip("transformers")
 
@@ -44,7 +45,7 @@ def dialogue(request, tmp_path_factory):
 
 def written(dialogue, folder, **options):
   parts = {"vocabulary": dialogue.vocabulary, "template": dialogue.template, **options}
-  write_tokenizer(folder, tokenizer_files(dialogue.tokenizer, **parts))
+  write_tokenizer(folder, tokenizer_files(dialogue.tokenizer, **parts), own=folder / "none")
   return folder
 
 
@@ -150,3 +151,17 @@ def test_a_template_of_another_base_is_refused(dialogue):
   other = QWEN2 if dialogue.template == TINY else dataclasses.replace(QWEN2, assistant_close=("<|eom_id|>",))
   with pytest.raises(UserError, match="the template spells"):
     tokenizer_files(dialogue.tokenizer, vocabulary=dialogue.vocabulary, template=other)
+
+
+def test_a_sentencepiece_base_spells_its_units_and_keeps_its_own_file(tmp_path):
+  base, own, out = tmp_path / "base", tmp_path / "work" / "text", tmp_path / "out"
+  out.mkdir()
+  train_text_tokenizer(SENTENCES * 3, path=base / "tokenizer.model", num_pieces=300)
+  (base / "added_tokens.json").write_text(json.dumps({"<s>": 300, "</s>": 301}))
+  vocabulary = build_base_vocabulary(BaseVocabularyConfig(base=base, codebook_size=16), own.parent)
+  write_tokenizer(out, tokenizer_files(load_tokenizer(own), vocabulary=vocabulary, template=None), own=own)
+  names = json.loads((out / "added_tokens.json").read_text())
+  assert names[unit_name(15)] == vocabulary.unit_ids[15] and names["<|pitch-low|>"] == vocabulary.styles["pitch-low"]
+  assert (out / "tokenizer.model").read_bytes() == (base / "tokenizer.model").read_bytes()
+  theirs = transformers.AutoTokenizer.from_pretrained(out)
+  assert ids(theirs, SENTENCES[0] + unit_name(3)) == [*load_tokenizer(own).encode(SENTENCES[0]), vocabulary.unit_ids[3]]

@@ -1,11 +1,12 @@
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from omni_jax.core.errors import UserError
 from omni_jax.generate.constraints import RULES, make_automaton, state_index
-from omni_jax.tokens.extension import added_names, extend_vocabulary, load_tokenizer, unit_name
+from omni_jax.tokens.extension import added_names, extend_vocabulary, load_tokenizer, read_unit_table, unit_name
 from omni_jax.tokens.hugging_face import HuggingFaceTokenizer
 from omni_jax.tokens.text import SentencePieceTokenizer
 from omni_jax.tokens.vocabulary import STYLE_PARTS, Vocabulary
@@ -78,6 +79,40 @@ def test_a_unit_table_that_is_no_bijection_is_refused(released_json):
     extend_vocabulary(Pretended(num_pieces=299, specials=specials), end="<e>", codebook_size=2)
 
 
+def test_a_table_gives_units_their_ids(base_json, released, released_json, tmp_path):
+  base = HuggingFaceTokenizer(base_json)
+  (tmp_path / "tokenizer.json").write_text(released_json)
+  table = read_unit_table(tmp_path)
+  expected = extend_vocabulary(released, end="<|im_end|>", codebook_size=64)
+  found = extend_vocabulary(base, end="<|im_end|>", codebook_size=64, table=table)
+  assert found.unit_ids.tolist() == expected.unit_ids.tolist() and found.controls == expected.controls
+  (tmp_path / "added_tokens.json").write_text(json.dumps(table))
+  assert read_unit_table(tmp_path) == read_unit_table(tmp_path / "tokenizer.json")
+
+
+def test_a_table_of_another_base_is_refused(base_json, tmp_path):
+  base = HuggingFaceTokenizer(base_json)
+  units = {unit_name(unit): base.num_ids + unit for unit in range(8)}
+
+  def extend(changes):
+    return extend_vocabulary(base, end="<|im_end|>", codebook_size=8, table=units | changes)
+
+  assert extend({}).unit_ids[0] == base.num_ids
+  with pytest.raises(UserError, match=r"<\|im_end\|>: 7, not"):
+    extend({"<|im_end|>": 7})
+  with pytest.raises(UserError, match=r"<\|speech_3\|>: 300 is taken"):
+    extend({unit_name(3): 300})
+  with pytest.raises(UserError, match="1 ids and 0 units given twice"):
+    extend({unit_name(3): base.num_ids})
+  with pytest.raises(UserError, match="none of its 1 tokens is a unit"):
+    extend_vocabulary(base, end="<|im_end|>", codebook_size=8, table={"<pad>": base.num_ids})
+  with pytest.raises(UserError, match="no unit table"):
+    read_unit_table(tmp_path)
+  (tmp_path / "added_tokens.json").write_text("[")
+  with pytest.raises(UserError, match="cannot read the added tokens"):
+    read_unit_table(tmp_path)
+
+
 def test_image_and_pad_of_a_release_keep_their_ids():
   specials = {"<e>": 299, **{unit_name(i): 300 + i for i in range(4)}, "<pad>": 304, "<image>": 305}
   vocabulary = extend_vocabulary(Pretended(num_pieces=299, specials=specials), end="<e>", codebook_size=4, native=False)
@@ -102,7 +137,7 @@ def test_decoding_never_gives_an_unused_row(released):
   for native in (False, True):
     vocabulary = extend_vocabulary(released, end="<|im_end|>", codebook_size=64, native=native)
     automaton = make_automaton(vocabulary)
-    states = np.array([state_index(name) for name in RULES])
+    states = jnp.array([state_index(name) for name in RULES])
     allowed = np.asarray(automaton.mask(states))
     assert (~vocabulary.used()).sum() > 0 and not allowed[:, ~vocabulary.used()].any()
     assert allowed[state_index("object")][: released.num_pieces].all(), "a byte-level model has no <unk> at 0"

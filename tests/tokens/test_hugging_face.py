@@ -6,7 +6,7 @@ import pytest
 
 from omni_jax.core.errors import UserError
 from omni_jax.tokens.hugging_face import HuggingFaceTokenizer
-from tests.tokens.conftest import SPECIALS
+from tests.tokens.trained import SPECIALS
 
 TYPED = (*SPECIALS, "<tool_call>", "<|speech_5|>", "<|emotion-happy|>", "<|heard|>", "<image>", "<pad>")
 
