@@ -9,6 +9,7 @@ Hardware and hours: tiny one CPU; full eight GPUs or a TPU slice, 80,000 steps o
 from pathlib import Path
 
 from omni_jax.batches.utterances import Bucket, UtteranceBatches
+from omni_jax.checkpoint.initialise import Start
 from omni_jax.speech.speech_to_unit import EMOVA_SPEECH_TO_UNIT, SpeechToUnitConfig
 from omni_jax.speech.spiral import ConvolutionConfig, SpiralConfig, StageConfig
 from omni_jax.train.loop import Run
@@ -67,6 +68,7 @@ def full(workdir: Path) -> Run:
       seed=1,
     ),
     steps=80_000,
+    start=(Start(workdir / "stages" / "spiral_pretrain", include="encoder"),),
     save_every=2000,
   )
 
