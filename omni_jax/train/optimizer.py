@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from omni_jax.core import trees
+from omni_jax.core.config import added
 from omni_jax.core.errors import UserError
 
 SCHEDULES = ("cosine", "constant")
@@ -42,6 +43,29 @@ class Group:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Average:
+  """Parameters that have no gradient of their own but follow others: a teacher (arXiv 1703.01780).
+
+  After each step, what lies under `path` becomes `momentum` times itself plus the rest of what lies under `of`;
+  the momentum goes from `momentum` to `final` by a cosine over the run.
+  """
+
+  path: str  # leading part of the paths that follow: `teacher_encoder`
+  of: str  # leading part of those they follow: `encoder`
+  momentum: float
+  final: float
+
+  def __post_init__(self):
+    if not 0 <= min(self.momentum, self.final) <= max(self.momentum, self.final) <= 1:
+      raise UserError(
+        f"momentum {self.momentum}, final {self.final}",
+        where=f"average {self.path!r}",
+        rule="both lie within 0..1",
+        remedy="change them",
+      )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
   """How parameters follow their gradients; `OptimizerConfig(learning_rate=3e-4, warmup_steps=100)` is plain Adam."""
 
@@ -56,6 +80,7 @@ class OptimizerConfig:
   groups: tuple[Group, ...] = ()
   algorithm: str = "adamw"  # muon: orthogonalised momentum for hidden matrices and convolutions, AdamW for the rest
   orthogonal_steps: int = 5  # of Muon's Newton-Schulz iteration; fewer are cheaper and less exact
+  averages: tuple[Average, ...] = added(())  # teachers
 
   def __post_init__(self):
     for field, allowed in (("schedule", SCHEDULES), ("algorithm", ALGORITHMS)):
@@ -111,16 +136,58 @@ def make_optimizer(config: OptimizerConfig, *, parameters: dict[str, Parameter],
     )
   schedule = _schedule(config, steps)
   decayed = {path: len(parameter.axes) >= 2 for path, parameter in learning.items()}
+  followed = _followed(config.averages, learning)
+  direction = _direction(config, learning)
+  if followed:
+    labels = {path: "follows" if path in followed else "learns" for path in learning}
+    direction = optax.partition({"learns": direction, "follows": optax.set_to_zero()}, labels)
   transform = optax.chain(
     # Frozen layers of a stack give no gradient, so that they do not count in the norm.
     _scale_by_path({path: (scales[path] > 0) * 1.0 for path in learning if np.ndim(scales[path])}),
     optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
-    _direction(config, learning),
+    direction,
     optax.add_decayed_weights(config.weight_decay, mask=decayed) if config.weight_decay else optax.identity(),
     _scale_by_path({path: scales[path] for path in learning if np.any(scales[path] != 1.0)}),
     optax.scale_by_learning_rate(schedule),
   )
+  if followed:
+    transform = optax.chain(transform, _follow(followed, steps=steps))
   return Optimizer(transform=transform, schedule=schedule, frozen=frozen)
+
+
+def _followed(averages: tuple[Average, ...], learning: dict[str, Parameter]) -> dict[str, tuple[str, Average]]:
+  """Returns for each path that follows the path it follows, and how."""
+  found: dict[str, tuple[str, Average]] = {}
+  for average in averages:
+    own = {path: average.of + path.removeprefix(average.path) for path in learning if trees.matches(average.path, path)}
+    if not own or not set(own.values()) <= set(learning):
+      raise UserError(
+        f"average {average.path!r} of {average.of!r} matches {len(own)} parameters, "
+        f"{len(set(own.values()) & set(learning))} of which have a pair that learns",
+        where="optimizer.averages",
+        rule="each parameter under `path` has one of the same name under `of`, and neither is frozen",
+        remedy="correct the paths or the groups",
+      )
+    found |= {path: (source, average) for path, source in own.items()}
+  return found
+
+
+def _follow(followed: dict[str, tuple[str, Average]], *, steps: int) -> optax.GradientTransformation:
+  """Returns the transformation that moves each path towards where the one it follows arrives in this step."""
+
+  def init(params: Any) -> optax.ScaleByScheduleState:
+    del params
+    return optax.ScaleByScheduleState(count=jnp.zeros((), jnp.int32))
+
+  def update(updates: Any, state: Any, params: Any = None) -> Any:
+    progress = 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(state.count / steps, 1.0)))
+    moved = dict(updates)
+    for path, (source, average) in followed.items():
+      momentum = average.final + (average.momentum - average.final) * progress
+      moved[path] = ((1 - momentum) * (params[source] + updates[source] - params[path])).astype(params[path].dtype)
+    return moved, optax.ScaleByScheduleState(count=state.count + 1)
+
+  return optax.GradientTransformation(init, update)
 
 
 def _scales(groups: tuple[Group, ...], parameters: dict[str, Parameter]) -> dict[str, Any]:

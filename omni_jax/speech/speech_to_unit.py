@@ -1,0 +1,311 @@
+"""EMOVA's speech-to-unit model (SPIRAL-FSQ-CTC, `40ms_multilingual_8888`): waveform -> 25 units a second out of 4096.
+
+Follows `VQCTCFinetuneModel` of the EMOVA speech tokenizer (arXiv 2409.18042, appendix B.1):
+
+    waveform -> frames (`spiral_features`) -> SPIRAL2 -> 4 numbers -> 8 levels each -> unit
+                                                                          `-> phone reader: CTC, in training
+
+The encoder sees a whole recording, so units cannot be streamed. Long recordings are read in windows that overlap:
+
+    recording   |---------------------------------------------------------------|
+    window 1    [-----kept-----|ctx]
+    window 2               [ctx|----kept----|ctx]
+    window 3                                [ctx (more)|----------kept----------]   ends with the recording
+
+Deviation: the original cuts long recordings without overlap, hands every piece the length of the whole and keeps units
+of the padding; here `ceil(samples / 640)` units come out, whatever the length.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+
+from omni_jax.core.arrays import Array, Codes, Float, Int, Key, Mel, Units, Waveform, typed
+from omni_jax.core.errors import UserError
+from omni_jax.nn.linear import Linear
+from omni_jax.speech.grouping import map_waveforms
+from omni_jax.speech.mel import MelConfig
+from omni_jax.speech.quantizers import Quantizer
+from omni_jax.speech.spiral import SPIRAL2_BASE_40MS, ConvolutionConfig, NormedConvolution, SpiralConfig, drop
+from omni_jax.speech.spiral_features import EMOVA_MEL, FEWEST_SAMPLES, FRAME_MULTIPLE, spiral_features
+from omni_jax.speech.tokenizer import greedy_phones
+
+_TOGETHER_SECONDS = 6.0  # recordings up to this long are read in groups, longer ones alone: attention is quadratic
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SpeechToUnitConfig:
+  """Sizes of a speech-to-unit model; the CTC blank is phone `num_phones`.
+
+  Attributes:
+    encoder: waveform's frames to vectors.
+    mel: analysis of the waveform.
+    levels: of each code dimension.
+    num_phones: classes of the reader, without the blank.
+    reader_width, reader_depth, reader_taps: its convolutions.
+    whole_seconds: recordings up to this long are read whole, as the original does.
+    context_seconds: of longer ones, what a window sees on either side of what is kept of it.
+  """
+
+  encoder: SpiralConfig
+  levels: tuple[int, ...]
+  num_phones: int
+  reader_width: int
+  reader_depth: int
+  mel: MelConfig = EMOVA_MEL
+  reader_taps: int = 5
+  whole_seconds: float = 60.0
+  context_seconds: float = 5.0
+
+  def __post_init__(self):
+    assert self.encoder.num_mels == self.mel.num_mels, f"{self.mel.num_mels} bins, {self.encoder.num_mels} wanted"
+    assert FRAME_MULTIPLE % self.encoder.stride == 0, f"stride {self.encoder.stride} does not divide {FRAME_MULTIPLE}"
+    assert self.whole_seconds > 2 * self.context_seconds, "nothing of a window would be kept"
+
+  @property
+  def quantizer(self) -> Quantizer:
+    """The quantiser of the codes."""
+    return Quantizer(levels=self.levels)
+
+  def make(self, *, key: Key) -> "SpeechToUnit":
+    """Returns a model with random weights."""
+    return SpeechToUnit(self, key=key)
+
+
+# The released model: 94.7 million parameters.
+EMOVA_SPEECH_TO_UNIT = SpeechToUnitConfig(
+  encoder=SPIRAL2_BASE_40MS, levels=(8, 8, 8, 8), num_phones=240, reader_width=512, reader_depth=4
+)
+
+
+class PhoneReader(nnx.Module):
+  """Codes -> phone logits, the blank last; only training and the phone error rate need it."""
+
+  def __init__(self, config: SpeechToUnitConfig, *, key: Key):
+    keys = jax.random.split(key, config.reader_depth + 1)
+    layer = ConvolutionConfig(width=config.reader_width, taps=config.reader_taps, norm=False)
+    widths = (len(config.levels), *(config.reader_width,) * config.reader_depth)
+    self.dropout = config.encoder.dropout
+    self.layers = nnx.List(
+      [NormedConvolution(before, layer, key=own) for before, own in zip(widths, keys[:-1], strict=False)]
+    )
+    self.head = Linear(config.reader_width, config.num_phones + 1, axes=("embed", None), bias=True, key=keys[-1])
+
+  @typed
+  def __call__(self, codes: Codes, num_units: Int[Array, "B"], *, key: Key | None = None) -> Float[Array, "B U K"]:
+    """Returns phone logits; with a key, with dropout."""
+    keys = (None,) * len(self.layers) if key is None else jax.random.split(key, len(self.layers))
+    x = codes
+    for layer, own in zip(self.layers, keys, strict=True):
+      x, _ = layer(x, num_units)
+      x = drop(x, rate=self.dropout, key=own)
+    return self.head(x)
+
+
+class SpeechToUnit(nnx.Module):
+  """Waveform -> units; satisfies `interface.SpeechTokenizer`."""
+
+  def __init__(self, config: SpeechToUnitConfig, *, key: Key):
+    encoder, bottleneck, reader = jax.random.split(key, 3)
+    self.config = config
+    self.encoder = config.encoder.make(key=encoder)
+    width = config.encoder.width
+    self.bottleneck = Linear(width, len(config.levels), axes=("embed", None), bias=True, key=bottleneck)
+    self.reader = PhoneReader(config, key=reader)
+
+  @property
+  def sample_rate(self) -> int:
+    """Samples per second of the waveforms it takes."""
+    return self.config.mel.sample_rate
+
+  @property
+  def samples_per_unit(self) -> int:
+    """Samples that one unit covers."""
+    return self.config.mel.hop_samples * self.config.encoder.stride
+
+  @property
+  def frame_rate(self) -> int:
+    """Units per second, before reduction."""
+    return self.sample_rate // self.samples_per_unit
+
+  @property
+  def num_codebooks(self) -> int:
+    """Units per frame."""
+    return 1
+
+  @property
+  def codebook_size(self) -> int:
+    """The number of different units."""
+    return self.config.quantizer.codebook_size
+
+  def num_units(self, samples: Array) -> Array:
+    """Returns the number of units of recordings of `samples` samples."""
+    return -(-samples // self.samples_per_unit)
+
+  @typed
+  def features(self, waveform: Waveform, samples: Int[Array, "B"], *, key: Key | None = None) -> Mel:
+    """Returns the frames of each row; with a key, dithered for training."""
+    return spiral_features(waveform, samples, self.config.mel, key=key)
+
+  @typed
+  def hidden(self, features: Mel, num_frames: Int[Array, "B"], *, key: Key | None = None) -> Float[Array, "B U D"]:
+    """Returns the encoder's vector of each unit frame; with a key, with dropout."""
+    return self.encoder(features, num_frames, key=key)
+
+  @typed
+  def places(self, hidden: Float[Array, "B U D"]) -> Codes:
+    """Returns what is quantised, before it is bounded."""
+    return self.bottleneck(hidden)
+
+  @typed
+  def codes(self, waveform: Waveform, samples: Int[Array, "B"]) -> Codes:
+    """Returns the quantised code of each unit frame; those at and after `num_units(samples)` mean nothing."""
+    hidden = self.hidden(self.features(waveform, samples), self.config.mel.num_frames(samples))
+    return self.config.quantizer.quantise(self.places(hidden))
+
+  @typed
+  def units(self, waveform: Waveform, samples: Int[Array, "B"]) -> Units:
+    """Returns the unit of each frame; those at and after `num_units(samples)` mean nothing."""
+    return self.config.quantizer.codes_to_units(self.codes(waveform, samples))
+
+  def encode(self, waveform: np.ndarray) -> np.ndarray:
+    """Returns int32 units [ceil(A / samples_per_unit)] of a float waveform [A] of one channel.
+
+    Silence is encoded like any sound: all its features are 0. Memory is that of one window, however long it is.
+
+    Raises:
+      UserError: fewer than 257 samples, more than one channel, or samples that are not finite numbers.
+    """
+    return self.encode_batch([waveform])[0]
+
+  def encode_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Returns the units of each waveform, equal to those of `encode`; likewise UserError, naming the first bad one."""
+    for index, waveform in enumerate(waveforms):
+      _check(waveform, index=index)
+    plan = functools.partial(
+      plan_windows,
+      unit=self.samples_per_unit,
+      whole=self._whole_units(self.config.whole_seconds),
+      context=self._whole_units(self.config.context_seconds),
+    )
+    planned = [plan(len(waveform)) for waveform in waveforms]
+    pieces = [
+      waveform[window.start : window.stop]
+      for waveform, windows in zip(waveforms, planned, strict=True)
+      for window in windows
+    ]
+    read = iter(self._read_units(pieces))
+    return [np.concatenate([next(read)[window.kept] for window in windows]) for windows in planned]
+
+  def time_batch(self, waveforms: Sequence[np.ndarray], units: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Returns how many frames of 10 ms each reduced unit lasts, int32: four for each time it was read in a row."""
+    del waveforms
+    frames = self.samples_per_unit * 100 // self.sample_rate
+    starts = [np.flatnonzero(np.diff(own, prepend=-1)) for own in units]
+    return [
+      (frames * np.diff(first, append=len(own))).astype(np.int32) for first, own in zip(starts, units, strict=True)
+    ]
+
+  def phones_batch(self, waveforms: Sequence[np.ndarray]) -> list[list[int]]:
+    """Returns the phone ids read from each waveform, of at most `whole_seconds`, by greedy CTC decoding."""
+    for index, waveform in enumerate(waveforms):
+      _check(waveform, index=index)
+    rows = map_waveforms(functools.partial(_jit_phone_logits(), self), waveforms, sample_rate=self.sample_rate)
+    return [greedy_phones(logits[:length]) for logits, length in rows]
+
+  def _whole_units(self, seconds: float) -> int:
+    return max(math.floor(seconds * self.frame_rate), 1)
+
+  def _read_units(self, pieces: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Returns the units of each piece; short ones go together, long ones one at a time."""
+    run = functools.partial(_jit_units(), self)
+    longest = _TOGETHER_SECONDS * self.sample_rate
+    short = [index for index, piece in enumerate(pieces) if len(piece) <= longest]
+    groups = [short] if short else []
+    groups += [[index] for index, piece in enumerate(pieces) if len(piece) > longest]
+    found: dict[int, np.ndarray] = {}
+    for group in groups:
+      rows = map_waveforms(run, [pieces[index] for index in group], sample_rate=self.sample_rate)
+      found |= {index: units[:length] for index, (units, length) in zip(group, rows, strict=True)}
+    return [found[index] for index in range(len(pieces))]
+
+
+class Window(NamedTuple):
+  """Samples [start, stop) that are read together, and which of their units are kept."""
+
+  start: int
+  stop: int
+  kept: slice
+
+
+def plan_windows(samples: int, *, unit: int, whole: int, context: int) -> list[Window]:
+  """Returns windows whose kept units, one after another, are one for each `unit` samples begun.
+
+  Args:
+    samples: of the recording.
+    unit: samples of a unit.
+    whole: units of a window; a recording of up to as many is one.
+    context: units of a window that are not kept, on each side where there is one; the last window has more.
+  """
+  total = -(-samples // unit)
+  if total <= whole:
+    return [Window(0, samples, slice(0, total))]
+  windows, done = [], 0
+  while done < total:
+    # The last one ends with the recording and is as long as the others, so that none is a short tail.
+    first = min(max(done - context, 0), total - whole)
+    last = first + whole
+    end = total if last == total else last - context
+    windows.append(Window(first * unit, min(last * unit, samples), slice(done - first, end - first)))
+    done = end
+  return windows
+
+
+def _check(waveform: np.ndarray, *, index: int) -> None:
+  where = f"recording {index} of those to encode"
+  if np.ndim(waveform) != 1:
+    raise UserError(
+      f"an array of shape {np.shape(waveform)}",
+      where=where,
+      rule="a recording is one channel, an array of one dimension",
+      remedy="mix it down, as `prepare.audio.load_audio` does",
+    )
+  if len(waveform) < FEWEST_SAMPLES:
+    raise UserError(
+      f"{len(waveform)} samples",
+      where=where,
+      rule=f"a recording holds at least {FEWEST_SAMPLES} samples: one frame has no deviation to be normalised by",
+      remedy="leave it out, or record it again",
+    )
+  if not np.isfinite(waveform).all():
+    raise UserError(
+      f"{np.size(waveform) - np.isfinite(waveform).sum()} samples that are not numbers",
+      where=where,
+      rule="samples are finite",
+      remedy="export the recording again",
+    )
+
+
+def _units(model: SpeechToUnit, waveform: Array, samples: Array) -> tuple[Array, Array]:
+  return model.units(waveform, samples), model.num_units(samples)
+
+
+def _phone_logits(model: SpeechToUnit, waveform: Array, samples: Array) -> tuple[Array, Array]:
+  num_units = model.num_units(samples)
+  return model.reader(model.codes(waveform, samples), num_units), num_units
+
+
+@functools.cache
+def _jit_units():
+  return jax.jit(_units)
+
+
+@functools.cache
+def _jit_phone_logits():
+  return jax.jit(_phone_logits)
