@@ -24,6 +24,7 @@ from omni_jax.evaluate.context import Context, Evaluation
 from omni_jax.evaluate.figures import Outcome, read_json, write_json, write_lines
 from omni_jax.evaluate.system import Progress, System
 from omni_jax.generate.assistant import Assistant
+from omni_jax.speech.lengths import LENGTHS_FILE
 
 TASKS: Mapping[str, Callable[[Context], Outcome]] = {
   "tokenizer": speech_tasks.tokenizer,
@@ -137,13 +138,14 @@ def _stored(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _identity(settings: Evaluation, workdir: Path) -> str:
-  """Returns a fingerprint of the settings, the stages used and the test sets."""
+  """Returns a fingerprint of the settings, the stages used, the test sets and the lengths of texts."""
   parts: dict[str, Any] = {"settings": to_json(settings)}
   for stage in (*_SPEECH_STAGES, settings.stage, settings.without_triples):
     folder = workdir / "stages" / stage
     needed = stage != settings.without_triples or folder.is_dir()
     parts[stage] = [read_card(folder)["fingerprint"], latest_step(folder)] if needed else None
-  for path in sorted((workdir / "corpus").glob("*/*.json")):
+  lengths = workdir / "units" / LENGTHS_FILE  # judges readings
+  for path in [*sorted((workdir / "corpus").glob("*/*.json")), *([lengths] if lengths.exists() else [])]:
     parts[f"{path.parent.name}/{path.name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
   return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 

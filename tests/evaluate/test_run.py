@@ -104,6 +104,12 @@ def test_a_second_run_does_nothing_and_a_changed_model_runs_again(evaluated):
   with pytest.raises(AssertionError, match="loaded"):
     run.evaluate(SETTINGS, workdir, tasks=["timings"], load=no_load)
   (workdir / "stages" / "tune" / "checkpoints" / "8").rmdir()
+  lengths = workdir / "units" / "lengths.json"
+  lengths.parent.mkdir(exist_ok=True)
+  lengths.write_text("other")
+  with pytest.raises(AssertionError, match="loaded"):
+    run.evaluate(SETTINGS, workdir, tasks=["timings"], load=no_load)
+  lengths.unlink()
 
 
 def test_one_task_leaves_the_others(evaluated):
