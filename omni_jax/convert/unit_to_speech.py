@@ -3,37 +3,28 @@
     EMOVA          `SynthesizerTrn`, 876 tensors; in EMOVA's Hugging Face tokenizer behind `decoder.`
     transformers   `VitsModel` (MMS-TTS among others), whose decoder is stored folded, without weight norm
 
-Kernels of weight norm are two tensors, whose names changed with PyTorch: `weight_g` and `weight_v` once,
-`parametrizations.weight.original0` and `original1` now. EMOVA's norms are called `GAMMA` and `BETA`, in its older
-`.pth` files in small letters. `normal_names` reads all of these.
+EMOVA's norms are called `GAMMA` and `BETA`, in its older `.pth` files in small letters, and PyTorch renamed the two
+tensors of a kernel with weight norm: `spelled_as` finds out which of these a file has.
 """
 
 import dataclasses
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 
+from omni_jax.convert.hifigan import hifigan_rules
 from omni_jax.convert.table import Rule, export_tensors, import_leaves, prefixed
-from omni_jax.convert.tensors import Tensors, as_tensors
+from omni_jax.convert.weight_norm import Spelling, convolution_rules
 from omni_jax.core import trees
-from omni_jax.speech.hifigan import HiFiGANConfig
+from omni_jax.speech.gated_convolutions import GatedConvolutionsConfig
 from omni_jax.speech.unit_to_speech import UnitToSpeech, UnitToSpeechConfig
 
 _POINTWISE = "output input 1 -> input output"
 _MATRIX = "output input -> input output"
 _KERNEL = "output input tap -> tap input output"
-_UPSAMPLING = "input output tap -> tap input output"
-_GAIN, _UPSAMPLING_GAIN = "output 1 1 -> 1 1 output", "input 1 1 -> 1 input 1"
 _PAIR = "channel 1 -> channel"
-
-_RENAMED = (
-  (r"\.parametrizations\.weight\.original0$", ".weight_g"),
-  (r"\.parametrizations\.weight\.original1$", ".weight_v"),
-  (r"\.gamma$", ".GAMMA"),
-  (r"\.beta$", ".BETA"),
-)
+_GATED = {"in_layers": "gated", "res_skip_layers": "mixed"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,16 +39,16 @@ class UnitToSpeechNames:
     near: behind the layer's attention, keys and values by offset.
     prior: the map onto mean and deviation.
     flow: of coupling layer n, by the number of layers before it.
-    coupling: input, convolutions, output of a coupling layer and of the posterior encoder.
-    posterior: the posterior encoder.
+    coupling: input, convolutions, output of a coupling layer.
+    posterior: what the names of the posterior encoder begin with, and its output, else called as in a coupling layer.
     decoder: the vocoder, and its transposed convolutions.
     durations: the predictor, by our path.
     spline: input, stack, output of a spline flow.
     stack: depthwise, mix and the norms of a stack, by our path; the number of the layer follows.
     affine: shift and scale.
-    step: distance between the numbers of two flows.
-    first_spline: number of the first spline flow behind the affine one.
+    step: from the number of a spline flow to that of the next, the first of which is 1.
     speakers: the table of speakers.
+    spelling: of kernels with weight norm.
   """
 
   table: str
@@ -68,7 +59,7 @@ class UnitToSpeechNames:
   prior: str
   flow: Callable[[int], str]
   coupling: tuple[str, str, str]
-  posterior: str
+  posterior: tuple[str, str]
   decoder: tuple[str, str]
   durations: Mapping[str, str]
   spline: tuple[str, str, str]
@@ -76,6 +67,7 @@ class UnitToSpeechNames:
   affine: tuple[str, str]
   step: int
   speakers: str
+  spelling: Spelling
 
 
 EMOVA_NAMES = UnitToSpeechNames(
@@ -97,7 +89,7 @@ EMOVA_NAMES = UnitToSpeechNames(
   prior="enc_p.proj",
   flow=lambda index: f"flow.flows.{2 * index}.",  # every other one reverses the channels
   coupling=("pre", "enc", "post"),
-  posterior="enc_q.",
+  posterior=("enc_q.", "proj"),
   decoder=("dec.", "ups"),
   durations={
     "input": "dp.pre",
@@ -115,6 +107,7 @@ EMOVA_NAMES = UnitToSpeechNames(
   affine=("m", "logs"),
   step=2,
   speakers="emb_g.weight",
+  spelling=Spelling.HOOK,
 )
 _TRANSFORMERS_LAYER = "text_encoder.encoder.layers.{layer}."
 TRANSFORMERS_NAMES = UnitToSpeechNames(
@@ -136,7 +129,7 @@ TRANSFORMERS_NAMES = UnitToSpeechNames(
   prior="text_encoder.project",
   flow=lambda index: f"flow.flows.{index}.",
   coupling=("conv_pre", "wavenet", "conv_post"),
-  posterior="posterior_encoder.",
+  posterior=("posterior_encoder.", "conv_proj"),
   decoder=("decoder.", "upsampler"),
   durations={
     "input": "duration_predictor.conv_pre",
@@ -156,19 +149,24 @@ TRANSFORMERS_NAMES = UnitToSpeechNames(
   affine=("translate", "log_scale"),
   step=1,
   speakers="embed_speaker.weight",
+  spelling=Spelling.PARAMETRIZED,
 )  # fmt: skip
 
 
 def unit_to_speech_rules(config: UnitToSpeechConfig, names: UnitToSpeechNames = EMOVA_NAMES) -> list[Rule]:
-  """Returns the table of a model; tensors by the older names of weight norm (`normal_names`)."""
+  """Returns the table of a model."""
   rules = prefixed(_encoder_rules(names), ours="encoder.")
   rules += prefixed(_duration_rules(config, names), ours="durations.")
   for index in range(config.flow.depth):
     theirs, ours = names.flow(index), f"flow.layers.{index}."
-    rules += prefixed(_gated_rules(config.flow.convolutions, names), theirs=theirs, ours=ours)
-  rules += prefixed(_gated_rules(config.posterior.convolutions, names), theirs=names.posterior, ours="posterior.")
-  decoder, ups = names.decoder
-  rules += prefixed(hifigan_rules(config.decoder, ups=ups), theirs=decoder, ours="decoder.")
+    layer = _gated_rules(config.flow.convolutions, names, output=names.coupling[2])
+    rules += prefixed(layer, theirs=theirs, ours=ours)
+  posterior, output = names.posterior
+  encoder = _gated_rules(config.posterior.convolutions, names, output=output)
+  rules += prefixed(encoder, theirs=posterior, ours="posterior.")
+  decoder, up = names.decoder
+  generator = hifigan_rules(config.decoder, spelling=names.spelling, up=up)
+  rules += prefixed(generator, theirs=decoder, ours="decoder.")
   if config.voice:
     rules += prefixed(_voice_rules(), ours="voice.")
   if config.num_speakers:
@@ -179,52 +177,28 @@ def unit_to_speech_rules(config: UnitToSpeechConfig, names: UnitToSpeechNames = 
 def import_unit_to_speech(
   config: UnitToSpeechConfig, tensors: Mapping[str, Any], *, names: UnitToSpeechNames = EMOVA_NAMES
 ) -> UnitToSpeech:
-  """Returns the model of their tensors, under any of the names of weight norm, in their dtype.
+  """Returns the model of their tensors, in any spelling (`spelled_as`) and in their dtype.
 
   Raises:
     UserError: a tensor missing, left over, of another shape, or not finite; all are listed.
   """
   abstract = jax.eval_shape(lambda: config.make(key=jax.random.key(0)))
   shapes = {path: leaf.shape for path, leaf in trees.flatten(abstract).items()}
-  leaves = import_leaves(unit_to_speech_rules(config, names), normal_names(tensors), shapes=shapes)
-  return trees.unflatten(abstract, leaves)
+  rules = unit_to_speech_rules(config, spelled_as(tensors, names))
+  return trees.unflatten(abstract, import_leaves(rules, tensors, shapes=shapes))
 
 
 def export_unit_to_speech(model: UnitToSpeech, *, names: UnitToSpeechNames = EMOVA_NAMES) -> dict[str, Any]:
-  """Returns the tensors of a model by their names (the older ones of weight norm, which every PyTorch reads)."""
+  """Returns the tensors of a model by their names."""
   return export_tensors(unit_to_speech_rules(model.config, names), trees.flatten(model))
 
 
-def normal_names(tensors: Mapping[str, Any]) -> Tensors:
-  """Returns the tensors under the names that the tables have; nothing is read for it."""
-  return _Renamed(as_tensors(tensors))
-
-
-class _Renamed(Tensors):
-  def __init__(self, tensors: Tensors):
-    self._tensors, self.origin = tensors, tensors.origin
-    self._names: dict[str, str] = {}
-    for name in tensors:
-      normal = name
-      for pattern, replacement in _RENAMED:
-        normal = re.sub(pattern, replacement, normal)
-      # Two spellings of one tensor: the second keeps its own name, so that it is told as left over.
-      self._names[name if normal in self._names else normal] = name
-
-  def __getitem__(self, name: str) -> Any:
-    return self._tensors[self._names[name]]
-
-  def __iter__(self) -> Iterator[str]:
-    return iter(self._names)
-
-  def __len__(self) -> int:
-    return len(self._names)
-
-  def shape(self, name: str) -> tuple[int, ...]:
-    return self._tensors.shape(self._names[name])
-
-  def dtype(self, name: str) -> Any:
-    return self._tensors.dtype(self._names[name])
+def spelled_as(tensors: Iterable[str], names: UnitToSpeechNames) -> UnitToSpeechNames:
+  """Returns `names` in the spelling of a file that holds these tensors."""
+  ends = {name.rpartition(".")[2] for name in tensors}
+  kernels = Spelling.PARAMETRIZED if "original1" in ends else Spelling.HOOK if "weight_v" in ends else names.spelling
+  norm = ("gamma", "beta") if {"gamma", "beta"} <= ends else names.norm
+  return dataclasses.replace(names, spelling=kernels, norm=norm)
 
 
 def _encoder_rules(names: UnitToSpeechNames) -> list[Rule]:
@@ -267,41 +241,23 @@ def _stack_rules(theirs: str, ours: str, depth: int, names: UnitToSpeechNames) -
   for layer in range(depth):
     path = f"{ours}.layers.{layer}"
     depthwise, mix = f"{theirs}.{names.stack['depthwise']}.{layer}", f"{theirs}.{names.stack['mix']}.{layer}"
-    rules += _convolution(depthwise, f"{path}.depthwise", normed=False)
+    rules += convolution_rules(depthwise, f"{path}.depthwise", normed=False)
     rules += _mapped(mix, f"{path}.mix", pattern=_POINTWISE)
     for norm in ("depthwise_norm", "mix_norm"):
       rules += _norm(f"{theirs}.{names.stack[norm]}.{layer}", f"{path}.{norm}", names)
   return rules
 
 
-def _gated_rules(config: Any, names: UnitToSpeechNames) -> list[Rule]:
+def _gated_rules(config: GatedConvolutionsConfig, names: UnitToSpeechNames, *, output: str) -> list[Rule]:
   """Returns the rows of a coupling layer or a posterior encoder: a map, gated convolutions, a map."""
-  first, gated, last = names.coupling
-  rules = _mapped(first, "input", pattern=_POINTWISE) + _mapped(last, "output", pattern=_POINTWISE)
-  for layer in range(config.depth):
-    for theirs, ours in (("in_layers", "gated"), ("res_skip_layers", "mixed")):
-      rules += _convolution(f"{gated}.{theirs}.{layer}", f"convolutions.{ours}.{layer}", normed=config.normed)
+  first, gated, _ = names.coupling
+  rules = _mapped(first, "input", pattern=_POINTWISE) + _mapped(output, "output", pattern=_POINTWISE)
+  parts = {f"{theirs}.{n}": f"{ours}.{n}" for theirs, ours in _GATED.items() for n in range(config.depth)}
   if config.condition:
-    rules += _convolution(f"{gated}.cond_layer", "convolutions.condition", normed=config.normed)
-  return rules
-
-
-def hifigan_rules(config: HiFiGANConfig, *, ups: str = "ups") -> list[Rule]:
-  """Returns the table of a generator, as HiFi-GAN, VITS and fairseq name its parts; `ups` are the transposed ones."""
-  ends = config.normed and config.normed_ends
-  rules = _convolution("conv_pre", "first", normed=ends)
-  rules += _convolution("conv_post", "last", normed=ends, bias=config.last_bias)
-  if config.condition:
-    rules += _convolution("cond", "condition", normed=False)
-  each = len(config.block_taps)
-  for stage in range(len(config.rates)):
-    rules += _convolution(f"{ups}.{stage}", f"up.{stage}", normed=config.normed, upsampling=True)
-    for block, dilations in enumerate(config.block_dilations):
-      theirs, ours = f"resblocks.{stage * each + block}", f"blocks.{stage}.{block}"
-      kinds = (("convs1", "dilated"), ("convs2", "plain")) if config.residual == "1" else (("convs", "dilated"),)
-      for kind, path in kinds:
-        for index in range(len(dilations)):
-          rules += _convolution(f"{theirs}.{kind}.{index}", f"{ours}.{path}.{index}", normed=config.normed)
+    parts["cond_layer"] = "condition"
+  for theirs, ours in parts.items():
+    path = f"convolutions.{ours}"
+    rules += convolution_rules(f"{gated}.{theirs}", path, normed=config.normed, spelling=names.spelling)
   return rules
 
 
@@ -326,13 +282,3 @@ def _mapped(theirs: str, ours: str, *, pattern: str) -> list[Rule]:
 def _norm(theirs: str, ours: str, names: UnitToSpeechNames) -> list[Rule]:
   scale, bias = names.norm
   return [Rule(f"{theirs}.{scale}", (f"{ours}.scale",)), Rule(f"{theirs}.{bias}", (f"{ours}.bias",))]
-
-
-def _convolution(theirs: str, ours: str, *, normed: bool, bias: bool = True, upsampling: bool = False) -> list[Rule]:
-  """Returns the rows of a convolution of `nn.weight_norm`."""
-  kernel, gain = (_UPSAMPLING, _UPSAMPLING_GAIN) if upsampling else (_KERNEL, _GAIN)
-  rules = [Rule(f"{theirs}.weight", (f"{ours}.weight.folded",), kernel)]
-  if normed:
-    rules = [Rule(f"{theirs}.weight_g", (f"{ours}.weight.gain",), gain)]
-    rules.append(Rule(f"{theirs}.weight_v", (f"{ours}.weight.direction",), kernel))
-  return [*rules, Rule(f"{theirs}.bias", (f"{ours}.bias",))] if bias else rules

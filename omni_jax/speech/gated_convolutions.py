@@ -58,10 +58,10 @@ class GatedConvolutions(nnx.Module):
     self.config = config
     width, normed, one = config.width, config.normed, Kernel(taps=1)
     keys = iter(jax.random.split(key, 1 + 2 * config.depth))
-    self.condition = None
-    if config.condition:
-      outputs = 2 * width * config.depth
-      self.condition = NormedConvolution(config.condition, outputs, kernel=one, normed=normed, key=next(keys))
+    outputs, first = 2 * width * config.depth, next(keys)
+    self.condition = (
+      NormedConvolution(config.condition, outputs, kernel=one, normed=normed, key=first) if config.condition else None
+    )
     kernels = (Kernel(taps=config.taps, dilation=config.dilation**layer) for layer in range(config.depth))
     self.gated = nnx.List(
       NormedConvolution(width, 2 * width, kernel=kernel, normed=normed, key=next(keys)) for kernel in kernels

@@ -154,10 +154,8 @@ class UnitToSpeech(nnx.Module):
     self.posterior = config.posterior.make(key=keys[3])
     self.decoder = config.decoder.make(key=keys[4])
     self.voice = config.voice.make(key=keys[5]) if config.voice else None
-    self.speakers = None
-    if config.num_speakers:
-      shape = (config.num_speakers, config.condition)
-      self.speakers = table(keys[6], shape, axes=(None, None), deviation=1.0)
+    shape = (config.num_speakers, config.condition)
+    self.speakers = table(keys[6], shape, axes=(None, None), deviation=1.0) if config.num_speakers else None
 
   @typed
   def read(self, units: Units, valid: Valid, *, key: Key | None = None) -> Prior:
