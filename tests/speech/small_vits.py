@@ -37,7 +37,7 @@ def small_config(*, condition: int = CONDITION, voice: bool = False, normed_deco
     ),
     decoder=HiFiGANConfig(
       inputs=LATENT, width=16, rates=(4, 2), taps=(8, 4), residual="1", block_taps=(3, 5),
-      block_dilations=((1, 3), (1, 2)), condition=condition, normed_ends=False, last_bias=False, normed=normed_decoder,
+      block_dilations=((1,), (3,)), condition=condition, normed_ends=False, last_bias=False, normed=normed_decoder,
     ),
     voice=VoiceEncoderConfig(bins=BINS, width=WIDTH, outputs=condition, taps=5, num_heads=2) if voice else None,
     num_speakers=SPEAKERS if condition else 0,
@@ -61,7 +61,7 @@ def in_transformers(model: UnitToSpeech):
       num_attention_heads=2, window_size=config.encoder.window, ffn_dim=config.encoder.mlp_dim, flow_size=LATENT,
       spectrogram_bins=BINS, num_speakers=config.num_speakers or 1, speaker_embedding_size=config.condition,
       upsample_initial_channel=16, upsample_rates=[4, 2], upsample_kernel_sizes=[8, 4],
-      resblock_kernel_sizes=[3, 5], resblock_dilation_sizes=[[1, 3], [1, 2]], depth_separable_num_layers=2,
+      resblock_kernel_sizes=[3, 5], resblock_dilation_sizes=[[1], [3]], depth_separable_num_layers=2,
       duration_predictor_flow_bins=5, duration_predictor_num_flows=3, prior_encoder_num_flows=2,
       prior_encoder_num_wavenet_layers=2, posterior_encoder_num_wavenet_layers=3,
     )
