@@ -76,7 +76,7 @@ def export_emova_voice(voice: UnitVoice) -> tuple[dict[str, Any], Iterator[tuple
     "u2s_dim_styles": vectors.shape[1],
     _INDEX: {name: row for row, name in enumerate(names)},
   }
-  leaves = trees.flatten(voice.model) | {_OUR_STYLES: vectors}
+  leaves = {path: np.asarray(leaf) for path, leaf in trees.flatten(voice.model).items()} | {_OUR_STYLES: vectors}
   return fields, export_stream(_rules(voice.model.config, ()), leaves)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from omni_jax.convert.hifigan import hifigan_rules
 from omni_jax.convert.table import Rule, export_tensors, import_leaves, prefixed
@@ -190,7 +191,8 @@ def import_unit_to_speech(
 
 def export_unit_to_speech(model: UnitToSpeech, *, names: UnitToSpeechNames = EMOVA_NAMES) -> dict[str, Any]:
   """Returns the tensors of a model by their names."""
-  return export_tensors(unit_to_speech_rules(model.config, names), trees.flatten(model))
+  leaves = {path: np.asarray(leaf) for path, leaf in trees.flatten(model).items()}
+  return export_tensors(unit_to_speech_rules(model.config, names), leaves)
 
 
 def spelled_as(tensors: Iterable[str], names: UnitToSpeechNames) -> UnitToSpeechNames:

@@ -84,7 +84,7 @@ def test_every_spelling_of_a_release_is_read():
 def test_folded_kernels_sound_the_same_and_are_half_as_many():
   model = small_model(**TRAINED)
   inference = jax.eval_shape(lambda: model.config.inference.make(key=jax.random.key(0)))
-  folded = fold_model(model, into=inference)
+  folded = jax.jit(lambda model: fold_model(model, into=inference))(model)
   latents, condition = draw((1, 6, LATENT)), draw((1, 5), seed=1)
   sound = jax.jit(lambda model: model.sound(latents, latents[..., 0] * 0 + 1, condition))
   np.testing.assert_allclose(sound(folded), sound(model), atol=1e-5)

@@ -10,6 +10,7 @@ import pytest
 
 from omni_jax.core import trees
 from omni_jax.speech.unit_to_speech import EMOVA_UNIT_TO_SPEECH, Noise, Recordings
+from tests.speech.drawn import drawn_model
 from tests.speech.small_vits import BINS, LATENT, UNITS, draw, small_config, small_model
 
 SIZE, FRAMES, SEGMENT = 6, 14, 5
@@ -63,6 +64,7 @@ def test_what_lies_past_the_end_changes_nothing():
     np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_learns_from_what():
   """The duration loss teaches the duration predictor alone, the divergence all but it and the decoder."""
 
@@ -88,8 +90,7 @@ def test_what_learns_from_what():
 
 
 def test_dropout_needs_a_key():
-  encoder = dataclasses.replace(small_config().encoder, dropout=0.5)
-  part = jax.jit(lambda: encoder.make(key=jax.random.key(0)))()
+  part = drawn_model(dataclasses.replace(small_config().encoder, dropout=0.5))
   units, valid = batch().units, jnp.ones((2, SIZE))
   read = jax.jit(lambda part, key: part(units, valid, key=key).mean)
   still, moved = read(part, None), read(part, jax.random.key(1))
