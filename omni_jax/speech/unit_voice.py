@@ -200,7 +200,8 @@ class UnitVoice:
     return Spoken(prior, durations, max(int(durations.sum()), 1))
 
   def _sound(self, spoken: Spoken, vector: np.ndarray | None, piece_frames: int) -> Iterator[np.ndarray]:
-    context = self.model.config.context
+    # One piece that holds everything has nothing but silence around it.
+    context = 0 if piece_frames >= spoken.num_frames else self.model.config.context
     window = piece_frames + 2 * context
     path = path_of(spoken.durations, num_frames=spoken.num_frames)
     none = spoken.prior.mean.shape[1]  # past the last row
