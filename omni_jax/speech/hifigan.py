@@ -157,9 +157,9 @@ class HiFiGAN(nnx.Module):
     Args:
       x: frames.
       valid: 1 on frames of the utterance, 0 before and after it; None where all are.
-      condition: one vector for the whole utterance, where the config has one.
+      condition: one vector for the whole utterance, where the config has one; None leaves it out.
     """
-    assert (condition is None) == (self.condition is None), "a condition is given where the config has one"
+    assert condition is None or self.condition is not None, "a condition is given where the config has one"
     mask = None if valid is None else valid[..., None]
     x = self.first(_masked(x, mask))
     if self.condition is not None and condition is not None:

@@ -1,0 +1,303 @@
+"""Speaking with a unit-to-speech model: units and a condition -> waveform, whole or piece by piece with equal samples.
+
+The unit encoder sees every unit, so the prior and the durations need the whole unit string; what follows is local:
+
+    units --unit encoder, durations (noise by unit)--> frames of each unit
+    frames     |-- context --|== piece ==|-- context --|     noise by absolute frame, nothing outside the utterance
+    samples                  |==  final  ==|                  `hop` for each frame of the piece
+
+A piece is computed in a window of static shape, of which every size compiles once; frames before the first and after
+the last count as zero in every layer, as padding does, so the ends of the utterance need no context. Scales are those
+of EMOVA's call: noise 0.667, noise of durations 0.8, length 1.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from omni_jax.core.errors import UserError
+from omni_jax.core.styles import Style
+from omni_jax.speech.alignment import path_of
+from omni_jax.speech.conditions import Centroids, condition_of
+from omni_jax.speech.linear_spectrogram import LinearSpectrogramConfig, linear_spectrogram_numpy
+from omni_jax.speech.unit_encoder import Prior
+from omni_jax.speech.unit_to_speech import UnitToSpeech
+from omni_jax.speech.vocoder_streaming import check_units
+
+MOST_UNITS = 4096  # attention needs the square of it; EMOVA trained on at most 1000
+LONGEST_SECONDS = 60.0  # of one unit on average, at most; a model gone wrong asks for more memory than there is
+_WHOLE_PIECE, _SMALLEST = 1024, 32  # frames computed at once by `speak`; least number of units or frames of a shape
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Delivery:
+  """How units are spoken.
+
+  Attributes:
+    noise: deviation of the draws from the prior; 0 speaks its mean.
+    duration_noise: deviation of the noise that durations are made of.
+    length: factor of all durations; 2 is half as fast.
+    seed: of the noise; the same seed gives the same samples.
+  """
+
+  noise: float = 0.667
+  duration_noise: float = 0.8
+  length: float = 1.0
+  seed: int = 0
+
+  def __post_init__(self):
+    scales = (self.noise, self.duration_noise)
+    if not all(math.isfinite(scale) and scale >= 0 for scale in scales) or not 0 < self.length < math.inf:
+      raise UserError(
+        f"noise {self.noise}, duration_noise {self.duration_noise}, length {self.length}",
+        where="delivery",
+        rule="scales of noise are at least 0, the factor of durations is above 0, all are finite",
+        remedy="0.667, 0.8 and 1 are the usual ones",
+      )
+
+
+class _Compiled(NamedTuple):
+  hear: Any
+  read: Any
+  sound: Any
+
+
+class Spoken(NamedTuple):
+  """What is known of an utterance before it sounds.
+
+  Attributes:
+    prior: of every unit, the batch one, padded.
+    durations: frames of each unit, int32 [U].
+    num_frames: their sum, at least one.
+  """
+
+  prior: Prior
+  durations: np.ndarray
+  num_frames: int
+
+
+class UnitVoice:
+  """A model with the centroids of its conditions; satisfies `interface.Vocoder`."""
+
+  def __init__(self, model: UnitToSpeech, *, centroids: Centroids | None = None, delivery: Delivery | None = None):
+    """Keeps the parts; `model` should be folded (`nn.weight_norm.fold_model`), which speaks faster.
+
+    Raises:
+      UserError: the centroids are of another width than the model's condition.
+    """
+    self.model, self.centroids, self.delivery = model, centroids, delivery or Delivery()
+    if centroids is not None and centroids.vectors.shape[1] != model.config.condition:
+      raise UserError(
+        f"centroids of width {centroids.vectors.shape[1]}",
+        where="unit-to-speech",
+        rule=f"the model's condition has width {model.config.condition}",
+        remedy="take model and centroids from the same release",
+      )
+
+  @property
+  def sample_rate(self) -> int:
+    """Samples per second of the waveforms it makes."""
+    return self.model.config.sample_rate
+
+  @property
+  def hop(self) -> int:
+    """Samples of a frame."""
+    return self.model.config.decoder.hop
+
+  def decode(self, units: np.ndarray, style: Style) -> np.ndarray:
+    """Returns the waveform, float32 [A], of reduced units [U] spoken in `style` at normal speed."""
+    return self.speak(units, condition_of(style))
+
+  def stream(self, style: Style) -> "UnitVoiceStream":
+    """Returns a stream that speaks once all units are known: the encoder sees them all (`pieces` is sooner)."""
+    return UnitVoiceStream(self, style)
+
+  def speak(self, units: np.ndarray, condition: str | np.ndarray | None = None) -> np.ndarray:
+    """Returns the waveform, float32 [A], of reduced units [U].
+
+    Args:
+      units: ids of one utterance.
+      condition: a condition string, a vector [G], or None for no condition at all, as EMOVA evaluates.
+
+    Raises:
+      UserError: no units, too many, ids out of range, an unknown condition, or durations that are no numbers.
+    """
+    return np.concatenate(list(self.pieces(units, condition, piece_frames=_WHOLE_PIECE)))
+
+  def hear(self, waveform: np.ndarray) -> np.ndarray:
+    """Returns the condition of a recording's own voice, float32 [G] of length one, from a waveform at `sample_rate`.
+
+    `Centroids.of_corpus` makes the conditions of styles of many.
+
+    Raises:
+      UserError: the model has no voice encoder, or the recording cannot be analysed.
+    """
+    config = self.model.config
+    if config.voice is None:
+      raise UserError(
+        "this model hears no voices",
+        where="unit-to-speech",
+        rule="conditions of recordings come from a voice encoder",
+        remedy="use a model that has one, such as EMOVA's, or its table of speakers",
+      )
+    analysis = LinearSpectrogramConfig(fft_size=2 * (config.voice.bins - 1), hop=self.hop)
+    frames = linear_spectrogram_numpy(waveform, analysis)
+    spectrogram = np.pad(frames, ((0, _rounded(len(frames)) - len(frames)), (0, 0)))
+    valid = (np.arange(len(spectrogram)) < len(frames)).astype(np.float32)
+    return np.array(_compiled().hear(self.model, spectrogram[None], valid[None])[0])
+
+  def pieces(
+    self, units: np.ndarray, condition: str | np.ndarray | None = None, *, piece_frames: int
+  ) -> Iterator[np.ndarray]:
+    """Yields the waveform of `speak` in pieces of `piece_frames` frames, the last one shorter; none is empty."""
+    if piece_frames < 1:
+      raise UserError(
+        f"pieces of {piece_frames} frames",
+        where="unit-to-speech",
+        rule="a piece has at least one frame",
+        remedy="43 frames are half a second at 22,050 Hz and a hop of 256",
+      )
+    vector = self._vector(condition)
+    spoken = self.plan(units, vector)
+    return self._sound(spoken, vector, min(piece_frames, _rounded(spoken.num_frames)))
+
+  def plan(self, units: np.ndarray, vector: np.ndarray | None) -> Spoken:
+    """Returns prior and durations; a unit whose duration is zero is not heard.
+
+    If all are zero the utterance is one frame without a unit, as in the original.
+    """
+    config = self.model.config
+    units = check_units(units, codebook_size=config.codebook_size)
+    if not 1 <= len(units) <= MOST_UNITS:
+      raise UserError(
+        f"{len(units)} units",
+        where="unit-to-speech",
+        rule=f"an utterance has 1 to {MOST_UNITS} units, since every unit attends to every other",
+        remedy="split longer speech where it pauses",
+      )
+    size = _rounded(len(units))
+    ids = np.pad(units, (0, size - len(units)))[None]
+    valid = (np.arange(size) < len(units)).astype(np.float32)[None]
+    scale = np.float32(self.delivery.duration_noise)
+    prior, logs = _compiled().read(self.model, ids, valid, _row(vector), scale, self.delivery.seed)
+    with np.errstate(over="ignore"):
+      exact = np.exp(np.asarray(logs, np.float64)[0, : len(units)]) * self.delivery.length
+    longest = LONGEST_SECONDS * self.sample_rate / self.hop * len(units)
+    if not np.isfinite(exact).all() or exact.sum() > longest:
+      raise UserError(
+        f"durations of {exact.sum():.3g} frames for {len(units)} units",
+        where="unit-to-speech",
+        rule=f"durations are numbers, and below {LONGEST_SECONDS:.0f} s a unit",
+        remedy="check that weights and config belong together, and that the length factor is what you meant",
+      )
+    durations = np.ceil(exact).astype(np.int32)
+    return Spoken(prior, durations, max(int(durations.sum()), 1))
+
+  def _sound(self, spoken: Spoken, vector: np.ndarray | None, piece_frames: int) -> Iterator[np.ndarray]:
+    # One piece that holds everything has nothing but silence around it.
+    context = 0 if piece_frames >= spoken.num_frames else self.model.config.context
+    window = piece_frames + 2 * context
+    path = path_of(spoken.durations, num_frames=spoken.num_frames)
+    none = spoken.prior.mean.shape[1]  # past the last row
+    for first in range(0, spoken.num_frames, piece_frames):
+      frames = np.arange(first - context, first - context + window)
+      inside = (frames >= 0) & (frames < spoken.num_frames)
+      here = np.where(inside, path[np.clip(frames, 0, spoken.num_frames - 1)], none)
+      # A frame without a unit holds the number of units, which is past the last row only without padding.
+      here = np.where(here < len(spoken.durations), here, none).astype(np.int32)
+      scale, seed = np.float32(self.delivery.noise), self.delivery.seed
+      samples = _compiled().sound(
+        self.model, spoken.prior, here[None], inside[None].astype(np.float32), _row(vector),
+        frames[:1].astype(np.int32), scale, seed,
+      )  # fmt: skip
+      count = min(piece_frames, spoken.num_frames - first)
+      yield np.array(samples[0, context * self.hop : (context + count) * self.hop])
+
+  def _vector(self, condition: str | np.ndarray | None) -> np.ndarray | None:
+    if condition is None:
+      return None
+    width = self.model.config.condition
+    if isinstance(condition, str):
+      return (self.centroids or Centroids((), np.zeros((0, width), np.float32))).vector(condition)
+    vector = np.asarray(condition, np.float32)
+    if not width or vector.shape != (width,) or not np.isfinite(vector).all():
+      raise UserError(
+        f"a condition of shape {vector.shape}",
+        where="unit-to-speech",
+        rule=f"a condition is a string, or {width} numbers" if width else "this model takes no condition",
+        remedy="use the vector of a recording by this model's voice encoder" if width else "give None",
+      )
+    return vector
+
+
+class UnitVoiceStream:
+  """Units as they come; everything sounds at the end, since the encoder sees all units."""
+
+  def __init__(self, voice: UnitVoice, style: Style):
+    self._voice, self._style = voice, style
+    self._units: list[np.ndarray] = []
+    self._finished = False
+
+  def push(self, units: np.ndarray) -> np.ndarray:
+    """Returns no samples.
+
+    Raises:
+      UserError: a unit outside the codebook, or the stream was finished.
+    """
+    if self._finished:
+      raise UserError(
+        "units after the end", where="unit-to-speech", rule="a finished stream is over", remedy="start a new stream"
+      )
+    self._units.append(check_units(units, codebook_size=self._voice.model.config.codebook_size))
+    return np.zeros(0, np.float32)
+
+  def finish(self) -> np.ndarray:
+    """Returns all samples, those of `UnitVoice.decode`; none if no unit was pushed."""
+    finished, self._finished = self._finished, True
+    units = np.concatenate([np.zeros(0, np.int32), *self._units])
+    return np.zeros(0, np.float32) if finished or not len(units) else self._voice.decode(units, self._style)
+
+
+def noise_at(first: jax.Array, shape: tuple[int, int], *, seed: Any, stream: int) -> jax.Array:
+  """Returns standard normal noise [number, channels] from an absolute place on; what lies where does not depend on it.
+
+  Args:
+    first: int32 [1], number of the first row; it may be negative.
+    shape: rows and channels.
+    seed: of the utterance.
+    stream: which of its noises.
+  """
+  key = jax.random.fold_in(jax.random.key(seed), stream)
+  places = first + jnp.arange(shape[0])
+  return jax.vmap(lambda place: jax.random.normal(jax.random.fold_in(key, place), (shape[1],)))(places)
+
+
+@functools.cache
+def _compiled() -> _Compiled:
+  def hear(model, spectrogram, valid):
+    return model.voice(spectrogram, valid)
+
+  def read(model, ids, valid, condition, scale, seed):
+    prior = model.read(ids, valid)
+    noise = scale * noise_at(jnp.zeros(1, jnp.int32), (ids.shape[1], 2), seed=seed, stream=0)[None]
+    return prior, model.log_durations(prior, valid, condition, noise=noise)
+
+  def sound(model, prior, path, valid, condition, first, scale, seed):
+    noise = scale * noise_at(first, (path.shape[1], prior.mean.shape[-1]), seed=seed, stream=1)[None]
+    return model.sound(model.draw(prior, path, noise=noise), valid, condition)
+
+  return _Compiled(jax.jit(hear), jax.jit(read), jax.jit(sound))
+
+
+def _row(vector: np.ndarray | None) -> np.ndarray | None:
+  return None if vector is None else vector[None]
+
+
+def _rounded(size: int) -> int:
+  return max(_SMALLEST, 1 << (size - 1).bit_length())
