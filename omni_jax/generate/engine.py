@@ -22,6 +22,7 @@ from omni_jax.generate.sampling import Sampling, choose
 _SMALLEST_PROMPT = 32
 _SMALLEST_ANSWER = 16
 _BLOCK = 64
+_LARGE_BATCH = 128  # rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -105,7 +106,7 @@ class Engine:
     """Returns the log probability of each answer after its prompt, float [N]; both are ids, prompts without images."""
     whole = [Prompt(tokens=np.asarray([*p, *a], np.int32), state="over") for p, a in zip(prompts, answers, strict=True)]
     longest = max(len(row.tokens) for row in whole)
-    rows = 1 << (len(whole) - 1).bit_length()
+    rows = _batch_rows(len(whole))
     batch = _pad_batch([*whole, *[whole[0]] * (rows - len(whole))], length=bucket(longest, smallest=_SMALLEST_PROMPT))
     most = bucket(max(map(len, answers)), smallest=_SMALLEST_ANSWER)
     places = np.zeros((rows, most), np.int32)
@@ -125,7 +126,7 @@ class Engine:
         rule=f"together at most {self._max_tokens} tokens",
         remedy="ask something shorter: a shorter recording (about 20 tokens a second), a smaller image, fewer words",
       )
-    rows = 1 << (len(prompts) - 1).bit_length()
+    rows = _batch_rows(len(prompts))
     batch = _pad_batch(
       [*prompts, *[prompts[0]] * (rows - len(prompts))], length=bucket(longest, smallest=_SMALLEST_PROMPT)
     )
@@ -135,6 +136,11 @@ class Engine:
     lengths = (batch["segment_ids"] > 0).sum(axis=1).astype(np.int32)
     key = jax.random.key(0) if key is None else key
     return Progress(logits, cache, jnp.asarray(states), jnp.asarray(lengths), key)
+
+
+def _batch_rows(count: int) -> int:
+  """Returns the rows of a batch of `count`: a power of two, and in large batches, where padding costs, a multiple."""
+  return bucket(count, smallest=1) if count <= _LARGE_BATCH else -(-count // _LARGE_BATCH) * _LARGE_BATCH
 
 
 @functools.partial(jax.jit, static_argnames="room")

@@ -99,3 +99,10 @@ def test_no_prompts_give_no_answers(engine):
 def test_too_long_a_prompt_is_told(engine):
   with pytest.raises(UserError, match="a prompt of 250 tokens"):
     engine.generate([Prompt(tokens=np.full(250, 260, np.int32), state="write")], max_new_tokens=10)
+
+
+def test_a_large_batch_is_padded_little(engine):
+  few = engine.prefill(prompts(), max_new_tokens=8)
+  many = engine.prefill(prompts() * 50, max_new_tokens=8)
+  assert (len(few.logits), len(many.logits)) == (4, 256)  # of 3 and of 150
+  np.testing.assert_allclose(many.logits[147:150], few.logits[:3], atol=1e-4)
