@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from omni_jax.checkpoint.card import make_card, write_card
-from omni_jax.checkpoint.store import Store, latest_step
+from omni_jax.checkpoint.store import Store
 from omni_jax.convert.hubert import HubertNames, import_kmeans_tokenizer
 from omni_jax.convert.shards import Folder
-from omni_jax.convert.stage import Imported
-from omni_jax.core.errors import UserError
+from omni_jax.convert.stage import Imported, new_stage
 from omni_jax.speech.kmeans import read_centres
 from omni_jax.speech.kmeans_tokenizer import KMeansTokenizerConfig
 
@@ -30,14 +29,7 @@ def import_kmeans_stage(
   Raises:
     UserError: the stage exists, or a file is missing, damaged or of another model; nothing is written then.
   """
-  folder = workdir / "stages" / name
-  if folder.exists() and (latest_step(folder) is not None or (folder / "run.json").exists()):
-    raise UserError(
-      f"the stage {name!r} exists",
-      where=folder,
-      rule="an import makes a new stage",
-      remedy="choose another name, or delete the folder",
-    )
+  folder = new_stage(workdir, name=name)
   tensors = Folder(weights)
   # Half-precision files are read wide: centres are float32, and nearest ones must not change.
   wide = {one: np.asarray(tensors[one], np.float32) for one in tensors}

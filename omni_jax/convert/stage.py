@@ -63,14 +63,7 @@ def import_stage(source: Source, workdir: Path, *, name: str) -> tuple[Path, tup
     UserError: the stage exists, the folder is not a whole model, or it is of another vocabulary; nothing is written
       then.
   """
-  folder = workdir / "stages" / name
-  if folder.exists() and (latest_step(folder) is not None or (folder / "run.json").exists()):
-    raise UserError(
-      f"the stage {name!r} exists",
-      where=folder,
-      rule="an import makes a new stage",
-      remedy="choose another --stage, or delete the folder",
-    )
+  folder = new_stage(workdir, name=name)
   stock = read_json(source.folder / "config.json").get("model_type") in _STOCK
   config, params, report = _stock(source, workdir) if stock else _emova(source, workdir)
   run = Imported(
@@ -113,6 +106,23 @@ def _emova(source: Source, workdir: Path) -> tuple[Any, dict[str, jax.Array], tu
     rows = Vocabulary.load(path).text_size if path.is_file() else QWEN2_5_TEXT_ROWS
   config, params = import_folder(source.folder, text_rows=rows)
   return config, params, (f"{len(params)} parameters, {sum(leaf.size for leaf in params.values()) / 1e6:.3f} M",)
+
+
+def new_stage(workdir: Path, *, name: str) -> Path:
+  """Returns the folder of a stage that is to be made.
+
+  Raises:
+    UserError: it exists.
+  """
+  folder = workdir / "stages" / name
+  if folder.exists() and (latest_step(folder) is not None or (folder / "run.json").exists()):
+    raise UserError(
+      f"the stage {name!r} exists",
+      where=folder,
+      rule="an import makes a new stage",
+      remedy="choose another name, or delete the folder",
+    )
+  return folder
 
 
 def stage_data(folder: Path) -> Any:

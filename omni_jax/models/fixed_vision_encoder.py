@@ -108,14 +108,7 @@ class FixedVisionConfig:
   @property
   def attention(self) -> AttentionConfig:
     """The attention of every layer."""
-    return AttentionConfig(
-      width=self.width,
-      num_heads=self.num_heads,
-      num_kv_heads=self.num_heads,
-      head_dim=self.width // self.num_heads,
-      input_bias=self.qkv_bias,
-      output_bias=True,
-    )
+    return AttentionConfig.of_encoder(width=self.width, num_heads=self.num_heads, input_bias=self.qkv_bias)
 
   @property
   def cells(self) -> int:

@@ -75,14 +75,7 @@ class VisionConfig:
   @property
   def attention(self) -> AttentionConfig:
     """The attention of every layer."""
-    return AttentionConfig(
-      width=self.width,
-      num_heads=self.num_heads,
-      num_kv_heads=self.num_heads,
-      head_dim=self.width // self.num_heads,
-      input_bias=True,
-      output_bias=True,
-    )
+    return AttentionConfig.of_encoder(width=self.width, num_heads=self.num_heads)
 
   def make(self, *, key: Key) -> "VisionEncoder":
     """Returns a tower with random weights."""

@@ -50,6 +50,18 @@ class AttentionConfig:
     assert self.num_heads % self.num_kv_heads == 0, f"{self.num_heads} heads over {self.num_kv_heads} key-value heads"
     assert self.head_dim % 2 == 0, f"head_dim {self.head_dim} is odd"
 
+  @classmethod
+  def of_encoder(cls, *, width: int, num_heads: int, input_bias: bool = True) -> "AttentionConfig":
+    """Returns the attention of towers and speech encoders: every head has its keys, the heads share the width."""
+    return cls(
+      width=width,
+      num_heads=num_heads,
+      num_kv_heads=num_heads,
+      head_dim=width // num_heads,
+      input_bias=input_bias,
+      output_bias=True,
+    )
+
   def make(self, *, key: Key) -> "Attention":
     """Returns the layer with random weights."""
     return Attention(self, key=key)

@@ -55,14 +55,7 @@ class EncoderConfig:
   @property
   def attention(self) -> AttentionConfig:
     """The attention of every block."""
-    return AttentionConfig(
-      width=self.width,
-      num_heads=self.num_heads,
-      num_kv_heads=self.num_heads,
-      head_dim=self.width // self.num_heads,
-      input_bias=True,
-      output_bias=True,
-    )
+    return AttentionConfig.of_encoder(width=self.width, num_heads=self.num_heads)
 
 
 class FrameAttention(Attention):
