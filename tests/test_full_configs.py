@@ -68,7 +68,7 @@ def batch_of(data) -> dict[str, jax.ShapeDtypeStruct]:
   batch = {name: jax.ShapeDtypeStruct((rows, length), jnp.int32) for name in names}
   batch["loss_mask"] = jax.ShapeDtypeStruct((rows, length), jnp.float32)
   batch["target_kind"] = jax.ShapeDtypeStruct((rows, length), jnp.int8)
-  batch["patches"] = jax.ShapeDtypeStruct((rows, 1, patches, data.images.channels), jnp.uint8)
+  batch["patches"] = jax.ShapeDtypeStruct((rows, 1, patches, 3 * data.images.patch**2), jnp.uint8)
   batch["patch_positions"] = jax.ShapeDtypeStruct((rows, 1, patches, 2), jnp.int32)
   return batch | {"patch_segment_ids": jax.ShapeDtypeStruct((rows, 1, patches), jnp.int32)}
 
