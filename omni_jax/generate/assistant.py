@@ -31,7 +31,7 @@ from omni_jax.tokens.answers import NativeLayout, Reply
 from omni_jax.tokens.styles import encode_style
 from omni_jax.tokens.units import reduce_units
 
-READINGS = 12  # of a text to be said, of which the best is kept
+READINGS = 9  # of a text to be said, of which the best is kept: the greedy one and eight draws
 _MAX_TRANSCRIPT = 64
 _MAX_ANSWER = 256
 _MAX_TOKENS = 2048
