@@ -10,6 +10,7 @@ import numpy as np
 from omni_jax.core.styles import Style
 from omni_jax.evaluate import recogniser
 from omni_jax.evaluate.system import Progress, System
+from omni_jax.generate.assistant import READINGS
 from omni_jax.prepare.audio import decode_audio, encode_flac
 from omni_jax.prepare.reader import open_set
 from omni_jax.prepare.schema import Example, Turn
@@ -35,6 +36,7 @@ class Evaluation:
   pairs: int = 80  # recordings of the `pairs` split
   recognised: int = 90  # utterances for the independent recogniser, each row
   style_repeats: int = 3  # sentences spoken in each of the 24 styles
+  readings: int = READINGS  # of a text to be said, of which the best is kept
   style_training: int = 200  # training recordings of each answering voice, to fit thresholds on
   baseline_samples: int = 1500  # training records read for majority and chance
   timed: int = 3
@@ -47,7 +49,7 @@ class Evaluation:
     """Returns the same evaluation with no more than `limit` samples of anything (for a quick look)."""
     if limit is None:
       return self
-    counts = ("utterances", "questions", "spoken_questions", "dialogues", "pairs", "recognised", "timed")
+    counts = ("utterances", "questions", "spoken_questions", "dialogues", "pairs", "recognised", "timed", "readings")
     return dataclasses.replace(self, **{name: min(limit, getattr(self, name)) for name in counts}, style_repeats=1)
 
 

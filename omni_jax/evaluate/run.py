@@ -98,7 +98,8 @@ def _context(settings: Evaluation, workdir: Path, *, progress: Progress, load: C
   phones = read_json(workdir / "corpus" / "phones.json", remedy="run `omni corpus` first")
 
   def system(stage: str) -> System:
-    return System(load(workdir, stage=stage), phones=phones, batch_size=settings.batch_size, progress=progress)
+    assistant, size = load(workdir, stage=stage), settings.batch_size
+    return System(assistant, phones=phones, batch_size=size, readings=settings.readings, progress=progress)
 
   trained = latest_step(workdir / "stages" / settings.without_triples) is not None
   return Context(

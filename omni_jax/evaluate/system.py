@@ -3,6 +3,7 @@
 The one place that knows how the assistant, its tokenizer, its style encoder and its vocoder are called.
 """
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -39,9 +40,9 @@ class Timing(NamedTuple):
 class System:
   """An assistant seen from outside."""
 
-  def __init__(self, assistant: Any, *, phones: Sequence[str], batch_size: int, progress: Progress):
-    """Keeps the assistant (`generate.assistant.Assistant`) and the phone symbols by id."""
-    self._assistant = assistant
+  def __init__(self, assistant: Any, *, phones: Sequence[str], batch_size: int, readings: int, progress: Progress):
+    """Keeps the assistant (`generate.assistant.Assistant`), the phone symbols by id, and how often a text is read."""
+    self._assistant, self._readings = assistant, readings
     self._phones = tuple(phones)
     self._batch_size = batch_size
     self._progress = progress
@@ -78,7 +79,8 @@ class System:
 
   def synthesise(self, texts: Sequence[str], styles: Sequence[Style]) -> list[np.ndarray]:
     """Returns each text spoken in its style."""
-    spoken = self._batched("synthesis", self._assistant.synthesise, list(zip(texts, styles, strict=True)))
+    say = functools.partial(self._assistant.synthesise, readings=self._readings)
+    spoken = self._batched("synthesis", say, list(zip(texts, styles, strict=True)))
     return [np.asarray(one.waveform, np.float32) for one in spoken]
 
   def answer(self, questions: Sequence[Question], name: str = "answers") -> list[Answer]:

@@ -141,7 +141,7 @@ class FakeAssistant:
   def recognise(self, waveforms):
     return [self._turn(w).text for w in waveforms]
 
-  def synthesise(self, pairs):
+  def synthesise(self, pairs, *, readings):
     return [Spoken(buzz(style, 2)) for _, style in pairs]
 
   def answer(self, questions):
