@@ -4,6 +4,7 @@ Rows are zero-padded to the next of a few lengths, and groups to a fixed number 
 handful of compilations.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,11 @@ GROUP_ROWS = 16
 
 
 def map_waveforms(
-  function: Callable[[np.ndarray, np.ndarray], Any], waveforms: Sequence[np.ndarray], *, sample_rate: int
+  function: Callable[[np.ndarray, np.ndarray], Any],
+  waveforms: Sequence[np.ndarray],
+  *,
+  sample_rate: int,
+  together_seconds: float = math.inf,
 ) -> list[tuple[np.ndarray, ...]]:
   """Returns, for each waveform, its row of each output array of `function`, in the order given.
 
@@ -21,14 +26,17 @@ def map_waveforms(
     function: (waveform float32 [B, A] zero-padded, samples int32 [B]) -> tuple of arrays with leading axis B.
     waveforms: float [A] each, of any length above zero.
     sample_rate: Hz; lengths are rounded up to 1, 1.5, 2, 3, 4, 6, 8, 12, ... seconds.
+    together_seconds: longer recordings are run one at a time, for functions whose memory grows faster than the length.
   """
   order = sorted(range(len(waveforms)), key=lambda index: len(waveforms[index]))
-  rows = 1 if len(waveforms) == 1 else GROUP_ROWS
   results: list[tuple[np.ndarray, ...]] = [()] * len(waveforms)
   start = 0
   while start < len(order):
     length = padded_length(len(waveforms[order[start]]), sample_rate=sample_rate)
-    group = [index for index in order[start : start + rows] if len(waveforms[index]) <= length]
+    longest = min(length, together_seconds * sample_rate)
+    alone = len(waveforms) == 1 or len(waveforms[order[start]]) > longest
+    rows = 1 if alone else GROUP_ROWS
+    group = [i for i in order[start : start + rows] if alone or len(waveforms[i]) <= longest]
     batch, samples = pad_rows([waveforms[index] for index in group], rows=rows, length=length)
     outputs = [np.asarray(output) for output in function(batch, samples)]
     for row, index in enumerate(group):

@@ -134,15 +134,10 @@ class KMeansTokenizer(nnx.Module):
       check_recording(waveform, where=f"waveform {place} for the k-means tokenizer")
     pieces = [(row, piece) for row, waveform in enumerate(waveforms) for piece in self._pieces(waveform)]
     run = functools.partial(_jit_units(), self)
-    border = _TOGETHER_SECONDS * self.sample_rate
-    short = [place for place, (_, piece) in enumerate(pieces) if len(piece) <= border]
-    found = map_waveforms(run, [pieces[place][1] for place in short], sample_rate=self.sample_rate)
-    by_place = dict(zip(short, found, strict=True))
+    cut = [piece for _, piece in pieces]
+    found = map_waveforms(run, cut, sample_rate=self.sample_rate, together_seconds=_TOGETHER_SECONDS)
     units: list[list[np.ndarray]] = [[] for _ in waveforms]
-    for place, (row, piece) in enumerate(pieces):
-      frames, number = (
-        by_place[place] if place in by_place else map_waveforms(run, [piece], sample_rate=self.sample_rate)[0]
-      )
+    for (row, piece), (frames, number) in zip(pieces, found, strict=True):
       units[row].append(self._covering(frames[:number], len(piece)))
     return [np.concatenate(parts) for parts in units]
 

@@ -84,11 +84,22 @@ def peak_scale(waveform: Waveform) -> Waveform:
   return waveform / (jnp.abs(waveform).max(-1, keepdims=True) + _EPS)
 
 
-@functools.lru_cache
 def filterbank(config: MelConfig) -> np.ndarray:
+  """Returns the mel filters of an analysis, [fft_size / 2 + 1, M]."""
+  return mel_filters(
+    sample_rate=config.sample_rate,
+    fft_size=config.fft_size,
+    num_mels=config.num_mels,
+    low_hz=config.low_hz,
+    high_hz=config.high_hz,
+  )
+
+
+@functools.lru_cache
+def mel_filters(*, sample_rate: int, fft_size: int, num_mels: int, low_hz: float, high_hz: float) -> np.ndarray:
   """Returns triangular mel filters [fft_size / 2 + 1, M], each of unit area over frequency in Hz (Slaney)."""
-  edges = _mel_to_hz(np.linspace(_hz_to_mel(config.low_hz), _hz_to_mel(config.high_hz), config.num_mels + 2))
-  hz = np.linspace(0.0, config.sample_rate / 2, config.fft_size // 2 + 1)[:, None]
+  edges = _mel_to_hz(np.linspace(_hz_to_mel(low_hz), _hz_to_mel(high_hz), num_mels + 2))
+  hz = np.linspace(0.0, sample_rate / 2, fft_size // 2 + 1)[:, None]
   rising = (hz - edges[:-2]) / (edges[1:-1] - edges[:-2])
   falling = (edges[2:] - hz) / (edges[2:] - edges[1:-1])
   filters = np.maximum(0.0, np.minimum(rising, falling)) * 2.0 / (edges[2:] - edges[:-2])

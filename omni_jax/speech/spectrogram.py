@@ -1,17 +1,24 @@
-"""Complex spectra of waveforms as vocoders are trained with: reflected at the ends, Hann window, no scaling.
+"""Spectra of waveforms reflected at both ends, periodic Hann window, no scaling; NumPy for hosts, JAX for devices.
 
+Vocoders are trained with them, and VITS' posterior encoder and EMOVA's voice encoder hear their magnitudes (VITS,
+`mel_processing.py: spectrogram_torch`): a recording is analysed alone, before it is padded to a batch.
 `MelDistance` and `SpectraDistance` say how far a made waveform is from the recording (HiFi-GAN, arXiv 2010.05646;
 Parallel WaveGAN, arXiv 1910.11480). Unlike `speech.mel` a row of a batch is a clip cut from speech, without padding.
 """
 
 import dataclasses
+from types import ModuleType
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Complex, Float
 
 from omni_jax.core.arrays import Array, Scalar, Waveform, typed
-from omni_jax.speech.mel import MelConfig, filterbank
+from omni_jax.speech.mel import mel_filters
+from omni_jax.speech.recordings import check_recording
+
+VITS_FLOOR = 1e-6  # added to the power under the root of what VITS' encoders hear
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,21 +48,39 @@ class SpectrumConfig:
 def spectrum(waveform: Waveform, config: SpectrumConfig) -> Complex[Array, "B T F"]:
   """Returns the spectrum [B, 1 + (A + 2 side - fft_size) // hop, fft_size / 2 + 1]; A exceeds `side`."""
   assert waveform.shape[1] > config.side, f"clips of {waveform.shape[1]} samples cannot be reflected by {config.side}"
-  padded = jnp.pad(waveform, ((0, 0), (config.side, config.side)), mode="reflect")
+  return _spectrum(jnp, waveform, config)
+
+
+@typed
+def magnitude(waveform: Waveform, config: SpectrumConfig, *, floor: float) -> Float[Array, "B T F"]:
+  """Returns the root of the power plus `floor`, which keeps the gradient of silence finite."""
+  return _magnitude(jnp, spectrum(waveform, config), floor)
+
+
+def magnitude_numpy(waveform: np.ndarray, config: SpectrumConfig, *, floor: float) -> np.ndarray:
+  """Returns the same of one recording [A], float32 [T, F], computed by NumPy.
+
+  Raises:
+    UserError: too short to be reflected, more than one channel, or samples that are not numbers.
+  """
+  check_recording(waveform, where="spectrum of a recording", fewest=max(config.side + 1, config.hop_samples))
+  values = _spectrum(np, np.asarray(waveform, np.float32)[None], config)
+  return _magnitude(np, values, floor)[0].astype(np.float32)
+
+
+def _spectrum(xp: ModuleType, waveform: Any, config: SpectrumConfig) -> Any:
+  padded = xp.pad(waveform, ((0, 0), (config.side, config.side)), mode="reflect")
   num_frames = 1 + (padded.shape[1] - config.fft_size) // config.hop_samples
   places = np.arange(num_frames)[:, None] * config.hop_samples + np.arange(config.fft_size)
   size = config.window_samples
   hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
   before = (config.fft_size - size) // 2
   window = np.pad(hann, (before, config.fft_size - size - before)).astype(np.float32)
-  return jnp.fft.rfft(padded[:, places] * window)
+  return xp.fft.rfft(padded[:, places] * window)
 
 
-@typed
-def magnitude(waveform: Waveform, config: SpectrumConfig, *, floor: float) -> Float[Array, "B T F"]:
-  """Returns the root of the power plus `floor`, which keeps the gradient of silence finite."""
-  values = spectrum(waveform, config)
-  return jnp.sqrt(jnp.square(values.real) + jnp.square(values.imag) + floor)
+def _magnitude(xp: ModuleType, values: Any, floor: float) -> Any:
+  return xp.sqrt(xp.square(values.real) + xp.square(values.imag) + floor)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,19 +107,14 @@ class MelDistance:
 
   def features(self, waveform: Waveform) -> Float[Array, "B T M"]:
     """Returns natural-log mel frames."""
-    # Only the filters are taken: hop and window here are none of theirs.
-    size = self.spectrum.fft_size
-    bands = MelConfig(
+    filters = mel_filters(
       sample_rate=self.sample_rate,
-      hop_samples=size,
-      window_samples=size,
-      fft_size=size,
+      fft_size=self.spectrum.fft_size,
       num_mels=self.num_mels,
       low_hz=0.0,
       high_hz=self.sample_rate / 2,
-      floor=0.0,
     )
-    mels = magnitude(waveform, self.spectrum, floor=self.floor) @ jnp.asarray(filterbank(bands))
+    mels = magnitude(waveform, self.spectrum, floor=self.floor) @ jnp.asarray(filters)
     return jnp.log(jnp.maximum(mels, self.quietest))
 
 

@@ -27,14 +27,16 @@ import numpy as np
 from flax import nnx
 
 from omni_jax.core.arrays import Array, Codes, Float, Int, Key, Mel, Units, Waveform, typed
-from omni_jax.core.errors import UserError
+from omni_jax.nn.dropout import drop, keys_of
 from omni_jax.nn.linear import Linear
 from omni_jax.speech.grouping import map_waveforms
 from omni_jax.speech.mel import MelConfig
 from omni_jax.speech.quantizers import Quantizer
-from omni_jax.speech.spiral import SPIRAL2_BASE_40MS, ConvolutionConfig, NormedConvolution, SpiralConfig, drop
+from omni_jax.speech.recordings import check_recording
+from omni_jax.speech.spiral import SPIRAL2_BASE_40MS, ConvolutionConfig, NormedConvolution, SpiralConfig
 from omni_jax.speech.spiral_features import EMOVA_MEL, FEWEST_SAMPLES, FRAME_MULTIPLE, spiral_features
 from omni_jax.speech.tokenizer import greedy_phones
+from omni_jax.tokens.units import reduce_units
 
 _TOGETHER_SECONDS = 6.0  # recordings up to this long are read in groups, longer ones alone: attention is quadratic
 
@@ -100,11 +102,11 @@ class PhoneReader(nnx.Module):
   @typed
   def __call__(self, codes: Codes, num_units: Int[Array, "B"], *, key: Key | None = None) -> Float[Array, "B U K"]:
     """Returns phone logits; with a key, with dropout."""
-    keys = (None,) * len(self.layers) if key is None else jax.random.split(key, len(self.layers))
+    keys = keys_of(key, len(self.layers))
     x = codes
     for layer, own in zip(self.layers, keys, strict=True):
       x, _ = layer(x, num_units)
-      x = drop(x, rate=self.dropout, key=own)
+      x = drop(x, self.dropout, key=own)
     return self.head(x)
 
 
@@ -187,7 +189,7 @@ class SpeechToUnit(nnx.Module):
   def encode_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Returns the units of each waveform, equal to those of `encode`; likewise UserError, naming the first bad one."""
     for index, waveform in enumerate(waveforms):
-      _check(waveform, index=index)
+      check_recording(waveform, where=f"recording {index} of those to encode", fewest=FEWEST_SAMPLES)
     plan = functools.partial(
       plan_windows,
       unit=self.samples_per_unit,
@@ -200,40 +202,25 @@ class SpeechToUnit(nnx.Module):
       for waveform, windows in zip(waveforms, planned, strict=True)
       for window in windows
     ]
-    read = iter(self._read_units(pieces))
+    run = functools.partial(_jit_units(), self)
+    rows = map_waveforms(run, pieces, sample_rate=self.sample_rate, together_seconds=_TOGETHER_SECONDS)
+    read = iter([units[:length] for units, length in rows])
     return [np.concatenate([next(read)[window.kept] for window in windows]) for windows in planned]
 
   def time_batch(self, waveforms: Sequence[np.ndarray], units: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Returns how many frames of 10 ms each reduced unit lasts, int32: four for each time it was read in a row."""
     del waveforms
-    frames = self.samples_per_unit * 100 // self.sample_rate
-    starts = [np.flatnonzero(np.diff(own, prepend=-1)) for own in units]
-    return [
-      (frames * np.diff(first, append=len(own))).astype(np.int32) for first, own in zip(starts, units, strict=True)
-    ]
+    return [reduce_units(own)[1] * (self.samples_per_unit * 100 // self.sample_rate) for own in units]
 
   def phones_batch(self, waveforms: Sequence[np.ndarray]) -> list[list[int]]:
     """Returns the phone ids read from each waveform, of at most `whole_seconds`, by greedy CTC decoding."""
     for index, waveform in enumerate(waveforms):
-      _check(waveform, index=index)
+      check_recording(waveform, where=f"recording {index} of those to encode", fewest=FEWEST_SAMPLES)
     rows = map_waveforms(functools.partial(_jit_phone_logits(), self), waveforms, sample_rate=self.sample_rate)
     return [greedy_phones(logits[:length]) for logits, length in rows]
 
   def _whole_units(self, seconds: float) -> int:
     return max(math.floor(seconds * self.frame_rate), 1)
-
-  def _read_units(self, pieces: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Returns the units of each piece; short ones go together, long ones one at a time."""
-    run = functools.partial(_jit_units(), self)
-    longest = _TOGETHER_SECONDS * self.sample_rate
-    short = [index for index, piece in enumerate(pieces) if len(piece) <= longest]
-    groups = [short] if short else []
-    groups += [[index] for index, piece in enumerate(pieces) if len(piece) > longest]
-    found: dict[int, np.ndarray] = {}
-    for group in groups:
-      rows = map_waveforms(run, [pieces[index] for index in group], sample_rate=self.sample_rate)
-      found |= {index: units[:length] for index, (units, length) in zip(group, rows, strict=True)}
-    return [found[index] for index in range(len(pieces))]
 
 
 class Window(NamedTuple):
@@ -265,31 +252,6 @@ def plan_windows(samples: int, *, unit: int, whole: int, context: int) -> list[W
     windows.append(Window(first * unit, min(last * unit, samples), slice(done - first, end - first)))
     done = end
   return windows
-
-
-def _check(waveform: np.ndarray, *, index: int) -> None:
-  where = f"recording {index} of those to encode"
-  if np.ndim(waveform) != 1:
-    raise UserError(
-      f"an array of shape {np.shape(waveform)}",
-      where=where,
-      rule="a recording is one channel, an array of one dimension",
-      remedy="mix it down, as `prepare.audio.load_audio` does",
-    )
-  if len(waveform) < FEWEST_SAMPLES:
-    raise UserError(
-      f"{len(waveform)} samples",
-      where=where,
-      rule=f"a recording holds at least {FEWEST_SAMPLES} samples: one frame has no deviation to be normalised by",
-      remedy="leave it out, or record it again",
-    )
-  if not np.isfinite(waveform).all():
-    raise UserError(
-      f"{np.size(waveform) - np.isfinite(waveform).sum()} samples that are not numbers",
-      where=where,
-      rule="samples are finite",
-      remedy="export the recording again",
-    )
 
 
 def _units(model: SpeechToUnit, waveform: Array, samples: Array) -> tuple[Array, Array]:

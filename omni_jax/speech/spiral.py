@@ -18,6 +18,7 @@ from flax import nnx
 from omni_jax.core.arrays import Array, Float, Hidden, Int, Key, Mel, typed
 from omni_jax.nn.attention import Attention, AttentionConfig, Memory, attend
 from omni_jax.nn.convolution import zero_padding
+from omni_jax.nn.dropout import drop, keys_of
 from omni_jax.nn.feed_forward import gelu
 from omni_jax.nn.linear import Linear
 from omni_jax.nn.norm import LayerNorm
@@ -195,7 +196,7 @@ class FrameAttention(Attention):
     else:
       scores = jnp.einsum("bnth,bnsh->bnts", queries * queries.shape[-1] ** -0.5, keys)
       weights = jax.nn.softmax(jnp.where(valid[:, None, None], scores, _HIDDEN_SCORE), axis=-1)
-      mixed = jnp.einsum("bnts,bnsh->bnth", drop(weights, rate=dropout, key=key), values)
+      mixed = jnp.einsum("bnts,bnsh->bnth", drop(weights, dropout, key=key), values)
     return self.output(mixed.swapaxes(1, 2).reshape(x.shape))
 
 
@@ -214,12 +215,12 @@ class SpiralBlock(nnx.Module):
 
   def __call__(self, x: Hidden, valid: Array, *, key: Key | None = None) -> Hidden:
     """Returns the stream after this layer; with a key, in training."""
-    keys = (None,) * 4 if key is None else jax.random.split(key, 4)
+    keys = keys_of(key, 4)
     rate, before = self.dropout, x
     mixed = self.attention(self.attention_norm(x), valid, dropout=rate, key=keys[0])
-    x = x + drop(mixed, rate=rate, key=keys[1])
-    inner = drop(gelu(self.up(self.feed_forward_norm(x))), rate=rate, key=keys[2])
-    x = x + drop(self.down(inner), rate=rate, key=keys[3])
+    x = x + drop(mixed, rate, key=keys[1])
+    inner = drop(gelu(self.up(self.feed_forward_norm(x))), rate, key=keys[2])
+    x = x + drop(self.down(inner), rate, key=keys[3])
     if key is None or not self.layer_drop:
       return x
     return jnp.where(jax.random.bernoulli(jax.random.fold_in(key, 4), self.layer_drop), before, x)
@@ -245,12 +246,12 @@ class SpiralStage(nnx.Module):
   def __call__(self, x: Array, lengths: Array, *, key: Key | None) -> tuple[Array, Array]:
     """Returns [B, T, width] and the frames of each row that count."""
     count = len(self.convolutions)
-    keys = (None,) * (count + 2) if key is None else jax.random.split(key, count + 2)
+    keys = keys_of(key, count + 2)
     for convolution, conv_key in zip(self.convolutions, keys, strict=False):
       x, lengths = convolution(x, lengths)
-      x = drop(x, rate=self.dropout, key=conv_key) if convolution.config.relu else x
+      x = drop(x, self.dropout, key=conv_key) if convolution.config.relu else x
     x = zero_padding(x, lengths)
-    x = drop(x + self.position(x), rate=self.dropout, key=keys[count])
+    x = drop(x + self.position(x), self.dropout, key=keys[count])
     valid = jnp.arange(x.shape[1])[None] < lengths[:, None]
     if keys[count + 1] is None:
       x = fold(self.blocks, x, valid)
@@ -282,18 +283,11 @@ class Spiral(nnx.Module):
       num_frames: of each row.
       key: of dropout, in training; none without.
     """
-    keys = (None,) * len(self.stages) if key is None else jax.random.split(key, len(self.stages))
+    keys = keys_of(key, len(self.stages))
     x, lengths = features, num_frames
     for stage, stage_key in zip(self.stages, keys, strict=True):
       x, lengths = stage(x, lengths, key=stage_key)
     return x
-
-
-def drop(x: Array, *, rate: float, key: Key | None) -> Array:
-  """Returns `x` with a share `rate` of its values zero and the rest larger by as much; `x` itself without a key."""
-  if key is None or not rate:
-    return x
-  return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0.0)
 
 
 def _train_block(block: SpiralBlock, carry: tuple[Array, Key], valid: Array) -> tuple[Array, Key]:

@@ -23,6 +23,7 @@ from omni_jax.core.arrays import Array, Hidden, Key, Units, Waveform, typed
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
 from omni_jax.nn.convolution import Convolution, FrameNorm
+from omni_jax.nn.dropout import drop, keys_of
 from omni_jax.nn.linear import Linear
 from omni_jax.nn.parameter import table
 from omni_jax.speech.hifigan import HiFiGANConfig
@@ -104,16 +105,11 @@ class DurationPredictor(nnx.Module):
 
   def __call__(self, x: Hidden, valid: Float[Array, "B T"], *, key: Key | None = None) -> Float[Array, "B T"]:
     """Returns log(1 + frames); `key` draws what dropout leaves out, None leaves everything in."""
-    keys = (None, None) if key is None else tuple(jax.random.split(key))
+    keys = keys_of(key, 2)
     x = self.first_norm(jax.nn.relu(self.first(x * valid[..., None])))
-    x = self._drop(x, keys[0])
+    x = drop(x, self.dropout, key=keys[0])
     x = self.second_norm(jax.nn.relu(self.second(x * valid[..., None])))
-    return self.output(self._drop(x, keys[1]))[..., 0]
-
-  def _drop(self, x: Hidden, key: Key | None) -> Hidden:
-    if key is None or not self.dropout:
-      return x
-    return jnp.where(jax.random.bernoulli(key, 1 - self.dropout, x.shape), x / (1 - self.dropout), 0.0)
+    return self.output(drop(x, self.dropout, key=keys[1]))[..., 0]
 
 
 class UnitHiFiGAN(nnx.Module):

@@ -114,7 +114,7 @@ class Recordings(NamedTuple):
   Attributes:
     units: reduced units, padded.
     num_units: of each row.
-    spectrogram: linear magnitudes of the recordings (`linear_spectrogram.py`).
+    spectrogram: linear magnitudes of the recordings (`spectrogram.magnitude`).
     num_frames: of each row, at least `num_units` (`alignment.check_alignable`).
   """
 

@@ -25,7 +25,7 @@ from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
 from omni_jax.speech.alignment import path_of
 from omni_jax.speech.conditions import Centroids, condition_of
-from omni_jax.speech.linear_spectrogram import LinearSpectrogramConfig, linear_spectrogram_numpy
+from omni_jax.speech.spectrogram import VITS_FLOOR, SpectrumConfig, magnitude_numpy
 from omni_jax.speech.unit_encoder import Prior
 from omni_jax.speech.unit_to_speech import UnitToSpeech
 from omni_jax.speech.vocoder_streaming import check_units
@@ -146,8 +146,9 @@ class UnitVoice:
         rule="conditions of recordings come from a voice encoder",
         remedy="use a model that has one, such as EMOVA's, or its table of speakers",
       )
-    analysis = LinearSpectrogramConfig(fft_size=2 * (config.voice.bins - 1), hop=self.hop)
-    frames = linear_spectrogram_numpy(waveform, analysis)
+    size = 2 * (config.voice.bins - 1)
+    analysis = SpectrumConfig(fft_size=size, hop_samples=self.hop, window_samples=size)
+    frames = magnitude_numpy(waveform, analysis, floor=VITS_FLOOR)
     spectrogram = np.pad(frames, ((0, _rounded(len(frames)) - len(frames)), (0, 0)))
     valid = (np.arange(len(spectrogram)) < len(frames)).astype(np.float32)
     return np.array(_compiled().hear(self.model, spectrogram[None], valid[None])[0])

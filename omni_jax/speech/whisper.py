@@ -25,7 +25,7 @@ from omni_jax.nn.feed_forward import gelu
 from omni_jax.nn.norm import LayerNorm
 from omni_jax.nn.stack import fold, stack
 from omni_jax.speech.encoder_block import EncoderBlock, EncoderConfig
-from omni_jax.speech.mel import MelConfig, filterbank
+from omni_jax.speech.mel import mel_filters
 from omni_jax.speech.recordings import check_recording
 
 SAMPLE_RATE = 16000
@@ -221,19 +221,7 @@ def _hann() -> np.ndarray:
 
 
 def _filters(num_mels: int) -> np.ndarray:
-  # Of this config only the filters are used; its windows are cut another way than Whisper's.
-  return filterbank(
-    MelConfig(
-      sample_rate=SAMPLE_RATE,
-      hop_samples=HOP,
-      window_samples=HOP,
-      fft_size=_WINDOW,
-      num_mels=num_mels,
-      low_hz=0.0,
-      high_hz=SAMPLE_RATE / 2,
-      floor=_LOWEST_POWER,
-    )
-  )
+  return mel_filters(sample_rate=SAMPLE_RATE, fft_size=_WINDOW, num_mels=num_mels, low_hz=0.0, high_hz=SAMPLE_RATE / 2)
 
 
 def _check_length(waveform: Any, config: WhisperConfig) -> None:

@@ -26,3 +26,16 @@ def test_results_come_in_the_order_given_whatever_the_lengths():
 
 def test_nothing_gives_nothing():
   assert map_waveforms(lambda *_: (), [], sample_rate=10) == []
+
+
+def test_long_recordings_are_run_alone():
+  shapes = []
+
+  def total(waveform, samples):
+    shapes.append(waveform.shape)
+    return waveform.sum(-1), samples
+
+  waveforms = [np.ones(size) for size in (31, 8, 29, 9, 45, 30)]
+  rows = map_waveforms(total, waveforms, sample_rate=10, together_seconds=3.0)
+  assert [float(row[0]) for row in rows] == [31, 8, 29, 9, 45, 30]
+  assert sorted(shapes) == [(1, 40), (1, 60), (16, 10), (16, 30)]

@@ -3,7 +3,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from omni_jax.speech.spectrogram import MelDistance, SpectraDistance, SpectrumConfig, magnitude, spectrum
+from omni_jax.core.errors import UserError
+from omni_jax.speech.spectrogram import (
+  VITS_FLOOR,
+  MelDistance,
+  SpectraDistance,
+  SpectrumConfig,
+  magnitude,
+  magnitude_numpy,
+  spectrum,
+)
 
 torch = pytest.importorskip("torch")
 
@@ -45,3 +54,32 @@ def test_spectral_convergence_is_relative():
 def test_clips_shorter_than_the_reflection_are_refused():
   with pytest.raises(AssertionError, match="cannot be reflected"):
     spectrum(jnp.zeros((1, 8)), SpectrumConfig(fft_size=32, hop_samples=8, window_samples=32))
+
+
+LINEAR = SpectrumConfig(fft_size=64, hop_samples=16, window_samples=64)
+
+
+@pytest.mark.parametrize("samples", [160, 170, 25])
+def test_magnitudes_of_a_recording_in_numpy_jax_and_torch_agree(samples):
+  waveform = np.random.default_rng(0).uniform(-1, 1, samples).astype(np.float32)
+  padded = torch.nn.functional.pad(torch.from_numpy(waveform)[None, None], (24, 24), mode="reflect")[0]
+  window = torch.hann_window(64)
+  values = torch.stft(padded, 64, 16, 64, window, center=False, return_complex=True)
+  expected = torch.sqrt(values.abs() ** 2 + VITS_FLOOR)[0].T.numpy()
+  found = magnitude_numpy(waveform, LINEAR, floor=VITS_FLOOR)
+  assert found.shape == expected.shape == (samples // 16, 33) and found.dtype == np.float32
+  np.testing.assert_allclose(found, expected, atol=1e-5)
+  np.testing.assert_allclose(magnitude(jnp.asarray(waveform)[None], LINEAR, floor=VITS_FLOOR)[0], found, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("wrong", "message"),
+  [(np.zeros(24), r"\(24,\)"), (np.zeros((2, 90)), r"\(2, 90\)"), (np.full(90, np.nan), "90 samples that are not")],
+)
+def test_recordings_that_cannot_be_analysed(wrong, message):
+  with pytest.raises(UserError, match=message):
+    magnitude_numpy(wrong, LINEAR, floor=VITS_FLOOR)
+
+
+def test_silence_is_the_floor():
+  np.testing.assert_allclose(magnitude_numpy(np.zeros(90), LINEAR, floor=VITS_FLOOR), 1e-3, rtol=1e-5)

@@ -137,13 +137,13 @@ def test_silence_has_units_and_they_are_always_the_same(model):
 @pytest.mark.parametrize(
   ("waveform", "words"),
   [
-    (np.zeros(0, np.float32), "0 samples"),
-    (np.zeros(1, np.float32), "1 samples"),
+    (np.zeros(0, np.float32), r"shape \(0,\)"),
+    (np.zeros(1, np.float32), r"shape \(1,\)"),
     (np.zeros(256, np.float32), "at least 257"),
     (np.zeros((2, 16000), np.float32), "one channel"),
     (np.zeros((16000, 2), np.float32), "one channel"),
-    (np.full(16000, np.nan, np.float32), "16000 samples that are not numbers"),
-    (np.array([0.1] * 999 + [np.inf], np.float32), "1 samples that are not numbers"),
+    (np.full(16000, np.nan, np.float32), "16000 samples that are not finite"),
+    (np.array([0.1] * 999 + [np.inf], np.float32), "1 samples that are not finite"),
   ],
 )
 def test_what_is_no_recording_is_refused_by_its_number(model, waveform, words):

@@ -12,7 +12,7 @@ from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
 from omni_jax.speech.alignment import path_of
 from omni_jax.speech.conditions import CONDITIONS, Centroids, condition_of
-from omni_jax.speech.linear_spectrogram import LinearSpectrogramConfig, linear_spectrogram_numpy
+from omni_jax.speech.spectrogram import VITS_FLOOR, SpectrumConfig, magnitude_numpy
 from omni_jax.speech.unit_voice import Delivery, UnitVoice, noise_at
 from tests.speech.small_vits import CONDITION, LATENT, UNITS, draw, small_model
 
@@ -161,7 +161,7 @@ def test_a_recording_has_a_voice_of_its_own():
   vectors = [speaker.hear(low), speaker.hear(high)]
   np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
   assert np.abs(vectors[0] - vectors[1]).max() > 1e-3
-  frames = linear_spectrogram_numpy(low, LinearSpectrogramConfig(fft_size=16, hop=8))
+  frames = magnitude_numpy(low, SpectrumConfig(fft_size=16, hop_samples=8, window_samples=16), floor=VITS_FLOOR)
   alone = jax.jit(lambda model, frames: model.voice(frames, jnp.ones(frames.shape[:2])))(speaker.model, frames[None])
   np.testing.assert_allclose(vectors[0], alone[0], atol=1e-5)
   own = Centroids.of_corpus(np.array(vectors), [CONDITIONS[0], CONDITIONS[1]])
@@ -171,5 +171,5 @@ def test_a_recording_has_a_voice_of_its_own():
 def test_a_recording_that_cannot_be_heard():
   with pytest.raises(UserError, match="hears no voices"):
     voice().hear(np.zeros(400, np.float32))
-  with pytest.raises(UserError, match="numbers: False"):
+  with pytest.raises(UserError, match="400 samples that are not finite"):
     UnitVoice(small_model(voice=True, normed_decoder=True)).hear(np.full(400, np.nan))

@@ -13,6 +13,7 @@ The two formats hold the same tensors under other names:
     EmovaQwen2ForCausalLM, EmovaLlamaForCausalLM   model.*   model.vision_tower.vision_tower.*   model.mm_projector.*
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -77,7 +78,46 @@ def embed(model: Any, input_ids: Any, pixel_values: Any, image_grid_thw: Any) ->
   return embeds.masked_scatter(is_image[..., None], vectors.to(embeds))
 
 
-class EMOVAForConditionalGeneration(PreTrainedModel, GenerationMixin):
+class Sighted:
+  """What both formats do: image vectors take their places, and the language model reads on.
+
+  A format has `tower`, `projector` and `read`; to stand before the classes of theirs among the bases.
+  """
+
+  tower: nn.Module
+  projector: nn.Module
+  read: Callable[..., Any]
+
+  def forward(
+    self,
+    input_ids: torch.LongTensor | None = None,
+    attention_mask: torch.Tensor | None = None,
+    position_ids: torch.LongTensor | None = None,
+    past_key_values: Any = None,
+    inputs_embeds: torch.Tensor | None = None,
+    labels: torch.LongTensor | None = None,
+    use_cache: bool | None = None,
+    logits_to_keep: int | torch.Tensor = 0,
+    pixel_values: torch.Tensor | None = None,
+    image_grid_thw: torch.Tensor | None = None,
+    **kwargs: Any,
+  ) -> Any:
+    """Returns the language model's output; labels are those of any causal model, -100 in image places."""
+    if inputs_embeds is None:
+      inputs_embeds = embed(self, input_ids, pixel_values, image_grid_thw)
+    return self.read(
+      attention_mask=attention_mask,
+      position_ids=position_ids,
+      past_key_values=past_key_values,
+      inputs_embeds=inputs_embeds,
+      labels=labels,
+      use_cache=use_cache,
+      logits_to_keep=logits_to_keep,
+      **kwargs,
+    )
+
+
+class EMOVAForConditionalGeneration(Sighted, PreTrainedModel, GenerationMixin):
   """The three parts beside each other."""
 
   config_class = EMOVAConfig
@@ -128,40 +168,13 @@ class EMOVAForConditionalGeneration(PreTrainedModel, GenerationMixin):
     """Returns the language model without its head."""
     return self.language_model.model
 
-  def forward(
-    self,
-    input_ids: torch.LongTensor | None = None,
-    attention_mask: torch.Tensor | None = None,
-    position_ids: torch.LongTensor | None = None,
-    past_key_values: Any = None,
-    inputs_embeds: torch.Tensor | None = None,
-    labels: torch.LongTensor | None = None,
-    use_cache: bool | None = None,
-    logits_to_keep: int | torch.Tensor = 0,
-    pixel_values: torch.Tensor | None = None,
-    image_grid_thw: torch.Tensor | None = None,
-    **kwargs: Any,
-  ) -> Any:
-    """Returns the language model's output; labels are those of any causal model, -100 in image places."""
-    if inputs_embeds is None:
-      inputs_embeds = embed(self, input_ids, pixel_values, image_grid_thw)
-    return self.language_model(
-      attention_mask=attention_mask,
-      position_ids=position_ids,
-      past_key_values=past_key_values,
-      inputs_embeds=inputs_embeds,
-      labels=labels,
-      use_cache=use_cache,
-      logits_to_keep=logits_to_keep,
-      **kwargs,
-    )
+  def read(self, **inputs: Any) -> Any:
+    """Returns the language model's output."""
+    return self.language_model(**inputs)
 
 
-class InsideSighted:
-  """The origin format: tower and projector lie inside a stock language model, under the names of EMOVA's code.
-
-  To stand before the stock class among the bases.
-  """
+class InsideSighted(Sighted):
+  """The origin format: tower and projector lie inside a stock language model, under the names of EMOVA's code."""
 
   config: Any
   model: Any
@@ -185,33 +198,9 @@ class InsideSighted:
     """From the tower's width to the language model's."""
     return self.model.mm_projector
 
-  def forward(
-    self,
-    input_ids: torch.LongTensor | None = None,
-    attention_mask: torch.Tensor | None = None,
-    position_ids: torch.LongTensor | None = None,
-    past_key_values: Any = None,
-    inputs_embeds: torch.Tensor | None = None,
-    labels: torch.LongTensor | None = None,
-    use_cache: bool | None = None,
-    logits_to_keep: int | torch.Tensor = 0,
-    pixel_values: torch.Tensor | None = None,
-    image_grid_thw: torch.Tensor | None = None,
-    **kwargs: Any,
-  ) -> Any:
-    """Returns the language model's output; labels are those of any causal model, -100 in image places."""
-    if inputs_embeds is None:
-      inputs_embeds = embed(self, input_ids, pixel_values, image_grid_thw)
-    return super().forward(  # pyright: ignore[reportAttributeAccessIssue] of the stock class
-      attention_mask=attention_mask,
-      position_ids=position_ids,
-      past_key_values=past_key_values,
-      inputs_embeds=inputs_embeds,
-      labels=labels,
-      use_cache=use_cache,
-      logits_to_keep=logits_to_keep,
-      **kwargs,
-    )
+  def read(self, **inputs: Any) -> Any:
+    """Returns the stock class's output."""
+    return super(Sighted, self).forward(**inputs)  # pyright: ignore[reportAttributeAccessIssue] it stands behind
 
 
 class EmovaQwen2ForCausalLM(InsideSighted, Qwen2ForCausalLM):
