@@ -54,9 +54,9 @@ _SLICES = (
     "megascale_graph_hang_threshold", "10m", "a slice that waits this long for another says so", runtime_only=True
   ),
   Flag(
-    "megascale_abort_on_hang", "true", "and ends, so that the launcher starts the job again", runtime_only=True
+    "megascale_abort_on_hangs", "true", "and ends, so that the launcher starts the job again", runtime_only=True
   ),
-  Flag("megascale_abort_on_error", "true", "the same for a failed transfer", runtime_only=True),
+  Flag("megascale_abort_on_errors", "true", "the same for a failed transfer", runtime_only=True),
 )  # fmt: skip
 
 
