@@ -6,12 +6,13 @@ manifest instead. Hosts see a bucket at /mnt/bucket: put the working folder ther
 """
 
 import argparse
+import shlex
 import sys
 import time
 
 from omni_jax.core.errors import UserError
 from omni_jax.core.topologies import find_topology
-from omni_jax.pods import flags, gke, slurm, tpu_vm
+from omni_jax.pods import flags, gke, machine, slurm, tpu_vm
 from omni_jax.pods.commands import DryRun, Shell
 from omni_jax.pods.job import RETRY_STATUS, Job, exports
 
@@ -42,7 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   for name, value in (("nodes", None), ("gpus", 8), ("hours", 24)):
     nodes.add_argument(f"--{name}", type=int, required=value is None, default=value)
   nodes.add_argument("--partition", default="")
-  for kind in (rented, cluster, nodes):
+  local = kinds.add_parser("machine", parents=[job], help="several processes on this machine")
+  local.add_argument("--processes", type=int, required=True)
+  local.add_argument("--devices", type=int, default=0, help="CPU devices of each; 0: the devices that JAX finds")
+  for kind in (rented, cluster, nodes, local):
     kind.add_argument("train", nargs=argparse.REMAINDER, metavar="-- ARGUMENTS", help="of omni train")
   kinds.add_parser("env", parents=[machine], help="print the environment of a host's processes")
   kinds.add_parser("preflight", parents=[machine], help="check on every host that the machine is whole")
@@ -59,6 +63,12 @@ def run(arguments: argparse.Namespace) -> None:
     return
   words = tuple(arguments.train[1:] if arguments.train[:1] == ["--"] else arguments.train)
   job = Job(name=arguments.name, train=words, retries=arguments.retries)
+  if arguments.kind == "machine":
+    if arguments.dry_run:
+      print(f"# {arguments.processes} times, each with its JAX_PROCESS_ID\nomni train {shlex.join(job.train)}")
+    else:
+      machine.launch(job, processes=arguments.processes, devices=arguments.devices)
+    return
   runner = DryRun() if arguments.dry_run else Shell()
   if arguments.kind == "slurm":
     nodes = slurm.Nodes(

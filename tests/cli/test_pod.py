@@ -13,6 +13,7 @@ RENTED = ["--project", "p", "--zone", "z", "--bucket", "gs://b"]
     (["tpu-vm", "--machine", "v5p-128", *RENTED, "--capacity", "spot"], "--spot"),
     (["gke", "--machine", "v6e-256", "--image", "i"], '"cloud.google.com/gke-tpu-topology": "16x16"'),
     (["slurm", "--nodes", "4"], "#SBATCH --nodes=4"),
+    (["machine", "--processes", "4"], "# 4 times"),
   ],
 )
 def test_a_dry_run_prints_what_would_be_done(words, wanted, capsys):
