@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from omni_jax.core.styles import Style
-from omni_jax.speech.interface import Vocoder, VocoderStream
+from omni_jax.speech.interface import SpeechStream, Vocoder
 from omni_jax.tokens.dialogue import Dialogue
 from omni_jax.tokens.styles import NUM_STYLE_TOKENS, decode_style
 from omni_jax.tokens.text import TextTokenizer
@@ -40,7 +40,7 @@ class ReplyStream:
     self._vocabulary = dialogue.vocabulary
     self._unit_of, self._is_piece = dialogue.vocabulary.unit_of(), dialogue.vocabulary.pieces()
     self._vocoder = vocoder
-    self._voice: VocoderStream | None = None
+    self._voice: SpeechStream | None = None
     self._style_ids: list[int] = []
     self._hearing = False
     self._heard, self._said = _Words(dialogue.tokenizer), _Words(dialogue.tokenizer)

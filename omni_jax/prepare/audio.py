@@ -1,10 +1,13 @@
-"""Sound in and out: every waveform in the project is float32, one channel, 16 kHz, within -1..1.
+"""Sound in and out: every waveform in the project is float32, one channel, within -1..1, and at 16 kHz if nothing else
+is said.
 
-Files of any common format are read by libsndfile and resampled by soxr; corpora hold FLAC bytes.
+Files of any common format are read by libsndfile a minute at a time, so that an hour of stereo takes little more memory
+than its one channel; they are resampled by soxr. Corpora hold FLAC bytes.
 """
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +15,7 @@ from omni_jax.core.errors import UserError
 
 SAMPLE_RATE = 16000
 _LOWEST_RATE, _HIGHEST_RATE = 4000, 384000
+_BLOCK_SECONDS = 60
 _FLAC_COMPRESSION = 0.0  # the fastest: a tenth larger than the smallest, five times quicker
 
 
@@ -25,25 +29,26 @@ def encode_flac(waveform: np.ndarray, sample_rate: int = SAMPLE_RATE) -> bytes:
   return buffer.getvalue()
 
 
-def decode_audio(data: bytes) -> np.ndarray:
-  """Returns the waveform, float32 [A] at 16 kHz, of the bytes of a sound file.
+def decode_audio(data: bytes, *, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+  """Returns the waveform, float32 [A] at `sample_rate`, of the bytes of a sound file.
 
   Raises:
     UserError: the bytes are no sound file, hold no samples, or state an impossible sample rate.
   """
-  return _read(io.BytesIO(data), f"{len(data)} bytes of audio")
+  return _read(io.BytesIO(data), f"{len(data)} bytes of audio", sample_rate=sample_rate)
 
 
-def load_audio(path: Path | str) -> np.ndarray:
-  """Returns the waveform, float32 [A] at 16 kHz, of a sound file of any rate and any number of channels.
+def load_audio(path: Path | str, *, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+  """Returns the waveform, float32 [A] at `sample_rate`, of a sound file of any rate and any number of channels.
 
   Raises:
-    UserError: missing, unreadable, empty, not finite, or of an impossible sample rate.
+    UserError: missing, unreadable, empty, not finite, of an impossible sample rate, or in a format that the reader
+      lacks.
   """
   path = Path(path)
   if not path.is_file():
     raise UserError("no such file", where=path, rule="the audio file exists", remedy="check the path")
-  return _read(path, str(path))
+  return _read(path, str(path), sample_rate=sample_rate)
 
 
 def save_wav(path: Path | str, samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> None:
@@ -60,20 +65,22 @@ def to_pcm(waveform: np.ndarray) -> np.ndarray:
   return np.round(np.clip(np.asarray(waveform, np.float32), -1.0, 1.0) * 32767.0).astype(np.int16)
 
 
-def resample(waveform: np.ndarray, *, sample_rate: int) -> np.ndarray:
-  """Returns `waveform`, float32 [A] at `sample_rate`, at 16 kHz."""
-  if sample_rate == SAMPLE_RATE:
+def resample(waveform: np.ndarray, *, sample_rate: int, to: int = SAMPLE_RATE) -> np.ndarray:
+  """Returns `waveform`, float32 [A] at `sample_rate`, at the rate `to`."""
+  if sample_rate == to:
     return waveform
   import soxr
 
-  return np.ascontiguousarray(soxr.resample(waveform, sample_rate, SAMPLE_RATE), np.float32)
+  return np.ascontiguousarray(soxr.resample(waveform, sample_rate, to), np.float32)
 
 
-def _read(source: Path | io.BytesIO, where: str) -> np.ndarray:
+def _read(source: Path | io.BytesIO, where: str, *, sample_rate: int) -> np.ndarray:
   import soundfile
 
   try:
-    samples, sample_rate = soundfile.read(source, dtype="float32", always_2d=True)
+    with soundfile.SoundFile(source) as file:
+      stated = file.samplerate
+      waveform = _mixed(file, where) if _LOWEST_RATE <= stated <= _HIGHEST_RATE else None
   except (soundfile.LibsndfileError, RuntimeError) as error:
     raise UserError(
       f"cannot read audio: {error}",
@@ -81,17 +88,25 @@ def _read(source: Path | io.BytesIO, where: str) -> np.ndarray:
       rule="audio is WAV, FLAC, OGG or another format of libsndfile, not cut short",
       remedy="convert the recording to WAV or FLAC",
     ) from error
-  if not _LOWEST_RATE <= sample_rate <= _HIGHEST_RATE:
+  if waveform is None:
     raise UserError(
-      f"sample rate {sample_rate} Hz",
+      f"sample rate {stated} Hz",
       where=where,
       rule=f"the sample rate lies within {_LOWEST_RATE}..{_HIGHEST_RATE} Hz",
       remedy="the header is damaged or wrong; write the file again with its true rate",
     )
-  if not len(samples):
+  if not len(waveform):
     raise UserError("no samples", where=where, rule="a recording holds at least one sample", remedy="record it again")
-  if not np.isfinite(samples).all():
-    raise UserError(
-      "samples that are not numbers", where=where, rule="samples are finite", remedy="export the recording again"
-    )
-  return resample(samples.mean(axis=1), sample_rate=sample_rate)
+  return resample(waveform, sample_rate=stated, to=sample_rate)
+
+
+def _mixed(file: Any, where: str) -> np.ndarray:
+  """Returns the mean of the channels of an open sound file."""
+  parts = [np.zeros(0, np.float32)]
+  while len(block := file.read(_BLOCK_SECONDS * file.samplerate, dtype="float32", always_2d=True)):
+    if not np.isfinite(block).all():
+      raise UserError(
+        "samples that are not numbers", where=where, rule="samples are finite", remedy="export the recording again"
+      )
+    parts.append(block.mean(axis=1))
+  return np.concatenate(parts)

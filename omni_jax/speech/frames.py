@@ -12,6 +12,7 @@ from omni_jax.speech import istft, source
 FRAMES_PER_UNIT = 4  # 100 frames/s over 25 units/s
 FEWEST_FRAMES = 2  # of a unit: 20 ms
 SILENT = -30.0  # natural logarithm of the magnitude of a filter that lets nothing through
+FRAMES_BEFORE, FRAMES_AFTER = 3, 2  # that the samples of a frame depend on (`speak`)
 
 
 class Layout(NamedTuple):
@@ -31,11 +32,13 @@ class FrameFeatures(NamedTuple):
   noise: Float[Array, "B T J"]
 
 
-class Sound(NamedTuple):
-  """T hops + TAIL samples, and the phase (cycles) at the centre of the frame before and of each of the T frames."""
+class VoicedFrames(NamedTuple):
+  """Frames with the phase of the pulses at their centres, in cycles: what sound is made of, piece by piece."""
 
-  samples: Waveform
-  phases: Float[Array, "B S"]
+  f0_hz: Float[Array, "B T"]
+  phase: Float[Array, "B T"]
+  harmonic: Float[Array, "B T K"]
+  noise: Float[Array, "B T J"]
 
 
 @typed
@@ -77,20 +80,39 @@ class FrameClock:
     return counts
 
 
+class PhaseClock:
+  """F0 of frames -> phase at their centres, summed as whole ticks: pieces give what the whole gives, bit for bit."""
+
+  def __init__(self):
+    self._ticks = 0
+    self._last_hz: np.ndarray | None = None
+
+  def phases(self, f0_hz: np.ndarray) -> np.ndarray:
+    """Returns cycles, float32 [T], of the next frames; F0 before the first is as there, and the phase zero."""
+    if not len(f0_hz):
+      return np.zeros(0, np.float32)
+    before = f0_hz[:1] if self._last_hz is None else self._last_hz
+    ticks = self._ticks + np.cumsum(source.turn(np.concatenate([before, f0_hz])))
+    self._ticks, self._last_hz = int(ticks[-1]) % source.TICKS, f0_hz[-1:]
+    return ((ticks % source.TICKS) / source.TICKS).astype(np.float32)
+
+
 @typed
-def speak(
-  features: FrameFeatures, controls: Float[Array, "B S"], *, phase: Float[Array, "B"], first: Int[Array, "B"]
-) -> Sound:
-  """Returns the sound of T frames, from half a hop before the first frame's own samples.
+def speak(frames: VoicedFrames, valid: Float[Array, "B T"], *, first: Int[Array, "B"]) -> Waveform:
+  """Returns one hop of samples for each frame; those of a frame depend on 3 frames before and 2 after it.
 
   Args:
-    features: filters of the frames; their F0 is not read, `controls` is.
-    controls: F0 in Hz at the centres of the frame before, the T frames, and the frame after.
-    phase: cycles at the centre of the frame before.
+    frames: at least one is valid, and the valid ones are together.
+    valid: 1 on frames of the utterance; the others are silent, and F0 there is that of the nearest valid one.
     first: absolute number of the first frame, which chooses the noise.
   """
-  train = source.pulses(controls, phase)
-  hiss = source.noise(first * istft.HOP, train.samples.shape[1])
-  frames = istft.filter_excitation(train.samples, features.harmonic)
-  frames = frames + istft.filter_excitation(hiss, features.noise)
-  return Sound(istft.overlap_add(frames), train.phases)
+  inside, size = valid > 0, valid.shape[1]
+  begin, end = jnp.argmax(inside, axis=1), size - 1 - jnp.argmax(inside[:, ::-1], axis=1)
+  nearest = jnp.clip(jnp.arange(-1, size + 1)[None], begin[:, None], end[:, None])
+  controls = jnp.take_along_axis(frames.f0_hz, nearest, axis=1)
+  train = source.pulses(controls, jnp.pad(frames.phase, ((0, 0), (1, 0))))
+  hiss = source.noise(first * istft.HOP, train.shape[1])
+  harmonic, noise = (jnp.where(inside[..., None], bands, SILENT) for bands in (frames.harmonic, frames.noise))
+  made = istft.filter_excitation(train, harmonic) + istft.filter_excitation(hiss, noise)
+  start = istft.HOP // 2
+  return istft.overlap_add(made)[:, start : start + size * istft.HOP]

@@ -24,6 +24,7 @@ from omni_jax.speech.grouping import map_waveforms
 from omni_jax.speech.hubert import MHUBERT_BASE, HubertConfig, check_layer
 from omni_jax.speech.kmeans import nearest
 from omni_jax.speech.recordings import check_recording
+from omni_jax.speech.streams import Stream, whole_recording
 from omni_jax.tokens.units import reduce_units
 
 _FRAMES_A_SECOND = 100  # of 10 ms, in which durations are told
@@ -87,14 +88,14 @@ class KMeansTokenizer(nnx.Module):
     return self.config.hubert.sample_rate
 
   @property
-  def samples_per_unit(self) -> int:
+  def hop(self) -> int:
     """Samples that one unit covers."""
     return self.config.hubert.hop_samples
 
   @property
-  def frame_rate(self) -> int:
+  def frame_rate(self) -> float:
     """Units per second, before reduction."""
-    return self.sample_rate // self.samples_per_unit
+    return self.sample_rate / self.hop
 
   @property
   def num_codebooks(self) -> int:
@@ -121,7 +122,7 @@ class KMeansTokenizer(nnx.Module):
     return nearest(self.frames(waveform, samples), self.centres[...])
 
   def encode(self, waveform: np.ndarray) -> np.ndarray:
-    """Returns int32 units [ceil(A / samples_per_unit)] of a float waveform [A].
+    """Returns int32 units [ceil(A / hop)] of a float waveform [A].
 
     Raises:
       UserError: no sample, more than one channel, or a sample that is no finite number.
@@ -141,10 +142,14 @@ class KMeansTokenizer(nnx.Module):
       units[row].append(self._covering(frames[:number], len(piece)))
     return [np.concatenate(parts) for parts in units]
 
+  def encode_stream(self) -> Stream:
+    """Returns a stream that gives all units at its end: every frame of a piece sees all of it."""
+    return whole_recording(self.encode)
+
   def time_batch(self, waveforms: Sequence[np.ndarray], units: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Returns how many frames of 10 ms each reduced unit lasts, int32: two for each raw unit of 20 ms."""
     del waveforms
-    return [reduce_units(own)[1] * (_FRAMES_A_SECOND // self.frame_rate) for own in units]
+    return [reduce_units(own)[1] * (_FRAMES_A_SECOND * self.hop // self.sample_rate) for own in units]
 
   def _pieces(self, waveform: np.ndarray) -> list[np.ndarray]:
     size = self.config.piece_samples
@@ -152,7 +157,7 @@ class KMeansTokenizer(nnx.Module):
 
   def _covering(self, units: np.ndarray, samples: int) -> np.ndarray:
     """Returns the units of a piece with the last one repeated to its end."""
-    return np.pad(units, (0, -(-samples // self.samples_per_unit) - len(units)), mode="edge")
+    return np.pad(units, (0, -(-samples // self.hop) - len(units)), mode="edge")
 
 
 def _units(model: KMeansTokenizer, waveform: Array, samples: Array) -> tuple[Array, Array]:

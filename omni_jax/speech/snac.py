@@ -15,6 +15,7 @@ the whole; places outside the utterance are zeroed in front of every convolution
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +26,11 @@ from jaxtyping import Float, Int
 
 from omni_jax.core.arrays import Array, Key, Waveform, typed
 from omni_jax.core.errors import UserError
+from omni_jax.core.styles import Style
+from omni_jax.speech.interface import Context, Manner
+from omni_jax.speech.recordings import check_recording
 from omni_jax.speech.snac_layers import Decoder, Encoder, Quantised, Quantizer, reach
+from omni_jax.speech.streams import Framed, Stream
 from omni_jax.speech.windows import WindowStream, run_whole
 
 _LARGEST_WINDOW = 256  # frames at once, 22 s
@@ -96,6 +101,11 @@ class SNACConfig:
     """Frames on each side that the codes of a frame depend on."""
     return -(-reach(self.encoder_rates, up=False) // self.strides[0])
 
+  @property
+  def inference(self) -> "SNACConfig":
+    """The same codec with every kernel folded into one array, for `nn.weight_norm.fold_model`."""
+    return dataclasses.replace(self, normed=False)
+
   def make(self, *, key: Key) -> "SNAC":
     """Returns a new codec."""
     return SNAC(self, key=key)
@@ -157,6 +167,23 @@ class SNAC(nnx.Module):
     return self.sample_rate / self.hop
 
   @property
+  def code_rates(self) -> tuple[float, ...]:
+    """Codes per second of each quantiser, the slowest first: 11.72, 23.44 and 46.88 in the released codec."""
+    strides = self.config.strides
+    return tuple(self.frame_rate * (strides[0] // stride) for stride in strides)
+
+  @property
+  def context(self) -> Context:
+    """What the sound of a frame of codes depends on."""
+    around = self.config.decoder_context
+    return Context(frames_before=around, frames_after=around)
+
+  @property
+  def lookahead_seconds(self) -> float:
+    """Seconds by which a stream lags behind its codes, and at most by a chunk more."""
+    return self.context.lookahead_seconds(unit_seconds=1 / self.frame_rate, frame_rate=self.frame_rate)
+
+  @property
   def num_codebooks(self) -> int:
     """Codes of a frame: one of the slowest quantiser and all that it covers."""
     return len(self.config.columns)
@@ -192,41 +219,72 @@ class SNAC(nnx.Module):
     Raises:
       UserError: not one row of finite samples, or none.
     """
-    waveform = np.asarray(waveform, np.float32)
-    if waveform.ndim != 1 or not waveform.size or not np.isfinite(waveform).all():
-      raise UserError(
-        f"a waveform of shape {waveform.shape}" + ("" if np.isfinite(waveform).all() else " that is not finite"),
-        where="SNAC",
-        rule="a waveform is one row of finite samples, at least one",
-        remedy="pass one channel of a readable recording",
-      )
+    waveform = check_recording(waveform, where="waveform for SNAC")
     frames = np.pad(waveform, (0, -len(waveform) % self.hop)).reshape(-1, self.hop)
+    return run_whole(self._read_window, frames, hop=1, context=self.config.encoder_context, largest=_LARGEST_WINDOW)
 
-    def read(frames: np.ndarray, valid: np.ndarray, first: np.ndarray) -> np.ndarray:
-      del first
-      return _compiled().read(self, frames.reshape(1, -1), valid)
+  def encode_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Returns the codes of each waveform, equal to those of `encode`."""
+    for place, waveform in enumerate(waveforms):
+      check_recording(waveform, where=f"waveform {place} for SNAC")
+    return [self.encode(waveform) for waveform in waveforms]
 
-    return run_whole(read, frames, hop=1, context=self.config.encoder_context, largest=_LARGEST_WINDOW)
-
-  def decode(self, codes: np.ndarray) -> np.ndarray:
-    """Returns the waveform, float32 [F * hop], of codes [F, Q].
+  def encode_stream(self, *, chunk_frames: int = _STREAM_FRAMES) -> Stream:
+    """Returns an empty stream from samples to codes; some come for every `chunk_frames` frames with their context.
 
     Raises:
-      UserError: no frames, rows of another length, a code outside the codebook.
+      UserError: chunks without frames.
     """
-    codes = self._checked(codes)
+    context = self.config.encoder_context
+    read = WindowStream(self._read_window, hop=1, before=context, after=context, chunk=chunk_frames)
+    return Stream(
+      [Framed(self.hop), read],
+      check=functools.partial(check_recording, where="samples for SNAC", fewest=0),
+      empty=np.zeros((0, self.num_codebooks), np.int32),
+      at_once=_LARGEST_WINDOW * self.hop,
+    )
+
+  def time_batch(self, waveforms: Sequence[np.ndarray], units: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Raises a UserError: a frame of codes is no unit that lasts for whole frames of 10 ms."""
+    del waveforms, units
+    raise UserError(
+      f"frames of {self.hop} samples at {self.sample_rate} Hz, {self.num_codebooks} codes each",
+      where="SNAC",
+      rule="durations are told of reduced units, which last whole frames of 10 ms",
+      remedy="train a vocoder of units on another tokenizer; SNAC speaks its codes itself",
+    )
+
+  def decode(self, units: np.ndarray, style: Manner = None) -> np.ndarray:
+    """Returns the waveform, float32 [F * hop], of codes [F, Q]; they hold the voice, so a style is not heard.
+
+    Raises:
+      UserError: no frames, rows of another length, a code outside the codebook, a style by name.
+    """
+    _check_manner(style)
+    codes = self._checked(units)
     if not len(codes):
       raise UserError("no codes", where="SNAC", rule="there is something to say", remedy="give at least one frame")
     context = self.config.decoder_context
     return run_whole(self._speak_window, codes, hop=self.hop, context=context, largest=_LARGEST_WINDOW)
 
-  def stream(self, *, chunk_frames: int = _STREAM_FRAMES) -> "SNACStream":
+  def seconds(self, units: Sequence[np.ndarray], styles: Sequence[Style]) -> list[float]:
+    """Returns how long each row of frames [F, Q] lasts; styles change nothing."""
+    del styles
+    return [len(self._checked(codes)) * self.hop / self.sample_rate for codes in units]
+
+  def stream(self, style: Manner = None, *, chunk_frames: int = _STREAM_FRAMES) -> Stream:
     """Returns an empty stream; a piece comes for every `chunk_frames` frames, once their context is known.
 
     Raises:
-      UserError: chunks without frames.
+      UserError: chunks without frames, a style by name.
     """
-    return SNACStream(self, chunk_frames=chunk_frames)
+    _check_manner(style)
+    context = self.config.decoder_context
+    return Stream(
+      [WindowStream(self._speak_window, hop=self.hop, before=context, after=context, chunk=chunk_frames)],
+      check=self._checked,
+      empty=np.zeros(0, np.float32),
+    )
 
   def by_quantizer(self, codes: np.ndarray) -> list[np.ndarray]:
     """Returns the codes [F, Q] as the `snac` package has them: a row for each quantiser, the slowest first."""
@@ -249,6 +307,10 @@ class SNAC(nnx.Module):
 
   def _latent_valid(self, valid: Array | None) -> Array | None:
     return None if valid is None else jnp.repeat(valid, self.config.strides[0], axis=1)
+
+  def _read_window(self, frames: np.ndarray, valid: np.ndarray, first: np.ndarray) -> np.ndarray:
+    del first
+    return _compiled().read(self, frames.reshape(1, -1), valid)
 
   def _speak_window(self, codes: np.ndarray, valid: np.ndarray, first: np.ndarray) -> np.ndarray:
     return _compiled().speak(self, codes, valid, first)
@@ -273,27 +335,6 @@ class SNAC(nnx.Module):
     return codes.astype(np.int32)
 
 
-class SNACStream:
-  """Speaks frames of codes as they come; all pieces together equal `decode` of all frames."""
-
-  def __init__(self, network: SNAC, *, chunk_frames: int):
-    self._network = network
-    context = network.config.decoder_context
-    self._sound = WindowStream(network._speak_window, hop=network.hop, context=context, chunk=chunk_frames)
-
-  def push(self, codes: np.ndarray) -> np.ndarray:
-    """Returns the samples that are final now that these frames [N, Q] are known; may be empty.
-
-    Raises:
-      UserError: rows of another length, a code outside the codebook, or the stream was finished.
-    """
-    return _samples(self._sound.push(self._network._checked(codes)))
-
-  def finish(self) -> np.ndarray:
-    """Returns the remaining samples."""
-    return _samples(None if self._sound.finished else self._sound.finish())
-
-
 class _Compiled(NamedTuple):
   read: Any
   speak: Any
@@ -310,8 +351,11 @@ def _compiled() -> _Compiled:
   return _Compiled(jax.jit(read), jax.jit(speak))
 
 
-def _samples(piece: np.ndarray | None) -> np.ndarray:
-  return np.zeros(0, np.float32) if piece is None else piece
+def _check_manner(style: Manner) -> None:
+  if isinstance(style, str):
+    raise UserError(
+      f"style {style!r}", where="SNAC", rule="the codes hold the voice and its style", remedy="give no style"
+    )
 
 
 def _below(strides: tuple[int, ...], *, level: int, place: int) -> list[tuple[int, int]]:

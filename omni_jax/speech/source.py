@@ -7,7 +7,6 @@ fixed table read at the absolute sample, so that a stream in pieces equals the w
 """
 
 import functools
-from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,13 +22,6 @@ TICKS = 1 << 24  # of a cycle: float32 holds each exactly
 Controls = Float[Array, "B SS"]
 
 
-class Pulses(NamedTuple):
-  """The pulse train and the phase (cycles) at the start of each of its segments."""
-
-  samples: Float[Array, "B A"]
-  phases: Float[Array, "B S"]
-
-
 @functools.cache
 def noise_table() -> np.ndarray:
   """Returns the fixed noise, float32 [NOISE_SAMPLES]: independent Gaussian samples of variance one."""
@@ -43,26 +35,27 @@ def noise(first_sample: Int[Array, "B"], num_samples: int) -> Float[Array, "B A"
   return jnp.asarray(noise_table())[places]
 
 
+def turn(hz: np.ndarray) -> np.ndarray:
+  """Returns by how many ticks, int64 [S], the phase moves over each hop between two of the S + 1 neighbouring F0."""
+  turns = np.float32(0.5 * HOP / SAMPLE_RATE) * (hz[:-1] + hz[1:])
+  return np.round((turns - np.floor(turns)) * np.float32(TICKS)).astype(np.int64)
+
+
 @typed
-def pulses(controls: Controls, phase: Float[Array, "B"]) -> Pulses:
+def pulses(controls: Controls, phases: Float[Array, "B S"]) -> Float[Array, "B A"]:
   """Returns one hop of pulses between each two neighbouring controls.
 
   Args:
     controls: F0 in Hz at the S + 1 ends of S segments.
-    phase: cycles at the first control.
+    phases: cycles at the start of each segment, the sum of what `turn` says of those before it.
   """
   start, end = controls[:, :-1], controls[:, 1:]
-  turns = 0.5 * HOP / SAMPLE_RATE * (start + end)
-  before = jnp.concatenate([phase[:, None], turns[:, :-1]], axis=1)
-  ticks = jnp.round((before - jnp.floor(before)) * TICKS).astype(jnp.int32)
-  # Sums past 2**31 wrap, which leaves the lowest 24 bits right.
-  phases = (jnp.cumsum(ticks, axis=1) & (TICKS - 1)).astype(jnp.float32) / TICKS
   steps = jnp.arange(HOP, dtype=jnp.float32)
   slope = (end - start) / HOP
   inside = (start[..., None] * steps + 0.5 * slope[..., None] * steps**2) / SAMPLE_RATE
   hz = start[..., None] + slope[..., None] * steps
   samples = pulse(phases[..., None] + inside, hz)
-  return Pulses(samples.reshape(samples.shape[0], -1), phases)
+  return samples.reshape(samples.shape[0], -1)
 
 
 def pulse(phase: Array, hz: Array) -> Array:

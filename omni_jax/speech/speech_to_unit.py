@@ -5,12 +5,8 @@ Follows `VQCTCFinetuneModel` of the EMOVA speech tokenizer (arXiv 2409.18042, ap
     waveform -> frames (`spiral_features`) -> SPIRAL2 -> 4 numbers -> 8 levels each -> unit
                                                                           `-> phone reader: CTC, in training
 
-The encoder sees a whole recording, so units cannot be streamed. Long recordings are read in windows that overlap:
-
-    recording   |---------------------------------------------------------------|
-    window 1    [-----kept-----|ctx]
-    window 2               [ctx|----kept----|ctx]
-    window 3                                [ctx (more)|----------kept----------]   ends with the recording
+The encoder sees a whole recording, so units come at its end. Long recordings are read in windows that overlap
+(`long_recordings`).
 
 Deviation: the original cuts long recordings without overlap, hands every piece the length of the whole and keeps units
 of the padding; here `ceil(samples / 640)` units come out, whatever the length.
@@ -20,7 +16,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -29,12 +25,13 @@ from flax import nnx
 from omni_jax.core.arrays import Array, Codes, Float, Int, Key, Mel, Units, Waveform, typed
 from omni_jax.nn.dropout import drop, keys_of
 from omni_jax.nn.linear import Linear
-from omni_jax.speech.grouping import map_waveforms
+from omni_jax.speech.long_recordings import Spans, map_units
 from omni_jax.speech.mel import MelConfig
 from omni_jax.speech.quantizers import Quantizer
 from omni_jax.speech.recordings import check_recording
 from omni_jax.speech.spiral import SPIRAL2_BASE_40MS, ConvolutionConfig, NormedConvolution, SpiralConfig
 from omni_jax.speech.spiral_features import EMOVA_MEL, FEWEST_SAMPLES, FRAME_MULTIPLE, spiral_features
+from omni_jax.speech.streams import Stream, whole_recording
 from omni_jax.speech.tokenizer import greedy_phones
 from omni_jax.tokens.units import reduce_units
 
@@ -127,14 +124,14 @@ class SpeechToUnit(nnx.Module):
     return self.config.mel.sample_rate
 
   @property
-  def samples_per_unit(self) -> int:
+  def hop(self) -> int:
     """Samples that one unit covers."""
     return self.config.mel.hop_samples * self.config.encoder.stride
 
   @property
-  def frame_rate(self) -> int:
+  def frame_rate(self) -> float:
     """Units per second, before reduction."""
-    return self.sample_rate // self.samples_per_unit
+    return self.sample_rate / self.hop
 
   @property
   def num_codebooks(self) -> int:
@@ -148,7 +145,7 @@ class SpeechToUnit(nnx.Module):
 
   def num_units(self, samples: Array) -> Array:
     """Returns the number of units of recordings of `samples` samples."""
-    return -(-samples // self.samples_per_unit)
+    return -(-samples // self.hop)
 
   @typed
   def features(self, waveform: Waveform, samples: Int[Array, "B"], *, key: Key | None = None) -> Mel:
@@ -177,7 +174,7 @@ class SpeechToUnit(nnx.Module):
     return self.config.quantizer.codes_to_units(self.codes(waveform, samples))
 
   def encode(self, waveform: np.ndarray) -> np.ndarray:
-    """Returns int32 units [ceil(A / samples_per_unit)] of a float waveform [A] of one channel.
+    """Returns int32 units [ceil(A / hop)] of a float waveform [A] of one channel.
 
     Silence is encoded like any sound: all its features are 0. Memory is that of one window, however long it is.
 
@@ -188,70 +185,36 @@ class SpeechToUnit(nnx.Module):
 
   def encode_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Returns the units of each waveform, equal to those of `encode`; likewise UserError, naming the first bad one."""
-    for index, waveform in enumerate(waveforms):
-      check_recording(waveform, where=f"recording {index} of those to encode", fewest=FEWEST_SAMPLES)
-    plan = functools.partial(
-      plan_windows,
-      unit=self.samples_per_unit,
-      whole=self._whole_units(self.config.whole_seconds),
-      context=self._whole_units(self.config.context_seconds),
-    )
-    planned = [plan(len(waveform)) for waveform in waveforms]
-    pieces = [
-      waveform[window.start : window.stop]
-      for waveform, windows in zip(waveforms, planned, strict=True)
-      for window in windows
-    ]
-    run = functools.partial(_jit_units(), self)
-    rows = map_waveforms(run, pieces, sample_rate=self.sample_rate, together_seconds=_TOGETHER_SECONDS)
-    read = iter([units[:length] for units, length in rows])
-    return [np.concatenate([next(read)[window.kept] for window in windows]) for windows in planned]
+    return self._map(_jit_units(), waveforms, together_seconds=_TOGETHER_SECONDS)
+
+  def encode_stream(self) -> Stream:
+    """Returns a stream that gives all units at its end: every frame sees the whole recording."""
+    return whole_recording(self.encode)
 
   def time_batch(self, waveforms: Sequence[np.ndarray], units: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Returns how many frames of 10 ms each reduced unit lasts, int32: four for each time it was read in a row."""
     del waveforms
-    return [reduce_units(own)[1] * (self.samples_per_unit * 100 // self.sample_rate) for own in units]
+    return [reduce_units(own)[1] * (self.hop * 100 // self.sample_rate) for own in units]
 
   def phones_batch(self, waveforms: Sequence[np.ndarray]) -> list[list[int]]:
-    """Returns the phone ids read from each waveform, of at most `whole_seconds`, by greedy CTC decoding."""
-    for index, waveform in enumerate(waveforms):
-      check_recording(waveform, where=f"recording {index} of those to encode", fewest=FEWEST_SAMPLES)
-    rows = map_waveforms(functools.partial(_jit_phone_logits(), self), waveforms, sample_rate=self.sample_rate)
-    return [greedy_phones(logits[:length]) for logits, length in rows]
+    """Returns the phone ids read from each waveform, by greedy CTC decoding."""
+    return [greedy_phones(logits) for logits in self._map(_jit_phone_logits(), waveforms)]
 
-  def _whole_units(self, seconds: float) -> int:
-    return max(math.floor(seconds * self.frame_rate), 1)
-
-
-class Window(NamedTuple):
-  """Samples [start, stop) that are read together, and which of their units are kept."""
-
-  start: int
-  stop: int
-  kept: slice
-
-
-def plan_windows(samples: int, *, unit: int, whole: int, context: int) -> list[Window]:
-  """Returns windows whose kept units, one after another, are one for each `unit` samples begun.
-
-  Args:
-    samples: of the recording.
-    unit: samples of a unit.
-    whole: units of a window; a recording of up to as many is one.
-    context: units of a window that are not kept, on each side where there is one; the last window has more.
-  """
-  total = -(-samples // unit)
-  if total <= whole:
-    return [Window(0, samples, slice(0, total))]
-  windows, done = [], 0
-  while done < total:
-    # The last one ends with the recording and is as long as the others, so that none is a short tail.
-    first = min(max(done - context, 0), total - whole)
-    last = first + whole
-    end = total if last == total else last - context
-    windows.append(Window(first * unit, min(last * unit, samples), slice(done - first, end - first)))
-    done = end
-  return windows
+  def _map(self, function: Any, waveforms: Sequence[np.ndarray], *, together_seconds: float = math.inf) -> list:
+    """Returns what a function finds at each unit of each waveform."""
+    config = self.config
+    checked = [
+      check_recording(one, where=f"recording {place} of those to encode", fewest=FEWEST_SAMPLES)
+      for place, one in enumerate(waveforms)
+    ]
+    spans = Spans.of_seconds(
+      hop=self.hop,
+      sample_rate=self.sample_rate,
+      whole_seconds=config.whole_seconds,
+      context_seconds=config.context_seconds,
+    )
+    run = functools.partial(function, self)
+    return map_units(run, checked, spans=spans, sample_rate=self.sample_rate, together_seconds=together_seconds)
 
 
 def _units(model: SpeechToUnit, waveform: Array, samples: Array) -> tuple[Array, Array]:

@@ -22,8 +22,10 @@ from omni_jax.core.styles import EMOTIONS, GENDERS, PITCHES, Style
 from omni_jax.nn.convolution import Convolution, FrameNorm, ResidualConvolution, zero_padding
 from omni_jax.speech.grouping import map_waveforms
 from omni_jax.speech.mel import MelConfig, filterbank, peak_scale, power_spectrum
+from omni_jax.speech.recordings import check_recording
 
 _EPS = 1e-5
+_TOGETHER_SECONDS, _WHOLE_SECONDS = 30.0, 60  # longer recordings are heard alone, and minute by minute
 STYLE_SIZES = (len(GENDERS), len(EMOTIONS), len(PITCHES))
 
 
@@ -99,10 +101,27 @@ class StyleEncoder(nnx.Module):
     return self.hear_batch([waveform])[0]
 
   def hear_batch(self, waveforms: Sequence[np.ndarray]) -> list[Style]:
-    """Returns the style of each waveform, equal to that of `hear`."""
-    run = functools.partial(_jit_places(), self)
-    rows = map_waveforms(run, waveforms, sample_rate=self.sample_rate)
-    return [Style.from_indices(*(int(place) for place in places)) for (places,) in rows]
+    """Returns the style of each waveform, equal to that of `hear`.
+
+    What is longer than a minute is heard minute by minute, and the mean of what they say decides.
+
+    Raises:
+      UserError: no sample, more than one channel, or samples that are no finite numbers.
+    """
+    checked = [check_recording(one, where=f"recording {place} to hear") for place, one in enumerate(waveforms)]
+    size = _WHOLE_SECONDS * self.sample_rate
+    pieces = [[one[start : start + size] for start in range(0, len(one), size)] for one in checked]
+    run = functools.partial(_jit_logits(), self)
+    cut = [piece for row in pieces for piece in row]
+    rows = map_waveforms(run, cut, sample_rate=self.sample_rate, together_seconds=_TOGETHER_SECONDS)
+    found = iter([logits for (logits,) in rows])
+    return [_likeliest([(next(found), len(piece)) for piece in row]) for row in pieces]
+
+
+def _likeliest(heard: Sequence[tuple[np.ndarray, int]]) -> Style:
+  """Returns the style of a recording from the logits of its pieces and their samples."""
+  logits = heard[0][0] if len(heard) == 1 else sum(own * samples for own, samples in heard)
+  return Style.from_indices(*(int(part.argmax()) for part in np.split(logits, np.cumsum(STYLE_SIZES)[:-1])))
 
 
 def split_style(logits: Array) -> list[Array]:
@@ -129,11 +148,10 @@ def _lag_matrix(config: StyleEncoderConfig) -> np.ndarray:
   return np.cos(2 * np.pi * bins[:, None] * lags[None, :] / mel.fft_size).astype(np.float32)
 
 
-def _places(model: StyleEncoder, waveform: Array, samples: Array) -> tuple[Array]:
-  parts = split_style(model(waveform, samples))
-  return (jnp.stack([part.argmax(-1) for part in parts], axis=-1),)
+def _logits(model: StyleEncoder, waveform: Array, samples: Array) -> tuple[Array]:
+  return (model(waveform, samples),)
 
 
 @functools.cache
-def _jit_places():
-  return jax.jit(_places)
+def _jit_logits():
+  return jax.jit(_logits)

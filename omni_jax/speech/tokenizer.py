@@ -15,6 +15,7 @@ stay for about a phone, and sounds between two phones have codes between their p
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,11 +25,15 @@ from flax import nnx
 from omni_jax.core.arrays import Array, Codes, Float, Int, Key, Mel, Units, Waveform, typed
 from omni_jax.nn.convolution import Convolution, FrameNorm, ResidualConvolution, halve, zero_padding
 from omni_jax.nn.parameter import weight
-from omni_jax.speech.grouping import map_waveforms
+from omni_jax.speech.long_recordings import Spans, map_units
 from omni_jax.speech.mel import MelConfig, log_mel, normalise
 from omni_jax.speech.quantizers import Quantizer
+from omni_jax.speech.recordings import check_recording
+from omni_jax.speech.streams import Stream, whole_recording
 
 _MEL_FRAMES_PER_UNIT = 4  # two convolutions of stride two
+_TOGETHER_SECONDS = 30.0  # recordings up to this long are read in groups
+_WHOLE_SECONDS, _CONTEXT_SECONDS = 60.0, 5.0  # of a window of a long recording, and of it on each side not kept
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,14 +87,14 @@ class SpeechTokenizer(nnx.Module):
     return self.config.mel.sample_rate
 
   @property
-  def samples_per_unit(self) -> int:
+  def hop(self) -> int:
     """Samples that one unit covers."""
     return self.config.mel.hop_samples * _MEL_FRAMES_PER_UNIT
 
   @property
-  def frame_rate(self) -> int:
+  def frame_rate(self) -> float:
     """Units per second, before reduction."""
-    return self.sample_rate // self.samples_per_unit
+    return self.sample_rate / self.hop
 
   @property
   def num_codebooks(self) -> int:
@@ -143,17 +148,25 @@ class SpeechTokenizer(nnx.Module):
 
   def num_units(self, samples: Array) -> Array:
     """Returns the number of units of recordings of `samples` samples."""
-    return -(-samples // self.samples_per_unit)
+    return -(-samples // self.hop)
 
   def encode(self, waveform: np.ndarray) -> np.ndarray:
-    """Returns int32 units [ceil(A / samples_per_unit)] of a float waveform [A]."""
+    """Returns int32 units [ceil(A / hop)] of a float waveform [A].
+
+    Up to a minute is read whole, what is longer in windows of a minute (`long_recordings`).
+
+    Raises:
+      UserError: no sample, more than one channel, or samples that are no finite numbers.
+    """
     return self.encode_batch([waveform])[0]
 
   def encode_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Returns the units of each waveform, equal to those of `encode`."""
-    run = functools.partial(_jit_units(), self)
-    rows = map_waveforms(run, waveforms, sample_rate=self.sample_rate)
-    return [units[:length] for units, length in rows]
+    """Returns the units of each waveform, equal to those of `encode`; likewise UserError, naming the first bad one."""
+    return self._map(_jit_units(), waveforms)
+
+  def encode_stream(self) -> Stream:
+    """Returns a stream that gives all units at its end: a recording is normalised by all of itself."""
+    return whole_recording(self.encode)
 
   def time_batch(self, waveforms: Sequence[np.ndarray], units: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Returns how many frames of 10 ms each reduced unit of each waveform lasts, int32; in all four for each raw unit.
@@ -161,18 +174,21 @@ class SpeechTokenizer(nnx.Module):
     `units` are those that `encode_batch` returned. A unit is read every 40 ms, so that it says only roughly where it
     begins. Read again from 10, 20 and 30 ms later on, the recording tells it to 10 ms (`unit_frames`).
     """
-    run = functools.partial(_jit_shifted_codes(), self)
-    rows = map_waveforms(run, waveforms, sample_rate=self.sample_rate)
-    return [
-      unit_frames(own, codes[:length], quantizer=self.config.quantizer)
-      for own, (codes, length) in zip(units, rows, strict=True)
-    ]
+    rows = self._map(_jit_shifted_codes(), waveforms)
+    return [unit_frames(own, codes, quantizer=self.config.quantizer) for own, codes in zip(units, rows, strict=True)]
 
   def phones_batch(self, waveforms: Sequence[np.ndarray]) -> list[list[int]]:
     """Returns the phone ids read from each waveform through its units, by greedy CTC decoding."""
-    run = functools.partial(_jit_phone_logits(), self)
-    rows = map_waveforms(run, waveforms, sample_rate=self.sample_rate)
-    return [greedy_phones(logits[:length]) for logits, length in rows]
+    return [greedy_phones(logits) for logits in self._map(_jit_phone_logits(), waveforms)]
+
+  def _map(self, function: Any, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Returns what a function finds at each unit of each waveform."""
+    checked = [check_recording(one, where=f"recording {place} to encode") for place, one in enumerate(waveforms)]
+    spans = Spans.of_seconds(
+      hop=self.hop, sample_rate=self.sample_rate, whole_seconds=_WHOLE_SECONDS, context_seconds=_CONTEXT_SECONDS
+    )
+    run = functools.partial(function, self)
+    return map_units(run, checked, spans=spans, sample_rate=self.sample_rate, together_seconds=_TOGETHER_SECONDS)
 
 
 class PhoneDecoder(nnx.Module):

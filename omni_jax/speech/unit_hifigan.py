@@ -5,12 +5,13 @@
     frames [T, D] (+ speaker) --HiFi-GAN--> waveform [T * hop]
 
 A unit is a cluster of HuBERT features; a frame lasts `hop` samples. It has one voice, or a table of speakers, and no
-styles: `decode` speaks every style alike. Deviation: ids outside the table are refused; the original drops those
-below zero.
+styles: `decode` speaks every style alike, and a manner that is a string is the number of a speaker. Deviation: ids
+outside the table are refused; the original drops those below zero.
 """
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -27,8 +28,10 @@ from omni_jax.nn.dropout import drop, keys_of
 from omni_jax.nn.linear import Linear
 from omni_jax.nn.parameter import table
 from omni_jax.speech.hifigan import HiFiGANConfig
-from omni_jax.speech.vocoder_streaming import check_units
-from omni_jax.speech.windows import WindowStream, run_whole
+from omni_jax.speech.interface import Context, Manner
+from omni_jax.speech.streams import Each, Stream
+from omni_jax.speech.windows import WindowStream, join, run_whole
+from omni_jax.tokens.units import check_units
 
 _UNIT_WINDOW = 128  # units whose durations are predicted at once
 _LARGEST_WINDOW = 1024  # frames spoken at once, 20 s
@@ -78,6 +81,17 @@ class UnitHiFiGANConfig:
   def __post_init__(self):
     wanted = self.embedding * (2 if self.speakers else 1)
     assert self.generator.inputs == wanted, f"generator.inputs is {self.generator.inputs}, units and speaker {wanted}"
+
+  @property
+  def context(self) -> Context:
+    """What the sound of a unit depends on."""
+    units, frames = self.duration.context if self.duration else 0, self.generator.context
+    return Context(units_before=units, units_after=units, frames_before=frames, frames_after=frames)
+
+  @property
+  def inference(self) -> "UnitHiFiGANConfig":
+    """The same vocoder with every kernel folded into one array, for `nn.weight_norm.fold_model`."""
+    return dataclasses.replace(self, generator=dataclasses.replace(self.generator, normed=False))
 
   def make(self, *, key: Key) -> "UnitHiFiGAN":
     """Returns a new vocoder."""
@@ -139,14 +153,24 @@ class UnitHiFiGAN(nnx.Module):
     return self.config.generator.hop
 
   @property
-  def frame_rate(self) -> int:
+  def frame_rate(self) -> float:
     """Frames per second."""
-    return self.sample_rate // self.hop
+    return self.sample_rate / self.hop
 
   @property
   def codebook_size(self) -> int:
     """The number of different units."""
     return self.config.codebook_size
+
+  @property
+  def context(self) -> Context:
+    """What the sound of a unit depends on."""
+    return self.config.context
+
+  @property
+  def lookahead_seconds(self) -> float:
+    """Seconds by which a stream lags behind its units, each counted as one frame, and at most by a chunk more."""
+    return self.context.lookahead_seconds(unit_seconds=1 / self.frame_rate, frame_rate=self.frame_rate)
 
   @typed
   def __call__(
@@ -172,17 +196,23 @@ class UnitHiFiGAN(nnx.Module):
     assert self.durations is not None, "the config has a duration predictor"
     return self.durations(jnp.take(self.units[...], units, axis=0, mode="clip"), valid, key=key)
 
-  def decode(self, units: np.ndarray, style: Style | None = None, *, speaker: int = 0) -> np.ndarray:
+  def decode(self, units: np.ndarray, style: Manner = None, *, speaker: int = 0) -> np.ndarray:
     """Returns the waveform, float32 [A], of reduced units [N] in their predicted durations.
 
-    Without a duration predictor every unit lasts one frame. `style` is not heard.
+    Without a duration predictor every unit lasts one frame. A `style` is not heard; a string is the speaker's number.
 
     Raises:
       UserError: no units, one outside the codebook, an unknown speaker.
     """
-    del style
     units = self._checked(units)
-    return self.decode_timed(units, self._counts(units), speaker=speaker)
+    return self.decode_timed(units, self._counts(units), speaker=_speaker_of(style, speaker))
+
+  def seconds(self, units: Sequence[np.ndarray], styles: Sequence[Style]) -> list[float]:
+    """Returns how long `decode` makes each row of reduced units [N]; styles change nothing."""
+    del styles
+    return [
+      float(self._counts(check_units(row, codebook_size=self.codebook_size)).sum() / self.frame_rate) for row in units
+    ]
 
   def decode_timed(self, units: np.ndarray, counts: np.ndarray, *, speaker: int = 0) -> np.ndarray:
     """Returns the waveform, float32 [A], of units [N] that last `counts` [N] frames.
@@ -202,16 +232,22 @@ class UnitHiFiGAN(nnx.Module):
     context = self.config.generator.context
     return run_whole(self._speaker(speaker), frames, hop=self.hop, context=context, largest=_LARGEST_WINDOW)
 
-  def stream(
-    self, style: Style | None = None, *, speaker: int = 0, chunk_frames: int = _STREAM_FRAMES
-  ) -> "UnitHiFiGANStream":
+  def stream(self, style: Manner = None, *, speaker: int = 0, chunk_frames: int = _STREAM_FRAMES) -> Stream:
     """Returns an empty stream; a piece comes for every `chunk_frames` frames, once their context is known.
 
     Raises:
       UserError: an unknown speaker, chunks without frames.
     """
-    del style
-    return UnitHiFiGANStream(self, speaker=speaker, chunk_frames=chunk_frames)
+    context, speak = self.config.generator.context, self._speaker(_speaker_of(style, speaker))
+    return Stream(
+      [
+        self._durations(),
+        Each(lambda timed: np.repeat(*timed)),
+        WindowStream(speak, hop=self.hop, before=context, after=context, chunk=chunk_frames),
+      ],
+      check=functools.partial(check_units, codebook_size=self.codebook_size),
+      empty=np.zeros(0, np.float32),
+    )
 
   def _checked(self, units: np.ndarray) -> np.ndarray:
     units = check_units(units, codebook_size=self.codebook_size)
@@ -222,21 +258,22 @@ class UnitHiFiGAN(nnx.Module):
     return units
 
   def _counts(self, units: np.ndarray) -> np.ndarray:
-    stream = self._duration_stream()
-    return np.concatenate([piece for piece in (stream.push(units), stream.finish()) if piece is not None])
+    timed = join(list(self._durations().pieces(units))) if len(units) else None
+    return np.zeros(0, np.int32) if timed is None else timed.counts
 
-  def _duration_stream(self) -> WindowStream:
-    """Returns the stream from reduced units to how many frames each lasts, at least one."""
+  def _durations(self) -> WindowStream:
+    """Returns the stage from reduced units to units with the frames that each lasts, at least one."""
     duration = self.config.duration
-    if duration is None:
-      return WindowStream(lambda units, *_: np.ones_like(units), hop=1, context=0, chunk=_UNIT_WINDOW, least=1)
 
-    def count(units: np.ndarray, valid: np.ndarray, first: np.ndarray) -> np.ndarray:
+    def count(units: np.ndarray, valid: np.ndarray, first: np.ndarray) -> _TimedUnits:
       del first
+      if duration is None:
+        return _TimedUnits(units, np.ones_like(units))
       frames = np.round(np.expm1(np.asarray(_compiled().durations(self, units, valid))))
-      return np.maximum(frames, 1).astype(np.int32)
+      return _TimedUnits(units, np.maximum(frames, 1).astype(np.int32))
 
-    return WindowStream(count, hop=1, context=duration.context, chunk=_UNIT_WINDOW, least=1)
+    context = duration.context if duration else 0
+    return WindowStream(count, hop=1, before=context, after=context, chunk=_UNIT_WINDOW, least=1)
 
   def _speaker(self, speaker: int) -> Any:
     """Returns the function from a window of frames to sound in the voice of a speaker."""
@@ -256,38 +293,11 @@ class UnitHiFiGAN(nnx.Module):
     return speak
 
 
-class UnitHiFiGANStream:
-  """Speaks reduced units as they come; all pieces together equal `decode` of all units."""
+class _TimedUnits(NamedTuple):
+  """Units, and how many frames each lasts."""
 
-  def __init__(self, network: UnitHiFiGAN, *, speaker: int, chunk_frames: int):
-    self._network = network
-    self._durations = network._duration_stream()
-    self._waiting = np.zeros(0, np.int32)  # units whose durations are not known yet
-    context = network.config.generator.context
-    self._sound = WindowStream(network._speaker(speaker), hop=network.hop, context=context, chunk=chunk_frames)
-
-  def push(self, units: np.ndarray) -> np.ndarray:
-    """Returns the samples that are final now that these reduced units are known; may be empty.
-
-    Raises:
-      UserError: a unit outside the codebook, or the stream was finished.
-    """
-    units = check_units(units, codebook_size=self._network.codebook_size)
-    self._waiting = np.concatenate([self._waiting, units])
-    return _samples(self._timed(self._durations.push(units)))
-
-  def finish(self) -> np.ndarray:
-    """Returns the remaining samples."""
-    if self._sound.finished:
-      return _samples(None)
-    last = self._timed(self._durations.finish())
-    return _samples(last, self._sound.finish())
-
-  def _timed(self, counts: np.ndarray | None) -> np.ndarray | None:
-    if counts is None:
-      return None
-    known, self._waiting = np.split(self._waiting, [len(counts)])
-    return self._sound.push(np.repeat(known, counts))
+  units: np.ndarray
+  counts: np.ndarray
 
 
 class _Compiled(NamedTuple):
@@ -306,5 +316,15 @@ def _compiled() -> _Compiled:
   return _Compiled(jax.jit(durations), jax.jit(speak))
 
 
-def _samples(*pieces: np.ndarray | None) -> np.ndarray:
-  return np.concatenate([np.zeros(0, np.float32), *(piece for piece in pieces if piece is not None)])
+def _speaker_of(style: Manner, speaker: int) -> int:
+  """Returns the number of the speaker that a manner names, `speaker` if it names none."""
+  if not isinstance(style, str):
+    return speaker
+  if not style.isdecimal():
+    raise UserError(
+      f"unknown manner {style!r}",
+      where="unit vocoder",
+      rule="it has no styles; a string is the number of a speaker",
+      remedy="give a number such as 0, or nothing",
+    )
+  return int(style)

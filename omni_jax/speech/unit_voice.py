@@ -6,29 +6,35 @@ The unit encoder sees every unit, so the prior and the durations need the whole 
     frames     |-- context --|== piece ==|-- context --|     noise by absolute frame, nothing outside the utterance
     samples                  |==  final  ==|                  `hop` for each frame of the piece
 
-A piece is computed in a window of static shape, of which every size compiles once; frames before the first and after
-the last count as zero in every layer, as padding does, so the ends of the utterance need no context. Scales are those
-of EMOVA's call: noise 0.667, noise of durations 0.8, length 1.
+A piece is computed in a window of static shape, of which every size compiles once (`windows.py`); frames before the
+first and after the last count as zero in every layer, as padding does, so the ends of the utterance need no context.
+Scales are those of EMOVA's call: noise 0.667, noise of durations 0.8, length 1.
 """
 
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
+from omni_jax.core.arrays import Key, bucket
+from omni_jax.core.config import added
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
 from omni_jax.speech.alignment import path_of
 from omni_jax.speech.conditions import Centroids, condition_of
+from omni_jax.speech.interface import Context, Manner
 from omni_jax.speech.spectrogram import VITS_FLOOR, SpectrumConfig, magnitude_numpy
+from omni_jax.speech.streams import AtEnd, Stream
 from omni_jax.speech.unit_encoder import Prior
-from omni_jax.speech.unit_to_speech import UnitToSpeech
-from omni_jax.speech.vocoder_streaming import check_units
+from omni_jax.speech.unit_to_speech import UnitToSpeech, UnitToSpeechConfig
+from omni_jax.speech.windows import WindowStream
+from omni_jax.tokens.units import check_units
 
 MOST_UNITS = 4096  # attention needs the square of it; EMOVA trained on at most 1000
 LONGEST_SECONDS = 60.0  # of one unit on average, at most; a model gone wrong asks for more memory than there is
@@ -82,8 +88,36 @@ class Spoken(NamedTuple):
   num_frames: int
 
 
-class UnitVoice:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UnitVoiceConfig:
+  """A model and the conditions that it has vectors for, as a stage keeps them.
+
+  Attributes:
+    model: what speaks.
+    conditions: names of the vectors, in order; none for a model without.
+    delivery: how units are spoken.
+  """
+
+  model: UnitToSpeechConfig
+  conditions: tuple[str, ...] = ()
+  delivery: Delivery = added(Delivery())
+
+  @property
+  def inference(self) -> "UnitVoiceConfig":
+    """The same voice with every kernel folded into one array, for `nn.weight_norm.fold_model`."""
+    return dataclasses.replace(self, model=self.model.inference)
+
+  def make(self, *, key: Key) -> "UnitVoice":
+    """Returns a voice with random weights and vectors of zeros."""
+    vectors = np.zeros((len(self.conditions), self.model.condition), np.float32)
+    centroids = Centroids(self.conditions, vectors) if self.conditions else None
+    return UnitVoice(self.model.make(key=key), centroids=centroids, delivery=self.delivery)
+
+
+class UnitVoice(nnx.Module):
   """A model with the centroids of its conditions; satisfies `interface.Vocoder`."""
+
+  num_codebooks = 1
 
   def __init__(self, model: UnitToSpeech, *, centroids: Centroids | None = None, delivery: Delivery | None = None):
     """Keeps the parts; `model` should be folded (`nn.weight_norm.fold_model`), which speaks faster.
@@ -91,7 +125,8 @@ class UnitVoice:
     Raises:
       UserError: the centroids are of another width than the model's condition.
     """
-    self.model, self.centroids, self.delivery = model, centroids, delivery or Delivery()
+    self.model, self.delivery = model, delivery or Delivery()
+    self.conditions = centroids.names if centroids is not None else ()
     if centroids is not None and centroids.vectors.shape[1] != model.config.condition:
       raise UserError(
         f"centroids of width {centroids.vectors.shape[1]}",
@@ -99,6 +134,17 @@ class UnitVoice:
         rule=f"the model's condition has width {model.config.condition}",
         remedy="take model and centroids from the same release",
       )
+    self.styles = None if centroids is None else nnx.Param(jnp.asarray(centroids.vectors), axes=(None, None))
+
+  @property
+  def config(self) -> UnitVoiceConfig:
+    """What a stage keeps of it beside the weights."""
+    return UnitVoiceConfig(model=self.model.config, conditions=self.conditions, delivery=self.delivery)
+
+  @property
+  def centroids(self) -> Centroids | None:
+    """The vectors of the conditions."""
+    return None if self.styles is None else Centroids(self.conditions, np.asarray(self.styles[...]))
 
   @property
   def sample_rate(self) -> int:
@@ -110,13 +156,48 @@ class UnitVoice:
     """Samples of a frame."""
     return self.model.config.decoder.hop
 
-  def decode(self, units: np.ndarray, style: Style) -> np.ndarray:
-    """Returns the waveform, float32 [A], of reduced units [U] spoken in `style` at normal speed."""
-    return self.speak(units, condition_of(style))
+  @property
+  def frame_rate(self) -> float:
+    """Frames per second, 86.13 in EMOVA's; how long a unit of its tokenizer is, it is not told."""
+    return self.sample_rate / self.hop
 
-  def stream(self, style: Style) -> "UnitVoiceStream":
+  @property
+  def codebook_size(self) -> int:
+    """The number of different units."""
+    return self.model.config.codebook_size
+
+  @property
+  def context(self) -> Context:
+    """What the sound of a unit depends on: all units, then frames on both sides."""
+    around = self.model.config.context
+    return Context(units_before=None, units_after=None, frames_before=around, frames_after=around)
+
+  @property
+  def lookahead_seconds(self) -> float:
+    """Infinite: nothing sounds before all units are known."""
+    return math.inf
+
+  def decode(self, units: np.ndarray, style: Manner = None) -> np.ndarray:
+    """Returns the waveform, float32 [A], of reduced units [U] in a style at normal speed, or in a condition by name."""
+    return self.speak(units, _condition(style))
+
+  def seconds(self, units: Sequence[np.ndarray], styles: Sequence[Style]) -> list[float]:
+    """Returns how long `decode` makes each row of reduced units [U]."""
+    conditions = [self._vector(_condition(style)) for style in styles]
+    frames = [
+      self.plan(row, vector).num_frames if len(row) else 0 for row, vector in zip(units, conditions, strict=True)
+    ]
+    return [number / self.frame_rate for number in frames]
+
+  def stream(self, style: Manner = None) -> Stream:
     """Returns a stream that speaks once all units are known: the encoder sees them all (`pieces` is sooner)."""
-    return UnitVoiceStream(self, style)
+    condition = _condition(style)
+    self._vector(condition)  # an unknown one is told before the units come
+    return Stream(
+      [AtEnd(lambda units: self.speak(units, condition))],
+      check=functools.partial(check_units, codebook_size=self.codebook_size),
+      empty=np.zeros(0, np.float32),
+    )
 
   def speak(self, units: np.ndarray, condition: str | np.ndarray | None = None) -> np.ndarray:
     """Returns the waveform, float32 [A], of reduced units [U].
@@ -203,22 +284,18 @@ class UnitVoice:
   def _sound(self, spoken: Spoken, vector: np.ndarray | None, piece_frames: int) -> Iterator[np.ndarray]:
     # One piece that holds everything has nothing but silence around it.
     context = 0 if piece_frames >= spoken.num_frames else self.model.config.context
-    window = piece_frames + 2 * context
     path = path_of(spoken.durations, num_frames=spoken.num_frames)
-    none = spoken.prior.mean.shape[1]  # past the last row
-    for first in range(0, spoken.num_frames, piece_frames):
-      frames = np.arange(first - context, first - context + window)
-      inside = (frames >= 0) & (frames < spoken.num_frames)
-      here = np.where(inside, path[np.clip(frames, 0, spoken.num_frames - 1)], none)
-      # A frame without a unit holds the number of units, which is past the last row only without padding.
-      here = np.where(here < len(spoken.durations), here, none).astype(np.int32)
-      scale, seed = np.float32(self.delivery.noise), self.delivery.seed
-      samples = _compiled().sound(
-        self.model, spoken.prior, here[None], inside[None].astype(np.float32), _row(vector),
-        frames[:1].astype(np.int32), scale, seed,
-      )  # fmt: skip
-      count = min(piece_frames, spoken.num_frames - first)
-      yield np.array(samples[0, context * self.hop : (context + count) * self.hop])
+    nobody = spoken.prior.mean.shape[1]  # past the last row
+    # A frame without a unit holds the number of units, which is past the last row only without padding.
+    path = np.where(path < len(spoken.durations), path, nobody).astype(np.int32)
+    scale, condition = np.float32(self.delivery.noise), _row(vector)
+
+    def sound(path: np.ndarray, valid: np.ndarray, first: np.ndarray) -> Any:
+      here = np.where(valid > 0, path, nobody).astype(np.int32)
+      return _compiled().sound(self.model, spoken.prior, here, valid, condition, first, scale, self.delivery.seed)
+
+    windows = WindowStream(sound, hop=self.hop, before=context, after=context, chunk=piece_frames)
+    return map(np.array, windows.pieces(path))
 
   def _vector(self, condition: str | np.ndarray | None) -> np.ndarray | None:
     if condition is None:
@@ -235,34 +312,6 @@ class UnitVoice:
         remedy="use the vector of a recording by this model's voice encoder" if width else "give None",
       )
     return vector
-
-
-class UnitVoiceStream:
-  """Units as they come; everything sounds at the end, since the encoder sees all units."""
-
-  def __init__(self, voice: UnitVoice, style: Style):
-    self._voice, self._style = voice, style
-    self._units: list[np.ndarray] = []
-    self._finished = False
-
-  def push(self, units: np.ndarray) -> np.ndarray:
-    """Returns no samples.
-
-    Raises:
-      UserError: a unit outside the codebook, or the stream was finished.
-    """
-    if self._finished:
-      raise UserError(
-        "units after the end", where="unit-to-speech", rule="a finished stream is over", remedy="start a new stream"
-      )
-    self._units.append(check_units(units, codebook_size=self._voice.model.config.codebook_size))
-    return np.zeros(0, np.float32)
-
-  def finish(self) -> np.ndarray:
-    """Returns all samples, those of `UnitVoice.decode`; none if no unit was pushed."""
-    finished, self._finished = self._finished, True
-    units = np.concatenate([np.zeros(0, np.int32), *self._units])
-    return np.zeros(0, np.float32) if finished or not len(units) else self._voice.decode(units, self._style)
 
 
 def noise_at(first: jax.Array, shape: tuple[int, int], *, seed: Any, stream: int) -> jax.Array:
@@ -300,5 +349,9 @@ def _row(vector: np.ndarray | None) -> np.ndarray | None:
   return None if vector is None else vector[None]
 
 
+def _condition(style: Manner) -> str | None:
+  return condition_of(style) if isinstance(style, Style) else style
+
+
 def _rounded(size: int) -> int:
-  return max(_SMALLEST, 1 << (size - 1).bit_length())
+  return bucket(size, smallest=_SMALLEST)

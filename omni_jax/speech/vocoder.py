@@ -28,18 +28,23 @@ from flax import nnx
 from jaxtyping import Float, Int
 
 from omni_jax.core.arrays import Array, Hidden, Key, Units, typed
+from omni_jax.core.errors import UserError
 from omni_jax.core.styles import EMOTIONS, GENDERS, PITCHES, Style
 from omni_jax.nn.norm import RMSNorm
 from omni_jax.nn.parameter import constant, table, weight
+from omni_jax.speech import frames as time
 from omni_jax.speech.frames import SILENT, FrameFeatures, Layout, lay_out
-from omni_jax.speech.istft import SAMPLE_RATE
-from omni_jax.speech.vocoder_streaming import VocoderStream, decode, seconds
+from omni_jax.speech.interface import Context, Manner
+from omni_jax.speech.istft import HOP, SAMPLE_RATE
+from omni_jax.speech.streams import Stream
+from omni_jax.speech.vocoder_streaming import seconds, stream
 
 REFERENCE_HZ, WIDEST_OCTAVES = 150.0, 4.0  # the network predicts octaves above or below
 LOWEST_HZ, HIGHEST_HZ = 50.0, 500.0
 LOUDEST = 5.0  # natural logarithm of a filter's magnitude; keeps the first steps of training finite
 DURATION_OFFSET, LEAST_DURATION = 1.0, 0.2  # before and after the softplus: units start at 1.5 frames of 40 ms
 _EPS = 1e-6
+_NEUTRAL = "female-neutral-normal"
 _STYLE_PARTS = len(GENDERS) + len(EMOTIONS) + len(PITCHES)
 
 Styles = Int[Array, "B 3"]
@@ -97,6 +102,16 @@ class VocoderConfig:
     """Frames on each side that a frame's F0 and filters depend on."""
     return sum(dilation * (self.kernel // 2) for dilation in self.frame_dilations)
 
+  @property
+  def context(self) -> Context:
+    """What the sound of a unit depends on; with no `units_ahead` the vocoder is causal but for a few frames."""
+    return Context(
+      units_before=self.units_behind,
+      units_after=self.units_ahead,
+      frames_before=self.frames_around + time.FRAMES_BEFORE,
+      frames_after=self.frames_around + time.FRAMES_AFTER,
+    )
+
   def make(self, *, key: Key) -> "Vocoder":
     """Returns a new vocoder."""
     return Vocoder(self, key=key)
@@ -141,6 +156,9 @@ class Vocoder(nnx.Module):
   """Reduced units and a style -> waveform; `decode` and `stream` are the interface, the rest is for training."""
 
   sample_rate = SAMPLE_RATE
+  hop = HOP
+  frame_rate = SAMPLE_RATE / HOP
+  num_codebooks = 1
 
   def __init__(self, config: VocoderConfig, *, key: Key):
     self.config = config
@@ -227,17 +245,46 @@ class Vocoder(nnx.Module):
     layout = lay_out(counts, first, num_frames)
     return Imitation(self.shape(read.hidden, layout, styles), read.durations, layout.valid)
 
-  def decode(self, units: np.ndarray, style: Style) -> np.ndarray:
-    """Returns the waveform, float32 [A] at 16 kHz, of reduced `units`, int32 [U], spoken in `style`."""
-    return decode(self, units, style)
+  @property
+  def codebook_size(self) -> int:
+    """The number of different units."""
+    return self.config.codebook_size
+
+  @property
+  def context(self) -> Context:
+    """What the sound of a unit depends on."""
+    return self.config.context
+
+  @property
+  def lookahead_seconds(self) -> float:
+    """Seconds by which a stream lags behind its units; each of `units_ahead` counts as one of 40 ms."""
+    return self.context.lookahead_seconds(
+      unit_seconds=time.FRAMES_PER_UNIT / self.frame_rate, frame_rate=self.frame_rate
+    )
+
+  def decode(self, units: np.ndarray, style: Manner = None) -> np.ndarray:
+    """Returns the waveform, float32 [A] at 16 kHz, of reduced `units`, int32 [U], spoken in `style`.
+
+    Raises:
+      UserError: no units, one outside the codebook, an unknown style.
+    """
+    speaking = self.stream(style)
+    samples = [speaking.push(units), speaking.finish()]
+    if not any(map(len, samples)):
+      raise UserError("no units", where="vocoder", rule="there is something to say", remedy="give at least one unit")
+    return np.concatenate(samples)
 
   def seconds(self, units: Sequence[np.ndarray], styles: Sequence[Style]) -> list[float]:
     """Returns how long `decode` makes each row of reduced units, int32 [U], but for rounding each to 10 ms."""
     return seconds(self, units, styles)
 
-  def stream(self, style: Style) -> VocoderStream:
-    """Returns a stream that speaks units in `style` as they come: `push(units)`, `finish()`."""
-    return VocoderStream(self, style)
+  def stream(self, style: Manner = None) -> Stream:
+    """Returns a stream that speaks units as they come, in a style or one written `female-happy-high`; None: neutral.
+
+    Raises:
+      UserError: an unknown style.
+    """
+    return stream(self, Style.parse(style or _NEUTRAL) if not isinstance(style, Style) else style)
 
 
 def digits_of(units: Units, levels: tuple[int, ...]) -> Float[Array, "B U G"]:

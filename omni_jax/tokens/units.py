@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from omni_jax.core.errors import UserError
+
 
 def reduce_units(units: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Returns the units without repetitions, and how often each was repeated.
@@ -21,3 +23,28 @@ def reduce_units(units: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndar
 def expand_units(units: Sequence[int] | np.ndarray, run_lengths: Sequence[int] | np.ndarray) -> np.ndarray:
   """Returns the raw sequence; inverse of `reduce_units`."""
   return np.repeat(np.asarray(units, np.int32), run_lengths)
+
+
+def check_units(units: np.ndarray, *, codebook_size: int) -> np.ndarray:
+  """Returns `units` as int32 [U].
+
+  Raises:
+    UserError: not a row of whole numbers, or one outside the codebook.
+  """
+  units = np.asarray(units)
+  if units.ndim != 1 or (units.size and not np.issubdtype(units.dtype, np.integer)):
+    raise UserError(
+      f"units of shape {units.shape} and type {units.dtype}",
+      where="vocoder",
+      rule="units are one row of whole numbers",
+      remedy="pass the reduced units of one utterance",
+    )
+  outside = units[(units < 0) | (units >= codebook_size)]
+  if outside.size:
+    raise UserError(
+      f"unit {int(outside[0])}",
+      where="vocoder",
+      rule=f"units lie within 0..{codebook_size - 1}",
+      remedy="use units of the tokenizer that this vocoder was trained with",
+    )
+  return units.astype(np.int32)

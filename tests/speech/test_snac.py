@@ -10,34 +10,16 @@ from omni_jax.convert.table import export_tensors
 from omni_jax.core import trees
 from omni_jax.core.errors import UserError
 from omni_jax.nn.weight_norm import fold_model
-from omni_jax.speech.snac import SNAC_24KHZ, SNACConfig
+from omni_jax.speech.snac import SNAC_24KHZ
 from omni_jax.speech.source import noise_table
 from tests.speech.drawn import drawn_model
+from tests.speech.parts import CODEC as SMALL
+from tests.speech.parts import codec
 
 torch = pytest.importorskip("torch")
 from tests.speech.torch_snac import TorchSNAC  # noqa: E402  (it needs torch)
 
-SMALL = SNACConfig(
-  sample_rate=2400,
-  encoder_width=4,
-  encoder_rates=(2, 3),
-  decoder_width=16,
-  decoder_rates=(3, 2),
-  codebook_size=16,
-  code_width=3,
-  strides=(4, 2, 1),
-  depthwise=True,
-  noise=True,
-)
 DENSE = dataclasses.replace(SMALL, depthwise=False, noise=False)
-
-
-def codec(config=SMALL):
-  """A codec that is not driven into the flat ends of tanh, where nothing could be told apart."""
-  model = drawn_model(config)
-  gain = model.decoder.last.weight.gain
-  gain.set_value(gain[...] * 0.05)
-  return model
 
 
 def recording(num_samples, seed=0):
@@ -102,11 +84,12 @@ def test_a_stream_equals_the_whole(chunk_frames):
   assert len(stream.finish()) == 0
 
 
-def test_less_context_than_stated_would_be_heard():
+def test_less_context_than_stated_would_be_heard(monkeypatch):
   # Depthwise kernels of the released kind, whose residual units reach 39 samples at every rate.
   model, codes = codec(), codes_of(30)
-  stream = model.stream(chunk_frames=4)
-  stream._sound._context -= 1
+  with monkeypatch.context() as patch:
+    patch.setattr(type(SMALL), "decoder_context", SMALL.decoder_context - 1)
+    stream = model.stream(chunk_frames=4)
   assert np.abs(np.concatenate([stream.push(codes), stream.finish()]) - model.decode(codes)).max() > 1e-5
 
 

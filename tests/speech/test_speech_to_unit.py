@@ -8,9 +8,10 @@ from omni_jax.convert.speech_to_unit import export_speech_to_unit
 from omni_jax.core import trees
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.audio import load_audio
-from omni_jax.speech import speech_to_unit
+from omni_jax.speech import long_recordings
 from omni_jax.speech.interface import SpeechTokenizer
-from omni_jax.speech.speech_to_unit import EMOVA_SPEECH_TO_UNIT, plan_windows
+from omni_jax.speech.long_recordings import plan_windows
+from omni_jax.speech.speech_to_unit import EMOVA_SPEECH_TO_UNIT
 from tests.speech.spirals import TINY, drawn, recordings, with_windows
 from tests.speech.torch_spiral import TorchSpeechToUnit
 
@@ -93,33 +94,18 @@ def test_units_last_as_long_as_they_were_read(model):
   assert [own.tolist() for own in frames] == [[8, 12, 4], [4]] and frames[0].dtype == np.int32
 
 
-@pytest.mark.parametrize("samples", [1, 4, 5, 40, 41, 44, 45, 79, 123, 1000])
-def test_windows_cover_a_recording_once(samples):
-  unit, whole, context = 4, 10, 2
-  windows = plan_windows(samples, unit=unit, whole=whole, context=context)
-  kept = [np.arange(window.start // unit, 10**6)[window.kept] for window in windows]
-  np.testing.assert_array_equal(np.concatenate(kept), np.arange(-(-samples // unit)))
-  assert all(window.stop - window.start <= whole * unit for window in windows)
-  for place, (window, own) in enumerate(zip(windows, kept, strict=True)):
-    assert window.stop <= samples and window.start % unit == 0
-    # What is kept has seen its context on both sides, but at the ends of the recording.
-    assert place == 0 or own[0] - window.start // unit >= context
-    assert place == len(windows) - 1 or window.stop // unit - 1 - own[-1] >= context
-    assert len(windows) == 1 or window.stop - window.start > (whole - 1) * unit
-
-
 def test_a_long_recording_is_read_in_windows_of_bounded_size(monkeypatch):
   config = with_windows(whole_seconds=1.0, context_seconds=0.2)
   model = drawn(config)
   (waveform,) = recordings(16000 * 7 + 333)
   seen = []
-  whole_map = speech_to_unit.map_waveforms
+  whole_map = long_recordings.map_waveforms
 
   def watched(run, waveforms, **options):
     seen.extend(len(waveform) for waveform in waveforms)
     return whole_map(run, waveforms, **options)
 
-  monkeypatch.setattr(speech_to_unit, "map_waveforms", watched)
+  monkeypatch.setattr(long_recordings, "map_waveforms", watched)
   units = model.encode(waveform)
   assert len(units) == -(-len(waveform) // 640) and max(seen) <= 16000
   windows = plan_windows(len(waveform), unit=640, whole=25, context=5)

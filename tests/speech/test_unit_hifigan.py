@@ -7,39 +7,12 @@ from omni_jax.convert.table import export_tensors
 from omni_jax.convert.unit_hifigan import unit_hifigan_rules
 from omni_jax.core import trees
 from omni_jax.core.errors import UserError
-from omni_jax.speech.hifigan import HiFiGANConfig
-from omni_jax.speech.unit_hifigan import DurationConfig, UnitHiFiGANConfig
 from tests.speech.drawn import drawn_model
+from tests.speech.parts import ONE_VOICE, SPEAKERS
+from tests.speech.parts import unit_hifigan as vocoder
 
 torch = pytest.importorskip("torch")
 from tests.speech.torch_unit_hifigan import TorchUnitHiFiGAN  # noqa: E402  (it needs torch)
-
-ONE_VOICE = UnitHiFiGANConfig(
-  sample_rate=1000,
-  codebook_size=30,
-  embedding=6,
-  speakers=0,
-  duration=DurationConfig(width=8, taps=3, dropout=0.5),
-  generator=HiFiGANConfig(
-    inputs=6,
-    width=16,
-    rates=(5, 2),
-    taps=(11, 4),
-    residual="1",
-    block_taps=(3, 5),
-    block_dilations=((1, 3), (2,)),
-  ),
-)
-SPEAKERS = dataclasses.replace(ONE_VOICE, speakers=3, generator=dataclasses.replace(ONE_VOICE.generator, inputs=12))
-
-
-def vocoder(config):
-  model = drawn_model(config)
-  # Durations of one to five frames, and embeddings that are heard.
-  model.units.set_value(model.units[...] * 6)
-  model.durations.output.weight.set_value(model.durations.output.weight[...] * 3)
-  model.durations.output.bias.set_value(model.durations.output.bias[...] * 0 + 1.0)
-  return model
 
 
 def reduced(num_units, seed=0):
@@ -64,6 +37,7 @@ def test_durations_and_waveform_equal_those_of_torch(config, speaker):
 def test_speakers_sound_different():
   model, units = vocoder(SPEAKERS), reduced(5)
   assert np.abs(model.decode(units, speaker=0) - model.decode(units, speaker=1)).max() > 1e-3
+  np.testing.assert_array_equal(model.decode(units, "1"), model.decode(units, speaker=1))
 
 
 @pytest.mark.parametrize("chunk_frames", [1, 4, 16])
@@ -83,10 +57,13 @@ def test_a_stream_equals_the_whole(chunk_frames):
   assert len(stream.finish()) == 0
 
 
-def test_less_context_than_stated_would_be_heard():
+def test_less_context_than_stated_would_be_heard(monkeypatch):
   model, units = vocoder(ONE_VOICE), reduced(40)
-  stream = model.stream(chunk_frames=4)
-  stream._sound._context -= 1
+  context = ONE_VOICE.generator.context
+  assert (model.context.frames_before, model.context.frames_after, model.context.units_after) == (context, context, 2)
+  with monkeypatch.context() as patch:
+    patch.setattr(type(ONE_VOICE.generator), "context", context - 1)
+    stream = model.stream(chunk_frames=4)
   made = np.concatenate([stream.push(units), stream.finish()])
   assert np.abs(made - model.decode(units)).max() > 1e-5
 
@@ -122,6 +99,7 @@ def test_the_interface_is_told_in_hertz():
     (lambda model: model.decode(np.zeros(0, int)), "no units"),
     (lambda model: model.decode(np.array([0.5])), "type float64"),
     (lambda model: model.decode(np.array([3]), speaker=1), "speaker 1"),
+    (lambda model: model.decode(np.array([3]), "1"), "speaker 1"),
     (lambda model: model.decode_timed(np.array([3, 4]), np.array([0, 0])), "0 frames together"),
     (lambda model: model.decode_timed(np.array([3, 4]), np.array([2, -1])), "from -1"),
     (lambda model: model.stream(chunk_frames=0), "chunks of 0 frames"),

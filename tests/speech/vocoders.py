@@ -15,9 +15,9 @@ SMALL = VocoderConfig(
 
 
 @functools.cache
-def make_vocoder() -> Vocoder:
+def make_vocoder(config: VocoderConfig = SMALL) -> Vocoder:
   """Returns a vocoder with random weights, loud enough that differences would show."""
-  vocoder = jax.jit(lambda key: SMALL.make(key=key))(jax.random.key(0))
+  vocoder = jax.jit(lambda key: config.make(key=key))(jax.random.key(0))
   for weight in (vocoder.pitch, vocoder.duration):
     weight[...] = weight[...] * 8.0
   vocoder.filter_bias[...] = jnp.full_like(vocoder.filter_bias[...], -2.0)

@@ -1,0 +1,63 @@
+"""Files of torch that hold nothing but tensors and plain values, read without running what a pickle may say."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omni_jax.core.errors import UserError
+
+
+def read_torch(path: Path) -> Any:
+  """Returns what a file of torch holds; tensors stay torch's, on the CPU.
+
+  Raises:
+    UserError: the file is missing or damaged, or holds objects that only running its pickle would make.
+  """
+  import torch
+
+  try:
+    return torch.load(path, map_location="cpu", weights_only=True)
+  except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    raise UserError(
+      f"cannot read {path.name}: {str(error).splitlines()[0]}",
+      where=path,
+      rule="the weights are one whole file of torch that holds tensors only",
+      remedy="copy the file again; where it holds other objects, keep its tensors only: torch.save({'state_dict': "
+      "torch.load(FILE, weights_only=False)['state_dict']}, NEW), where you trust it",
+    ) from error
+
+
+def write_torch(path: Path, value: Any) -> None:
+  """Writes a file of torch, whole or not at all."""
+  import torch
+
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_name(path.name + ".partial")
+  torch.save(value, partial)
+  partial.replace(path)
+
+
+def in_torch(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+  """Returns arrays as torch tensors."""
+  import torch
+
+  return {name: torch.from_numpy(np.array(tensor)) for name, tensor in tensors.items()}
+
+
+def in_numpy(tensors: Any, *, where: Path) -> dict[str, np.ndarray]:
+  """Returns torch tensors by name as arrays.
+
+  Raises:
+    UserError: something else than tensors by name.
+  """
+  if not isinstance(tensors, Mapping) or not all(hasattr(tensor, "numpy") for tensor in tensors.values()):
+    raise UserError(
+      f"a {type(tensors).__name__} where tensors by name were expected",
+      where=where,
+      rule="the file holds a state dict",
+      remedy="check that it is the file of the weights",
+    )
+  return {name: tensor.numpy() for name, tensor in tensors.items()}
