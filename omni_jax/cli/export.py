@@ -1,7 +1,10 @@
-"""Write the vocoder as one ONNX file that needs nothing of ours: units and a style in, a 16 kHz waveform out.
+"""Write a vocoder for other runtimes, once its output there equals that of JAX; nothing is left behind otherwise.
 
-The file is run in onnxruntime against JAX first, and written to WORKDIR/export/vocoder.onnx only if both sound the
-same. Inputs: `units` int64 [U] (reduced), `style` int64 [3] (gender, emotion, pitch; the order is in the metadata).
+onnx       for onnxruntime on any CPU or GPU; `runtime/speak.py` speaks with it and needs numpy and onnxruntime only.
+           One file, or two where a runtime repeats units for as many frames as they last in between: STEM.onnx, or
+           STEM.units.onnx and STEM.sound.onnx. Metadata says sample rate, hop, units, styles, context and parity.
+
+By default STEM is WORKDIR/export/STAGE.
 """
 
 import argparse
@@ -9,22 +12,28 @@ from pathlib import Path
 
 from omni_jax.checkpoint.store import load_model
 from omni_jax.core.compilation_cache import enable_compilation_cache
-from omni_jax.export.vocoder_onnx import export_vocoder
+from omni_jax.export.vocoder import NOT_STATED, export_onnx
 
-EXAMPLE = "omni export vocoder --workdir runs/tiny"
+EXAMPLE = """omni export vocoder --workdir runs/tiny
+  omni export vocoder --workdir runs/emova --stage voice --format onnx --licence Apache-2.0"""
+FORMATS = ("onnx",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the flags of `omni export`."""
   parser.add_argument("what", choices=("vocoder",), help="the part to export")
   parser.add_argument("--workdir", required=True, type=Path, help="the working folder, for example runs/tiny")
-  parser.add_argument("--stage", default="vocoder", help="the stage that trained it")
-  parser.add_argument("--out", type=Path, help="the file to write; WORKDIR/export/vocoder.onnx if not given")
+  parser.add_argument("--stage", default="vocoder", help="the stage that trained it; now vocoder")
+  parser.add_argument("--format", default="onnx", choices=FORMATS, help="now onnx")
+  parser.add_argument("--out", type=Path, metavar="STEM", help="path of what is written, without endings")
+  parser.add_argument("--licence", default=NOT_STATED, help="of the weights, kept in the file")
 
 
 def run(arguments: argparse.Namespace) -> None:
   """Exports."""
   enable_compilation_cache()
-  _, model = load_model(arguments.workdir / "stages" / arguments.stage)
-  report = export_vocoder(model, arguments.out or arguments.workdir / "export" / "vocoder.onnx")
-  print(f"{report.path}: {report.num_bytes / 1e6:.1f} MB, differs from JAX by {report.difference:.1e} of the sound")
+  stage = arguments.workdir / "stages" / arguments.stage
+  _, model = load_model(stage)
+  stem = arguments.out or arguments.workdir / "export" / arguments.stage
+  stem = stem.with_suffix("") if stem.suffix == ".onnx" else stem
+  print(export_onnx(model, stem, licence=arguments.licence))

@@ -1,7 +1,8 @@
-"""How a small file is written: whole or not at all, and a full disk is one clear message."""
+"""How files that fit in memory are written: whole or not at all, and a full disk is one clear message."""
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from omni_jax.core.errors import UserError
@@ -13,14 +14,27 @@ def write_whole(path: Path, content: str | bytes) -> None:
   Raises:
     UserError: the folder cannot be written or the disk is full; the earlier file, if any, is untouched.
   """
-  partial = path.with_name(path.name + ".partial")
+  write_together({path: content})
+
+
+def write_together(files: Mapping[Path, str | bytes]) -> None:
+  """Puts files that belong together at their paths, once all of them are complete.
+
+  Raises:
+    UserError: a folder cannot be written or the disk is full; the earlier files, if any, are untouched.
+  """
+  partial = {path: path.with_name(path.name + ".partial") for path in files}
+  path = next(iter(files), None)
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(partial, path)
+    for path, content in files.items():
+      path.parent.mkdir(parents=True, exist_ok=True)
+      partial[path].write_bytes(content.encode() if isinstance(content, str) else content)
+    for path in files:
+      os.replace(partial[path], path)
   except OSError as error:
-    with contextlib.suppress(OSError):  # the first error is the one to tell
-      partial.unlink()
+    for left in partial.values():
+      with contextlib.suppress(OSError):  # the first error is the one to tell
+        left.unlink()
     raise UserError(
       f"cannot write: {error.strerror or error}",
       where=path,

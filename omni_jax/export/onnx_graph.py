@@ -1,8 +1,12 @@
 """A few lines over `onnx.helper`: a graph is written as a sequence of calls, each returning the name of its result."""
 
+import hashlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+
+from omni_jax.export.programs import Port
 
 OPSET = 17
 IR_VERSION = 8  # of opset 17's time: read by every runtime since 2022
@@ -13,6 +17,7 @@ class Graph:
 
   def __init__(self):
     self._nodes: list[Any] = []
+    self._number = 0  # of nodes so far, those of branches included
     self._constants: dict[str, np.ndarray] = {}
     self._seen: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
@@ -21,14 +26,15 @@ class Graph:
     from onnx import helper
 
     names = [value if isinstance(value, str) else self.constant(value) for value in inputs]
-    output = output or f"{operator.lower()}_{len(self._nodes)}"
+    output = output or f"{operator.lower()}_{self._number}"
+    self._number += 1
     self._nodes.append(helper.make_node(operator, names, [output], **attributes))
     return output
 
   def constant(self, value: Any) -> str:
     """Returns the name of a constant; equal ones are stored once. Python numbers become float32."""
     array = np.asarray(value, np.float32 if type(value) is float else None, order="C")
-    identity = (str(array.dtype), array.shape, array.tobytes())
+    identity = (str(array.dtype), array.shape, hashlib.sha256(array.tobytes()).digest())
     if identity not in self._seen:
       name = f"constant_{len(self._seen)}"
       self._seen[identity], self._constants[name] = name, array
@@ -43,26 +49,51 @@ class Graph:
     """Returns x in another shape; one size may be -1."""
     return self("Reshape", x, np.array(sizes, np.int64))
 
-  def model(self, *, inputs: dict[str, list], outputs: dict[str, list], properties: dict[str, str]) -> Any:
-    """Returns the checked ONNX model.
+  def split(self, x: str, sizes: tuple[int, ...], *, axis: int) -> list[str]:
+    """Returns the parts of `x` along `axis`."""
+    from onnx import helper
+
+    outputs = [f"split_{self._number}_{part}" for part in range(len(sizes))]
+    self._number += 1
+    names = [x, self.constant(np.array(sizes, np.int64))]
+    self._nodes.append(helper.make_node("Split", names, outputs, axis=axis))
+    return outputs
+
+  def turn(self, x: str) -> str:
+    """Returns [B, C, T] of [B, T, C], and the other way round."""
+    return self("Transpose", x, perm=[0, 2, 1])
+
+  def choose(self, condition: str, then: Callable[[], str], otherwise: Callable[[], str]) -> str:
+    """Returns the float32 that one of two branches writes, of which a runtime runs one.
 
     Args:
-      inputs: name -> sizes of an int64 input; a text stands for a size that is not fixed.
-      outputs: name -> sizes of a float32 output.
-      properties: metadata kept in the file.
+      condition: bool of one element.
+      then: writes the branch for true and returns its result; it may read everything written before.
+      otherwise: the one for false.
     """
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto, helper
 
-    graph = helper.make_graph(
-      self._nodes,
-      "vocoder",
-      [helper.make_tensor_value_info(name, TensorProto.INT64, sizes) for name, sizes in inputs.items()],
-      [helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes) for name, sizes in outputs.items()],
-      [numpy_helper.from_array(array, name) for name, array in self._constants.items()],
-    )
+    branches, outer = {}, self._nodes
+    for name, write in (("then_branch", then), ("else_branch", otherwise)):
+      self._nodes = []
+      result = write()
+      ports = [helper.make_tensor_value_info(result, TensorProto.FLOAT, None)]
+      branches[name] = helper.make_graph(self._nodes, name, [], ports)
+    self._nodes = outer
+    return self("If", condition, **branches)
+
+  def model(self, *, inputs: Mapping[str, Port], outputs: Mapping[str, Port]) -> Any:
+    """Returns the checked ONNX model; an input that no node reads is declared all the same."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    def infos(ports: Mapping[str, Port]) -> list[Any]:
+      kinds = {name: helper.np_dtype_to_tensor_dtype(np.dtype(port.dtype)) for name, port in ports.items()}
+      return [helper.make_tensor_value_info(name, kinds[name], port.sizes) for name, port in ports.items()]
+
+    stored = [numpy_helper.from_array(array, name) for name, array in self._constants.items()]
+    graph = helper.make_graph(self._nodes, "vocoder", infos(inputs), infos(outputs), stored)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    helper.set_model_props(model, properties)
     onnx.checker.check_model(model)
     return model
 

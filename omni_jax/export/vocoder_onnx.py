@@ -1,21 +1,17 @@
-"""The vocoder as one ONNX file: `units` int64 [U] and `style` int64 [3] in, `waveform` float32 [A] out.
+"""The inverse-STFT vocoder as one ONNX graph: `units` int64 [U] and `style` int64 [3] in, `waveform` float32 [A] out.
 
 Written node by node in the order of `speech/vocoder.py`, `frames.py`, `source.py` and `istft.py`; durations, layout in
-time and the summing of phase are inside, so a runtime needs no code of ours. The file is run against JAX, and written
-only if it sounds the same.
+time and the summing of phase are inside, so a runtime needs no code of ours.
 """
 
-import json
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
-from omni_jax.core.errors import UserError
-from omni_jax.core.files import write_whole
-from omni_jax.core.styles import ALL_STYLES, EMOTIONS, GENDERS, PITCHES
+from omni_jax.core.styles import ALL_STYLES, EMOTIONS, GENDERS, PITCHES, Style
 from omni_jax.export.onnx_graph import Graph
+from omni_jax.export.programs import WHOLE, Arrays, Port, Program, power_distance, style_facts
 from omni_jax.speech import frames, istft, source, vocoder
 
 # Root mean square of the difference over that of the sound: -40 dB. F0 is integrated into phase, and with it the
@@ -23,55 +19,55 @@ from omni_jax.speech import frames, istft, source, vocoder
 TOLERANCE = 1e-2
 
 
-class ExportReport(NamedTuple):
-  """What was written, and its largest distance from JAX: root mean square of the difference over that of the sound."""
-
-  path: Path
-  num_bytes: int
-  difference: float
-
-
-def export_vocoder(model: Any, path: Path) -> ExportReport:
-  """Writes `model` (a `speech.vocoder.Vocoder`) to `path`, after comparing it with JAX in onnxruntime.
-
-  Raises:
-    UserError: the exported graph does not sound like the model; nothing is written then.
-  """
-  data = build(model).SerializeToString()
-  difference = compare(model, data)
-  if not difference <= TOLERANCE:
-    raise UserError(
-      f"relative difference {difference:.2e} between onnxruntime and JAX",
-      where=path,
-      rule=f"the exported vocoder differs by at most {TOLERANCE:.0e}",
-      remedy="report it with the versions of onnxruntime and jax; the earlier file, if any, is untouched",
-    )
-  write_whole(path, data)
-  return ExportReport(path, len(data), difference)
+def facts_of(model: vocoder.Vocoder) -> dict[str, Any]:
+  """Returns the metadata of the vocoder."""
+  config, indices = model.config, np.array([style.indices for style in ALL_STYLES])
+  return {
+    "kind": "source_filter",
+    "sample_rate": istft.SAMPLE_RATE,
+    "hop": istft.HOP,
+    "codebooks": 1,
+    "codebook_size": config.codebook_size,
+    "units": {"first": 0, "number": config.codebook_size, "row of the first": 0},
+    "context of units": [config.units_behind, config.units_ahead],
+    "context": config.frames_around,
+    "durations": None,
+    "delivery": {},
+    **style_facts([str(style) for style in ALL_STYLES], indices, port="style"),
+  }
 
 
-def compare(model: Any, data: bytes) -> float:
-  """Returns the largest relative difference from JAX over several lengths and styles; infinite if lengths differ."""
-  import onnxruntime
-
-  session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-  worst, generator = 0.0, np.random.default_rng(0)
+def programs_of(model: vocoder.Vocoder) -> list[Program]:
+  """Returns the one program, compared by several lengths and styles."""
+  inputs, outputs = (
+    {"units": Port("int64", ("U",)), "style": Port("int64", (3,))},
+    {"waveform": Port("float32", ("A",))},
+  )
+  cases, generator = [], np.random.default_rng(0)
   for length, style in zip((1, 7, 30, 61), ALL_STYLES[1::6], strict=True):
-    steps = generator.integers(1, model.config.codebook_size, length)
-    units = np.cumsum(steps) % model.config.codebook_size
-    ours = model.decode(units.astype(np.int32), style)
-    inputs = {"units": units.astype(np.int64), "style": np.array(style.indices, np.int64)}
-    theirs = np.asarray(session.run(None, inputs)[0])
-    if ours.shape != theirs.shape:
-      return float("inf")
-    error = float(np.sqrt(np.mean((ours - theirs) ** 2) / max(float(np.mean(ours**2)), 1e-12)))
-    worst = max(worst, error)
-  return worst
+    units = np.cumsum(generator.integers(1, model.config.codebook_size, length)) % model.config.codebook_size
+    cases.append({"units": units, "style": np.array(style.indices, np.int64)})
+
+  def reference(case: Arrays) -> Arrays:
+    return {"waveform": model.decode(case["units"].astype(np.int32), Style.from_indices(*case["style"]))}
+
+  return [
+    Program(
+      WHOLE,
+      inputs,
+      outputs,
+      lambda graph: write(graph, model),
+      cases,
+      reference=reference,
+      tolerance=TOLERANCE,
+      distance=power_distance,
+    )
+  ]
 
 
-def build(model: Any) -> Any:
-  """Returns the ONNX model of a vocoder."""
-  graph, model = Graph(), jax.tree.map(np.asarray, model)
+def write(graph: Graph, model: Any) -> None:
+  """Writes a vocoder, from `units` and `style` to `waveform`."""
+  model = jax.tree.map(np.asarray, model)
   style = _style(graph)
   hidden, ends = _read(graph, model, style)
   x, num_frames = _lay_out(graph, model, hidden=hidden, ends=ends)
@@ -92,12 +88,6 @@ def build(model: Any) -> Any:
   end = graph("Add", graph("Mul", num_frames, np.int64(istft.HOP)), np.int64(istft.HOP // 2))
   start, axis = np.array([istft.HOP // 2], np.int64), np.array([0], np.int64)
   graph("Slice", samples, start, graph.reshape(end, 1), axis, output="waveform")
-  properties = {
-    "sample_rate": str(istft.SAMPLE_RATE),
-    "codebook_size": str(model.config.codebook_size),
-    "style": json.dumps({"gender": GENDERS, "emotion": EMOTIONS, "pitch": PITCHES}),
-  }
-  return graph.model(inputs={"units": ["U"], "style": [3]}, outputs={"waveform": ["A"]}, properties=properties)
 
 
 def _style(graph: Graph) -> str:

@@ -39,6 +39,8 @@ class Convolution(nnx.Module):
 class FrameNorm(nnx.Module):
   """Mean and variance of each frame over its channels (LayerNorm), with a learned scale and shift."""
 
+  eps = _EPS
+
   def __init__(self, width: int):
     self.scale = constant(1.0, (width,), axes=(None,))
     self.bias = constant(0.0, (width,), axes=(None,))

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from omni_jax.core.arrays import Array, Hidden, Key, Waveform, typed
 from omni_jax.nn.weight_norm import Kernel, NormedConvolution, NormedUpsampling
 
-_SLOPE, _LAST_SLOPE = 0.1, 0.01  # the last one is PyTorch's default, which the original fell back to
+SLOPE, LAST_SLOPE = 0.1, 0.01  # the last one is PyTorch's default, which the original fell back to
 _END_TAPS = 7
 
 
@@ -106,9 +106,9 @@ class ResidualBlock(nnx.Module):
   def __call__(self, x: Hidden, valid: Float[Array, "B T 1"] | None) -> Hidden:
     """Returns frames of the same shape."""
     for index, dilated in enumerate(self.dilated):
-      y = _masked(dilated(jax.nn.leaky_relu(x, _SLOPE)), valid)
+      y = _masked(dilated(jax.nn.leaky_relu(x, SLOPE)), valid)
       if self.plain:
-        y = _masked(self.plain[index](jax.nn.leaky_relu(y, _SLOPE)), valid)
+        y = _masked(self.plain[index](jax.nn.leaky_relu(y, SLOPE)), valid)
       x = x + y
     return x
 
@@ -167,9 +167,9 @@ class HiFiGAN(nnx.Module):
     x = _masked(x, mask)
     for up, blocks in zip(self.up, self.blocks, strict=True):
       mask = None if mask is None else jnp.repeat(mask, up.kernel.stride, axis=1)
-      x = _masked(up(jax.nn.leaky_relu(x, _SLOPE)), mask)
+      x = _masked(up(jax.nn.leaky_relu(x, SLOPE)), mask)
       x = sum((block(x, mask) for block in blocks[1:]), start=blocks[0](x, mask)) / len(blocks)
-    return _masked(jnp.tanh(self.last(jax.nn.leaky_relu(x, _LAST_SLOPE))), mask)[..., 0]
+    return _masked(jnp.tanh(self.last(jax.nn.leaky_relu(x, LAST_SLOPE))), mask)[..., 0]
 
 
 def _masked(x: Hidden, valid: Array | None) -> Hidden:

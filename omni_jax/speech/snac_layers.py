@@ -17,8 +17,8 @@ from omni_jax.nn.weight_norm import Kernel, NormedConvolution, NormedUpsampling
 from omni_jax.speech.source import noise
 
 _TAPS, _DILATIONS = 7, (1, 3, 9)
-_SMALLEST_SLOPE, _SMALLEST_LENGTH = 1e-9, 1e-12
-_NOISE_APART = 16411  # samples of the noise table between two stages, so that they do not add the same noise
+SMALLEST_SLOPE, _SMALLEST_LENGTH = 1e-9, 1e-12
+NOISE_APART = 16411  # samples of the noise table between two stages, so that they do not add the same noise
 
 Valid = Float[Array, "B T"] | None
 
@@ -32,7 +32,7 @@ class Snake(nnx.Module):
   def __call__(self, x: Hidden) -> Hidden:
     """Returns frames of the same shape."""
     alpha = self.alpha[...]
-    return x + jnp.square(jnp.sin(alpha * x)) / (alpha + _SMALLEST_SLOPE)
+    return x + jnp.square(jnp.sin(alpha * x)) / (alpha + SMALLEST_SLOPE)
 
 
 class ResidualUnit(nnx.Module):
@@ -145,7 +145,7 @@ class Decoder(nnx.Module):
     x = _masked(x if self.widen is None else self.widen(x), valid)
     for number, stage in enumerate(self.stages):
       first = first * stage.up.kernel.stride
-      x, valid = stage(x, valid, first=first + number * _NOISE_APART)
+      x, valid = stage(x, valid, first=first + number * NOISE_APART)
     return _masked(jnp.tanh(self.last(self.snake(x))), valid)[..., 0]
 
 
