@@ -19,7 +19,7 @@ DATA = [
 ]
 TRAIN = ["orbax-checkpoint>=0.12.8", "einops>=0.8", "tensorboardX>=2.6", "safetensors>=0.5"]
 EVALUATE = ["jiwer>=4.0", "pocketsphinx>=5.0"]
-EXPORT = ["onnx>=1.18", "onnxruntime>=1.22"]
+EXPORT = ["onnx>=1.18", "onnxruntime>=1.22", "flatbuffers>=24.3"]  # the last is what jax.export writes with
 TORCH = ["torch==2.13.0", "transformers>=5.0"]
 PEERS = ["peft>=0.18", "qwix>=0.1.8"]  # what adapters and quantised weights are checked against
 DEV = ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "basedpyright>=1.20"]

@@ -1,5 +1,6 @@
 """Files of torch that hold nothing but tensors and plain values, read without running what a pickle may say."""
 
+import io
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from omni_jax.core.errors import UserError
+from omni_jax.core.files import write_whole
 
 
 def read_torch(path: Path) -> Any:
@@ -31,13 +33,16 @@ def read_torch(path: Path) -> Any:
 
 
 def write_torch(path: Path, value: Any) -> None:
-  """Writes a file of torch, whole or not at all."""
+  """Writes a file of torch, whole or not at all; the file is made in memory first.
+
+  Raises:
+    UserError: the folder cannot be written or the disk is full; the earlier file, if any, is untouched.
+  """
   import torch
 
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(path.name + ".partial")
-  torch.save(value, partial)
-  partial.replace(path)
+  held = io.BytesIO()
+  torch.save(value, held)
+  write_whole(path, held.getvalue())
 
 
 def in_torch(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:

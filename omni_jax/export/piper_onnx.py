@@ -11,7 +11,9 @@ written as one character of Unicode's private plane, and nothing is put before, 
 Interface: `piper_train/export_onnx.py` and `piper/voice.py` of Piper.
 """
 
+import base64
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +23,6 @@ from omni_jax.core.errors import UserError
 from omni_jax.export import unit_hifigan_onnx, unit_to_speech_onnx
 from omni_jax.export.onnx_graph import Graph
 from omni_jax.export.programs import Arrays, Port, Program, mask_of
-from omni_jax.speech.conditions import Centroids
 from omni_jax.speech.unit_hifigan import UnitHiFiGAN
 from omni_jax.speech.unit_to_speech import UnitToSpeech
 
@@ -30,6 +31,19 @@ FIRST_CHARACTER = 0xE000  # of Unicode's private use area, which has 6,400
 _MOST_UNITS = 6400
 _LENGTHS = (13, 9)  # of the two rows that the graph is compared by
 _FLOAT, _INT64 = 1, 7  # of onnx.TensorProto, so that this module imports without onnx
+
+
+class _Styles(NamedTuple):
+  """How many styles there are, and the row of each, [number, width]; no rows where nothing is said of style."""
+
+  number: int
+  rows: np.ndarray | None
+
+  @classmethod
+  def of(cls, facts: Mapping[str, Any]) -> "_Styles":
+    number = len(facts["styles"])
+    rows = np.frombuffer(base64.b64decode(facts["style rows"]), "<f4")
+    return cls(number, rows.reshape(number, -1) if facts["style input"] else None)
 
 
 class _Inputs(NamedTuple):
@@ -52,14 +66,15 @@ class _Layout(NamedTuple):
   valid: str
 
 
-def program_of(model: UnitToSpeech | UnitHiFiGAN, styles: Centroids) -> Program:
+def program_of(network: UnitToSpeech | UnitHiFiGAN, facts: Mapping[str, Any]) -> Program:
   """Returns the joined program, compared without noise, which nothing else could draw.
 
   Args:
-    model: the vocoder.
-    styles: rows that `sid` chooses from; of a unit HiFi-GAN its speakers' numbers.
+    network: of the vocoder.
+    facts: its metadata, which holds the styles that `sid` chooses from.
   """
-  arrays, several = jax.tree.map(np.asarray, model), len(styles.names) > 1
+  styles = _Styles.of(facts)
+  arrays, several = jax.tree.map(np.asarray, network), styles.number > 1
 
   def write(graph: Graph) -> None:
     samples = _write(graph, arrays, _inputs(graph, styles, several=several))
@@ -67,12 +82,12 @@ def program_of(model: UnitToSpeech | UnitHiFiGAN, styles: Centroids) -> Program:
 
   inputs = {"input": Port("int64", ("B", "U")), "input_lengths": Port("int64", ("B",)), "scales": Port("float32", (3,))}
   inputs |= {"sid": Port("int64", ("B",))} if several else {}
-  case, heard = _case(model, styles, several=several)
+  case, heard = _case(network, styles, several=several)
   outputs = {"output": Port("float32", ("B", 1, 1, "A"))}
   return Program(PIPER, inputs, outputs, write, [case], reference=lambda _: heard)
 
 
-def config_of(facts: dict[str, Any]) -> str:
+def config_of(facts: Mapping[str, Any]) -> str:
   """Returns Piper's config of a vocoder's metadata.
 
   Raises:
@@ -103,15 +118,15 @@ def config_of(facts: dict[str, Any]) -> str:
   return json.dumps(config, indent=1) + "\n"
 
 
-def _inputs(graph: Graph, styles: Centroids, *, several: bool) -> _Inputs:
+def _inputs(graph: Graph, styles: _Styles, *, several: bool) -> _Inputs:
   length = graph("Squeeze", graph.slice(graph("Shape", "input"), 1, 2, axis=0))
   places = graph.reshape(graph("Range", np.int64(0), length, np.int64(1)), 1, -1)
   valid = graph("Cast", graph("Less", places, graph.reshape("input_lengths", -1, 1)), to=_FLOAT)
   noise, stretch, duration_noise = graph.split("scales", (1, 1, 1), axis=0)
   condition = None
-  if len(styles.names):
-    rows = graph("Mul", "input_lengths", np.int64(0))  # of a single style, for every row of the batch
-    condition = graph("Gather", np.asarray(styles.vectors, np.float32), "sid" if several else rows)
+  if styles.rows is not None:
+    first = graph("Mul", "input_lengths", np.int64(0))  # the only style, for every row of the batch
+    condition = graph("Gather", styles.rows, "sid" if several else first)
   return _Inputs("input", valid, condition, noise, stretch, duration_noise)
 
 
@@ -160,10 +175,10 @@ def _lay_out(graph: Graph, counts: str) -> _Layout:
   return _Layout(begins, graph("Unsqueeze", ends, axis), graph.reshape(time, 1, -1, 1), valid)
 
 
-def _case(model: Any, styles: Centroids, *, several: bool) -> tuple[Arrays, Arrays]:
+def _case(model: Any, styles: _Styles, *, several: bool) -> tuple[Arrays, Arrays]:
   units = np.random.default_rng(0).integers(0, model.config.codebook_size, (2, max(_LENGTHS)))
-  sid = np.arange(2) % max(len(styles.names), 1)
-  rows = np.asarray(styles.vectors, np.float32)[sid] if len(styles.names) else None
+  sid = np.arange(2) % max(styles.number, 1)
+  rows = None if styles.rows is None else styles.rows[sid]
   heard = _in_jax(model, units.astype(np.int32), rows)
   inputs = {"input": units, "input_lengths": np.array(_LENGTHS)}
   inputs["scales"] = np.array([0.0, heard.length, 0.0], np.float32)

@@ -35,7 +35,9 @@ def facts_of(model: UnitHiFiGAN) -> dict[str, Any]:
     "context of units": config.duration.context if config.duration else 0,
     "durations": {"rounding": "nearest", "least": 1},
     "delivery": {},
-    **style_facts([f"speaker-{number}" for number in range(config.speakers)], speakers, port="speaker"),
+    **style_facts(
+      [f"speaker-{number}" for number in range(config.speakers)], speakers, port="speaker" if len(speakers) else None
+    ),
   }
 
 

@@ -44,7 +44,7 @@ def styles_of(model: UnitToSpeech, centroids: Centroids | None) -> Centroids:
       given,
       where="export of a unit-to-speech model",
       rule=f"this model speaks in conditions of {width} numbers, and a runtime has to name them",
-      remedy="give the centroids that belong to the model with --styles",
+      remedy="keep the model with its centroids: omni convert import --part unit-to-speech --styles FILE",
     )
   return centroids
 

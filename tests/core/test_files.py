@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from omni_jax.core.errors import UserError
-from omni_jax.core.files import write_whole
+from omni_jax.core.files import write_together, write_whole
 
 
 @pytest.mark.parametrize("content", ["text ä", b"\x00\xff"])
@@ -30,3 +32,22 @@ def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(UserError, match="the folder can be written"):
     write_whole(tmp_path / "file" / "inner.json", "new")
+
+
+def test_files_that_belong_together_are_all_written_or_none(tmp_path, monkeypatch):
+  first, second = tmp_path / "a" / "first", tmp_path / "b" / "second"
+  write_together({first: "1", second: b"2"})
+  write, calls = Path.write_bytes, []
+
+  def full(path, data):
+    calls.append(path)
+    if len(calls) == 2:
+      raise OSError(28, "No space left on device")
+    return write(path, data)
+
+  monkeypatch.setattr(Path, "write_bytes", full)
+  with pytest.raises(UserError, match="No space left") as told:
+    write_together({first: "new", second: "new"})
+  assert told.value.where == str(second)
+  assert first.read_text() == "1" and second.read_text() == "2"
+  assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["first", "second"]

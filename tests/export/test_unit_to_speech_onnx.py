@@ -11,25 +11,26 @@ from omni_jax.export.vocoder import export_onnx
 from omni_jax.speech.conditions import CONDITIONS, Centroids
 from omni_jax.speech.unit_voice import Delivery, UnitVoice
 from tests.runtime.speakers import load_runtime
+from tests.speech.drawn import drawn_model
 from tests.speech.small_vits import CONDITION, SPEAKERS, UNITS, draw, small_model
 
 CENTROIDS = Centroids(CONDITIONS, np.asarray(draw((126, CONDITION))))
 QUIET = Delivery(noise=0.0, duration_noise=0.0, length=16.0)
+VOICE = UnitVoice(small_model(normed_decoder=True), centroids=CENTROIDS, delivery=QUIET)
 units = np.random.default_rng(0).integers(0, UNITS, 11).astype(np.int32)
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
   stem = tmp_path_factory.mktemp("export") / "voice"
-  return stem, export_onnx(small_model(normed_decoder=True), stem, styles=CENTROIDS, delivery=QUIET)
+  return stem, export_onnx(VOICE, stem)
 
 
 def test_it_sounds_the_same_whole_and_in_pieces(exported):
   stem, report = exported
   assert set(report.differences) == {"mean", "log_deviation", "frames", "waveform"}
   assert max(report.differences.values()) <= TOLERANCE
-  speaker = UnitVoice(small_model(normed_decoder=True), centroids=CENTROIDS, delivery=QUIET)
-  voice = load_runtime().Voice(str(stem))
+  speaker, voice = VOICE, load_runtime().Voice(str(stem))
   for condition in (CONDITIONS[0], CONDITIONS[77]):
     ours = np.concatenate(list(speaker.pieces(units, condition, piece_frames=16)))
     theirs = np.concatenate(list(voice.pieces(units, condition)))
@@ -57,7 +58,7 @@ def test_durations_of_zero_are_one_frame_of_nobody(exported):
 
 def test_speakers_are_the_styles_of_a_model_without_centroids(tmp_path):
   model = small_model()
-  export_onnx(model, tmp_path / "voice", delivery=QUIET)
+  export_onnx(UnitVoice(model, delivery=QUIET), tmp_path / "voice")
   voice = load_runtime().Voice(str(tmp_path / "voice"))
   assert voice.facts["styles"] == [f"speaker-{number}" for number in range(SPEAKERS)]
   ours = UnitVoice(model, delivery=QUIET).speak(units, np.asarray(model.speakers[...])[1])
@@ -66,14 +67,14 @@ def test_speakers_are_the_styles_of_a_model_without_centroids(tmp_path):
 
 def test_a_model_without_conditions_has_no_styles(tmp_path):
   model = small_model(condition=0)
-  export_onnx(model, tmp_path / "voice", delivery=QUIET)
+  export_onnx(UnitVoice(model, delivery=QUIET), tmp_path / "voice")
   voice = load_runtime().Voice(str(tmp_path / "voice"))
   ours = UnitVoice(model, delivery=QUIET).speak(units)
   np.testing.assert_allclose(np.concatenate(list(voice.pieces(units))), ours, atol=1e-5)
 
 
-def test_styles_that_do_not_fit_are_told(tmp_path):
-  wide = dataclasses.replace(CENTROIDS, vectors=np.zeros((126, 3), np.float32))
-  with pytest.raises(UserError, match="styles of width 3"):
-    export_onnx(small_model(), tmp_path / "voice", styles=wide)
+def test_a_voice_without_styles_is_told(tmp_path):
+  config = dataclasses.replace(small_model().config, num_speakers=0)
+  with pytest.raises(UserError, match="no styles"):
+    export_onnx(drawn_model(config), tmp_path / "voice")
   assert not list(tmp_path.iterdir())
