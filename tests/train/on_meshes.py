@@ -1,0 +1,60 @@
+"""One step on meshes of eight devices beside one device; run by tests in a process that has eight."""
+
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from omni_jax.core import sharding, trees
+from omni_jax.train.losses import CalmNextToken
+from omni_jax.train.optimizer import OptimizerConfig, make_optimizer
+from omni_jax.train.state import abstract_state, create, describe
+from omni_jax.train.step import StepConfig, make_step
+from tests.train import packed
+
+
+def first_step(model, mesh, *, accumulate):
+  """Returns (loss, gradient of every parameter) of the first step."""
+  shapes = jax.eval_shape(lambda: model.make(key=jax.random.key(0)))
+  # No clipping, so that the first momentum is a tenth of the gradient.
+  optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2), parameters=describe(shapes), steps=9)
+  abstract = abstract_state(shapes, optimizer, mesh)
+  whole = model.make(key=jax.random.key(0))  # drawn on one device: partitioned draws are other numbers
+  loaded = {path: jax.device_put(leaf, abstract.learning[path].sharding) for path, leaf in trees.flatten(whole).items()}
+  state = create(lambda: model.make(key=jax.random.key(0)), optimizer, abstract=abstract, loaded=loaded)
+  step = make_step(
+    CalmNextToken(z_weight=1e-3),
+    shapes,
+    optimizer=optimizer,
+    abstract=abstract,
+    seed=0,
+    config=StepConfig(accumulate=accumulate),
+  )
+  rows = sharding.batch_sharding(mesh)
+  batch = {name: jax.device_put(array, rows) for name, array in packed.batch_of(8 * accumulate).items()}
+  with jax.set_mesh(mesh):
+    state, sums = step(state, batch)
+  moments = trees.flatten(state.moments)
+  gradient = {path.partition(".mu.")[2]: np.asarray(leaf) * 10 for path, leaf in moments.items() if ".mu." in path}
+  whole_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state.moments))
+  own_bytes = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state.moments))
+  return float(sums["loss"][0]), gradient, own_bytes / whole_bytes
+
+
+def main(meshes, *, wide, accumulate):
+  """Prints one JSON line per mesh: relative difference of the loss, largest of a gradient, share of moments held."""
+  assert jax.device_count() == 8
+  model = packed.wide_config() if wide else packed.model_config(experts=packed.experts_config(), dense_depth=1)
+  alone = sharding.make_mesh(devices=jax.devices()[:1])
+  loss, gradient, _ = first_step(model, alone, accumulate=accumulate)
+  norm = float(jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in gradient.values())))
+  for text in meshes:
+    found, other, share = first_step(model, sharding.make_mesh(text), accumulate=accumulate)
+    worst = max(float(np.abs(other[path] - leaf).max()) for path, leaf in gradient.items())
+    print(json.dumps({"mesh": text, "loss": abs(found / loss - 1), "gradient": worst / norm, "share": share}))
+
+
+if __name__ == "__main__":
+  main(sys.argv[3:], wide=sys.argv[1] == "wide", accumulate=int(sys.argv[2]))
