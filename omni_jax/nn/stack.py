@@ -49,7 +49,7 @@ def policy_of(remat: Remat) -> str:
   Raises:
     UserError: another name.
   """
-  name = {True: "dots", False: "none"}.get(remat, remat)  # pyright: ignore[reportArgumentType]
+  name = remat if isinstance(remat, str) else "dots" if remat else "none"
   if name not in POLICIES:
     raise UserError(
       f"unknown remat {remat!r}",

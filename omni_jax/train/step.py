@@ -100,7 +100,7 @@ def make_step(
     for part in config.norms:
       inside = [leaf for path, leaf in gradient.items() if trees.matches(part, path)]
       own[f"gradient_norm/{part}"] = optax.tree.norm(inside)
-    return new, {**sums, **{name: (number, 1.0) for name, number in own.items()}}
+    return new, {**sums, **{name: (number, jnp.ones(())) for name, number in own.items()}}
 
   shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
   return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))

@@ -15,8 +15,20 @@ from omni_jax.train.step import StepConfig, make_step
 from tests.train import packed
 
 
-def first_step(model, mesh, *, accumulate):
+MODELS = {
+  "bare": packed.model_config,  # and no images
+  "experts": lambda: packed.model_config(experts=packed.experts_config(), dense_depth=1),
+  "wide": packed.wide_config,
+}
+
+
+def batch_of(size, *, rows):
+  return {name: array for name, array in packed.batch_of(rows).items() if size != "bare" or "patch" not in name}
+
+
+def first_step(size, mesh, *, accumulate):
   """Returns (loss, gradient of every parameter) of the first step."""
+  model = MODELS[size]()
   shapes = jax.eval_shape(lambda: model.make(key=jax.random.key(0)))
   # No clipping, so that the first momentum is a tenth of the gradient.
   optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2), parameters=describe(shapes), steps=9)
@@ -33,7 +45,7 @@ def first_step(model, mesh, *, accumulate):
     config=StepConfig(accumulate=accumulate),
   )
   rows = sharding.batch_sharding(mesh)
-  batch = {name: jax.device_put(array, rows) for name, array in packed.batch_of(8 * accumulate).items()}
+  batch = {name: jax.device_put(array, rows) for name, array in batch_of(size, rows=8 * accumulate).items()}
   with jax.set_mesh(mesh):
     state, sums = step(state, batch)
   moments = trees.flatten(state.moments)
@@ -43,18 +55,17 @@ def first_step(model, mesh, *, accumulate):
   return float(sums["loss"][0]), gradient, own_bytes / whole_bytes
 
 
-def main(meshes, *, wide, accumulate):
+def main(meshes, *, size, accumulate):
   """Prints one JSON line per mesh: relative difference of the loss, largest of a gradient, share of moments held."""
   assert jax.device_count() == 8
-  model = packed.wide_config() if wide else packed.model_config(experts=packed.experts_config(), dense_depth=1)
   alone = sharding.make_mesh(devices=jax.devices()[:1])
-  loss, gradient, _ = first_step(model, alone, accumulate=accumulate)
+  loss, gradient, _ = first_step(size, alone, accumulate=accumulate)
   norm = float(jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in gradient.values())))
   for text in meshes:
-    found, other, share = first_step(model, sharding.make_mesh(text), accumulate=accumulate)
+    found, other, share = first_step(size, sharding.make_mesh(text), accumulate=accumulate)
     worst = max(float(np.abs(other[path] - leaf).max()) for path, leaf in gradient.items())
     print(json.dumps({"mesh": text, "loss": abs(found / loss - 1), "gradient": worst / norm, "share": share}))
 
 
 if __name__ == "__main__":
-  main(sys.argv[3:], wide=sys.argv[1] == "wide", accumulate=int(sys.argv[2]))
+  main(sys.argv[3:], size=sys.argv[1], accumulate=int(sys.argv[2]))

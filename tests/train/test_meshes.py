@@ -20,7 +20,7 @@ from tests.train.stages import ROOT
 LOSS, GRADIENT = 1e-5, 1e-5
 
 
-def on_meshes(meshes, *, size="narrow", accumulate=1):
+def on_meshes(meshes, *, size, accumulate=1):
   environment = os.environ | {
     "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"
   }  # fmt: skip
@@ -34,10 +34,16 @@ def on_meshes(meshes, *, size="narrow", accumulate=1):
   return lines
 
 
+def test_a_mixed_mesh_equals_one_device():
+  (line,) = on_meshes(["fsdp=2,tensor=2,sequence=2"], size="bare")
+  assert line["share"] < 0.35  # fsdp and tensor halve nearly everything
+
+
+@pytest.mark.slow
 def test_mixed_meshes_equal_one_device_in_two_parts():
-  lines = on_meshes(["fsdp=2,tensor=2,sequence=2", "replica=2,fsdp=2,expert=2"], accumulate=2)
-  assert lines[0]["share"] < 0.35  # fsdp and tensor halve nearly everything
-  assert lines[1]["share"] < 0.6
+  """Images and experts too; about two minutes of processor time."""
+  lines = on_meshes(["fsdp=2,tensor=2,sequence=2", "replica=2,fsdp=2,expert=2"], size="experts", accumulate=2)
+  assert lines[0]["share"] < 0.35 and lines[1]["share"] < 0.6
 
 
 @pytest.mark.slow
