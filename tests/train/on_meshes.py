@@ -10,10 +10,9 @@ import numpy as np
 from omni_jax.core import sharding, trees
 from omni_jax.train.losses import CalmNextToken
 from omni_jax.train.optimizer import OptimizerConfig, make_optimizer
-from omni_jax.train.state import abstract_state, create, describe
+from omni_jax.train.state import abstract_state, describe
 from omni_jax.train.step import StepConfig, make_step
 from tests.train import packed
-
 
 MODELS = {
   "bare": packed.model_config,  # and no images
@@ -26,6 +25,17 @@ def batch_of(size, *, rows):
   return {name: array for name, array in packed.batch_of(rows).items() if size != "bare" or "patch" not in name}
 
 
+def drawn(abstract):
+  """Returns a first state in NumPy: the same numbers on every mesh, and nothing to compile."""
+  generator = np.random.default_rng(0)
+  zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract)
+  learning = {
+    path: (generator.standard_normal(leaf.shape) * 0.3 + ("scale" in path)).astype(np.float32)
+    for path, leaf in sorted(abstract.learning.items())
+  }
+  return zeros._replace(learning=learning)
+
+
 def first_step(size, mesh, *, accumulate):
   """Returns (loss, gradient of every parameter) of the first step."""
   model = MODELS[size]()
@@ -33,9 +43,7 @@ def first_step(size, mesh, *, accumulate):
   # No clipping, so that the first momentum is a tenth of the gradient.
   optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2), parameters=describe(shapes), steps=9)
   abstract = abstract_state(shapes, optimizer, mesh)
-  whole = model.make(key=jax.random.key(0))  # drawn on one device: partitioned draws are other numbers
-  loaded = {path: jax.device_put(leaf, abstract.learning[path].sharding) for path, leaf in trees.flatten(whole).items()}
-  state = create(lambda: model.make(key=jax.random.key(0)), optimizer, abstract=abstract, loaded=loaded)
+  state = jax.tree.map(lambda leaf, value: jax.device_put(value, leaf.sharding), abstract, drawn(abstract))
   step = make_step(
     CalmNextToken(z_weight=1e-3),
     shapes,
