@@ -12,6 +12,7 @@ VERBS = {
   "corpus": "make a labelled corpus of speech, images and text on the spot",
   "vocabulary": "train the text tokenizer and lay out the ids of text, units and styles",
   "train": "train one stage: tokenizer, style, vocoder_filters, vocoder, pretrain, prealign, align, tune",
+  "pod": "run omni train on rented machines: TPU virtual machines, GKE, Slurm",
   "centres": "train k-means on speech: labels for a HuBERT, or a speech tokenizer from its frames",
   "encode": "turn the speech of a corpus into units and heard styles",
   "chat": "talk to the assistant: text, image or speech in, text and speech out",
