@@ -23,6 +23,36 @@ def test_wrong_meshes_are_refused(text):
     make_mesh(text)
 
 
+class Chip:
+  """What a mesh reads of a TPU: where it stands in its slice, and which slice it is in."""
+
+  platform, device_kind, core_on_chip, process_index = "tpu", "TPU v5p", 0, 0
+
+  def __init__(self, index, *, slice_index):
+    self.id, self.slice_index = index + 8 * slice_index, slice_index
+    self.coords = (index % 2, index // 2 % 2, index // 4)
+
+  def __repr__(self):
+    return f"chip {self.id} of slice {self.slice_index}"
+
+
+def test_replica_runs_over_slices_and_nothing_else_does():
+  chips = [Chip(index, slice_index=number) for number in range(2) for index in range(8)]
+  assert make_mesh(devices=chips).shape == {"replica": 2, "fsdp": 8, "tensor": 1, "sequence": 1, "expert": 1}
+  mesh = make_mesh("replica=4,fsdp=2,tensor=2", devices=chips[::-1])
+  found = [[chip.slice_index for chip in row.flat] for row in mesh.devices]
+  assert found == [[0] * 4, [0] * 4, [1] * 4, [1] * 4]
+  assert {chip.id for chip in mesh.devices.flat} == set(range(16))
+  with pytest.raises(UserError, match="replica=1 over 2 slices"):
+    make_mesh("fsdp=16", devices=chips)
+  with pytest.raises(UserError, match="replica=3 over 2 slices"):
+    make_mesh("replica=3,fsdp=5", devices=chips[:15])
+  with pytest.raises(UserError, match="number of devices, 16"):
+    make_mesh("replica=2,fsdp=4", devices=chips)
+  with pytest.raises(UserError, match="sizes from 1"):
+    make_mesh("fsdp=0", devices=chips)
+
+
 def test_axes_follow_the_rule_table():
   mesh = fake_mesh(fsdp=2, tensor=4)
   assert spec(("embed", "heads", None), (8, 4, 16), mesh) == PartitionSpec("fsdp", "tensor", None)
