@@ -25,13 +25,13 @@ def encode_flac(waveform: np.ndarray, sample_rate: int = SAMPLE_RATE) -> bytes:
   return buffer.getvalue()
 
 
-def decode_audio(data: bytes) -> np.ndarray:
-  """Returns the waveform, float32 [A] at 16 kHz, of the bytes of a sound file.
+def decode_audio(data: bytes, *, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+  """Returns the waveform, float32 [A] at `sample_rate`, of the bytes of a sound file.
 
   Raises:
     UserError: the bytes are no sound file, hold no samples, or state an impossible sample rate.
   """
-  return _read(io.BytesIO(data), f"{len(data)} bytes of audio")
+  return _read(io.BytesIO(data), f"{len(data)} bytes of audio", sample_rate=sample_rate)
 
 
 def load_audio(path: Path | str) -> np.ndarray:
@@ -43,7 +43,7 @@ def load_audio(path: Path | str) -> np.ndarray:
   path = Path(path)
   if not path.is_file():
     raise UserError("no such file", where=path, rule="the audio file exists", remedy="check the path")
-  return _read(path, str(path))
+  return _read(path, str(path), sample_rate=SAMPLE_RATE)
 
 
 def save_wav(path: Path | str, samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> None:
@@ -60,20 +60,20 @@ def to_pcm(waveform: np.ndarray) -> np.ndarray:
   return np.round(np.clip(np.asarray(waveform, np.float32), -1.0, 1.0) * 32767.0).astype(np.int16)
 
 
-def resample(waveform: np.ndarray, *, sample_rate: int) -> np.ndarray:
-  """Returns `waveform`, float32 [A] at `sample_rate`, at 16 kHz."""
-  if sample_rate == SAMPLE_RATE:
+def resample(waveform: np.ndarray, *, sample_rate: int, to: int = SAMPLE_RATE) -> np.ndarray:
+  """Returns `waveform`, float32 [A] at `sample_rate`, at the rate `to`."""
+  if sample_rate == to:
     return waveform
   import soxr
 
-  return np.ascontiguousarray(soxr.resample(waveform, sample_rate, SAMPLE_RATE), np.float32)
+  return np.ascontiguousarray(soxr.resample(waveform, sample_rate, to), np.float32)
 
 
-def _read(source: Path | io.BytesIO, where: str) -> np.ndarray:
+def _read(source: Path | io.BytesIO, where: str, *, sample_rate: int) -> np.ndarray:
   import soundfile
 
   try:
-    samples, sample_rate = soundfile.read(source, dtype="float32", always_2d=True)
+    samples, own_rate = soundfile.read(source, dtype="float32", always_2d=True)
   except (soundfile.LibsndfileError, RuntimeError) as error:
     raise UserError(
       f"cannot read audio: {error}",
@@ -81,9 +81,9 @@ def _read(source: Path | io.BytesIO, where: str) -> np.ndarray:
       rule="audio is WAV, FLAC, OGG or another format of libsndfile, not cut short",
       remedy="convert the recording to WAV or FLAC",
     ) from error
-  if not _LOWEST_RATE <= sample_rate <= _HIGHEST_RATE:
+  if not _LOWEST_RATE <= own_rate <= _HIGHEST_RATE:
     raise UserError(
-      f"sample rate {sample_rate} Hz",
+      f"sample rate {own_rate} Hz",
       where=where,
       rule=f"the sample rate lies within {_LOWEST_RATE}..{_HIGHEST_RATE} Hz",
       remedy="the header is damaged or wrong; write the file again with its true rate",
@@ -94,4 +94,4 @@ def _read(source: Path | io.BytesIO, where: str) -> np.ndarray:
     raise UserError(
       "samples that are not numbers", where=where, rule="samples are finite", remedy="export the recording again"
     )
-  return resample(samples.mean(axis=1), sample_rate=sample_rate)
+  return resample(samples.mean(axis=1), sample_rate=own_rate, to=sample_rate)

@@ -4,13 +4,14 @@
                                    v
     frames [T, D] (+ speaker) --HiFi-GAN--> waveform [T * hop]
 
-A unit is a cluster of HuBERT features; a frame lasts `hop` samples. It has one voice, or a table of speakers, and no
-styles: `decode` speaks every style alike. Deviation: ids outside the table are refused; the original drops those
-below zero.
+A unit is a cluster of HuBERT features; a frame lasts `hop` samples. It has one voice, or a table of speakers; where
+these are the 24 styles (`styled`), `decode` speaks the one asked for, otherwise every style alike. Deviation: ids
+outside the table are refused; the original drops those below zero.
 """
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,8 +21,9 @@ from flax import nnx
 from jaxtyping import Float, Int
 
 from omni_jax.core.arrays import Array, Hidden, Key, Units, Waveform, typed
+from omni_jax.core.config import added
 from omni_jax.core.errors import UserError
-from omni_jax.core.styles import Style
+from omni_jax.core.styles import ALL_STYLES, Style
 from omni_jax.nn.convolution import Convolution, FrameNorm
 from omni_jax.nn.dropout import drop, keys_of
 from omni_jax.nn.linear import Linear
@@ -66,6 +68,7 @@ class UnitHiFiGANConfig:
     speakers: voices in the table; 0 for a single voice without one.
     duration: None where units come with their durations only.
     generator: from embeddings to sound.
+    styled: whether the speakers are the 24 styles, in the order of `ALL_STYLES`.
   """
 
   sample_rate: int
@@ -74,14 +77,36 @@ class UnitHiFiGANConfig:
   speakers: int
   duration: DurationConfig | None
   generator: HiFiGANConfig
+  styled: bool = added(False)
 
   def __post_init__(self):
+    assert not self.styled or self.speakers == len(ALL_STYLES), f"{self.speakers} speakers are not the styles"
     wanted = self.embedding * (2 if self.speakers else 1)
     assert self.generator.inputs == wanted, f"generator.inputs is {self.generator.inputs}, units and speaker {wanted}"
 
   def make(self, *, key: Key) -> "UnitHiFiGAN":
     """Returns a new vocoder."""
     return UnitHiFiGAN(self, key=key)
+
+
+# The vocoder of SpeechGPT's units, `mhubert_vp_en_es_fr_it3_400k_layer11_km1000_lj`; its embedding is that of the
+# public vocoder of 100 units, since its own config could not be read.
+SPEECHGPT_VOCODER = UnitHiFiGANConfig(
+  sample_rate=16000,
+  codebook_size=1000,
+  embedding=128,
+  speakers=0,
+  duration=DurationConfig(width=128, taps=3, dropout=0.5),
+  generator=HiFiGANConfig(
+    inputs=128,
+    width=512,
+    rates=(5, 4, 4, 2, 2),
+    taps=(11, 8, 8, 4, 4),
+    residual="1",
+    block_taps=(3, 7, 11),
+    block_dilations=((1, 3, 5),) * 3,
+  ),
+)
 
 
 class Spoken(NamedTuple):
@@ -175,14 +200,24 @@ class UnitHiFiGAN(nnx.Module):
   def decode(self, units: np.ndarray, style: Style | None = None, *, speaker: int = 0) -> np.ndarray:
     """Returns the waveform, float32 [A], of reduced units [N] in their predicted durations.
 
-    Without a duration predictor every unit lasts one frame. `style` is not heard.
+    Without a duration predictor every unit lasts one frame. Where speakers are styles, `style` is the speaker.
 
     Raises:
       UserError: no units, one outside the codebook, an unknown speaker.
     """
-    del style
     units = self._checked(units)
-    return self.decode_timed(units, self._counts(units), speaker=speaker)
+    return self.decode_timed(units, self._counts(units), speaker=self._styled(style, speaker))
+
+  def seconds(self, units: Sequence[np.ndarray], styles: Sequence[Style]) -> list[float]:
+    """Returns how long `decode` makes each row of reduced units; styles do not change it.
+
+    Raises:
+      UserError: a unit outside the codebook.
+    """
+    frames = [
+      int(self._counts(self._checked(row)).sum()) if len(row) else 0 for row, _ in zip(units, styles, strict=True)
+    ]
+    return [count * self.hop / self.sample_rate for count in frames]
 
   def decode_timed(self, units: np.ndarray, counts: np.ndarray, *, speaker: int = 0) -> np.ndarray:
     """Returns the waveform, float32 [A], of units [N] that last `counts` [N] frames.
@@ -210,8 +245,10 @@ class UnitHiFiGAN(nnx.Module):
     Raises:
       UserError: an unknown speaker, chunks without frames.
     """
-    del style
-    return UnitHiFiGANStream(self, speaker=speaker, chunk_frames=chunk_frames)
+    return UnitHiFiGANStream(self, speaker=self._styled(style, speaker), chunk_frames=chunk_frames)
+
+  def _styled(self, style: Style | None, speaker: int) -> int:
+    return ALL_STYLES.index(style) if self.config.styled and style is not None else speaker
 
   def _checked(self, units: np.ndarray) -> np.ndarray:
     units = check_units(units, codebook_size=self.codebook_size)
