@@ -144,33 +144,70 @@ class _Labels(NamedTuple):
   style: np.ndarray
 
 
+class Buckets:
+  """Utterances dealt by their length: batch i is a bucket and which utterances are in it, for any i."""
+
+  def __init__(
+    self, samples: np.ndarray, buckets: tuple[Bucket, ...], *, sample_rate: int = SAMPLE_RATE, seed: int, where: str
+  ):
+    """Sorts utterances into buckets.
+
+    Args:
+      samples: length of each utterance.
+      buckets: in rising order of length.
+      sample_rate: of the utterances, Hz.
+      seed: of the shuffling.
+      where: the utterances come from, for messages.
+
+    Raises:
+      UserError: an utterance is longer than the longest bucket.
+    """
+    lengths = np.array([round(bucket.seconds * sample_rate) for bucket in buckets])
+    assert (np.diff(lengths) > 0).all(), f"buckets {buckets} must rise in length"
+    if samples.max() > lengths[-1]:
+      raise UserError(
+        f"an utterance of {samples.max() / sample_rate:.2f} seconds",
+        where=where,
+        rule=f"the longest bucket holds {buckets[-1].seconds} seconds",
+        remedy="raise the seconds of the last bucket in the config",
+      )
+    self._buckets, self._seed = buckets, seed
+    place = np.searchsorted(lengths, samples)
+    self._members = [np.flatnonzero(place == index) for index in range(len(lengths))]
+    self._num_batches = sum(self._batches_of(index) for index in range(len(lengths)))
+
+  def __getitem__(self, index: int) -> tuple[Bucket, np.ndarray]:
+    epoch, place = divmod(index, self._num_batches)
+    return self._deal(epoch)[place]
+
+  def _batches_of(self, index: int) -> int:
+    """A bucket too small for one batch still gives one, some of its utterances twice."""
+    size = len(self._members[index])
+    return max(size // self._buckets[index].rows, min(size, 1))
+
+  def _deal(self, epoch: int) -> list[tuple[Bucket, np.ndarray]]:
+    generator = np.random.default_rng((self._seed, epoch))
+    dealt = []
+    for index, bucket in enumerate(self._buckets):
+      members = np.resize(generator.permutation(self._members[index]), self._batches_of(index) * bucket.rows)
+      dealt += [(bucket, members[start : start + bucket.rows]) for start in range(0, members.size, bucket.rows)]
+    return [dealt[place] for place in generator.permutation(len(dealt))]
+
+
 class _BatchSource:
   """Batch i, for any i; `len` is only an upper bound that no run reaches."""
 
   def __init__(self, config: UtteranceBatches):
-    self._config = config
     self._utterances = Utterances(config.sets, config.split)
     self._labels = _labels(self._utterances.turns, config)
-    lengths = np.array([bucket.samples for bucket in config.buckets])
-    assert (np.diff(lengths) > 0).all(), f"buckets {config.buckets} must rise in length"
-    longest = self._utterances.samples.max()
-    if longest > lengths[-1]:
-      raise UserError(
-        f"an utterance of {longest / SAMPLE_RATE:.2f} seconds",
-        where=", ".join(map(str, config.sets)),
-        rule=f"the longest bucket holds {config.buckets[-1].seconds} seconds",
-        remedy="raise the seconds of the last bucket in the config",
-      )
-    place = np.searchsorted(lengths, self._utterances.samples)
-    self._members = [np.flatnonzero(place == index) for index in range(len(lengths))]
-    self._num_batches = sum(self._batches_of(index) for index in range(len(lengths)))
+    where = ", ".join(map(str, config.sets))
+    self._buckets = Buckets(self._utterances.samples, config.buckets, seed=config.seed, where=where)
 
   def __len__(self) -> int:
     return 2**31 - 1
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-    epoch, place = divmod(int(index), self._num_batches)
-    bucket, members = self._deal(epoch)[place]
+    bucket, members = self._buckets[int(index)]
     waveform = np.zeros((bucket.rows, bucket.samples), np.float32)
     for row, member in enumerate(members):
       samples = self._utterances[int(member)]
@@ -180,19 +217,6 @@ class _BatchSource:
       "samples": self._utterances.samples[members].astype(np.int32),
       **{name: value[members] for name, value in self._labels._asdict().items()},
     }
-
-  def _batches_of(self, index: int) -> int:
-    """A bucket too small for one batch still gives one, some of its utterances twice."""
-    size = len(self._members[index])
-    return max(size // self._config.buckets[index].rows, min(size, 1))
-
-  def _deal(self, epoch: int) -> list[tuple[Bucket, np.ndarray]]:
-    generator = np.random.default_rng((self._config.seed, epoch))
-    dealt = []
-    for index, bucket in enumerate(self._config.buckets):
-      members = np.resize(generator.permutation(self._members[index]), self._batches_of(index) * bucket.rows)
-      dealt += [(bucket, members[start : start + bucket.rows]) for start in range(0, members.size, bucket.rows)]
-    return [dealt[place] for place in generator.permutation(len(dealt))]
 
 
 def _labels(turns: list[Turn], config: UtteranceBatches) -> _Labels:

@@ -5,40 +5,31 @@
     samples                      |-- clip --|
 
 The sound is in the corpus, the units in its encoded twin, record by record, and where `omni encode` was asked for them
-how long each lasts, to 10 ms; elsewhere a unit lasts 40 ms for each repetition. Batch i is a function of the seed and i
-alone, so a run resumes exactly from one number.
+how long each lasts, to 10 ms; elsewhere a unit lasts 40 ms for each repetition.
 """
 
 import dataclasses
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable
 
 import grain
 import numpy as np
 
-from omni_jax.core.errors import UserError
+from omni_jax.batches.dealing import ClipSource, deal
+from omni_jax.batches.spoken import FRAMES_PER_UNIT, Spoken, SpokenSets, spoken_turns
 from omni_jax.core.styles import Style
 from omni_jax.prepare.audio import decode_audio, to_pcm
 from omni_jax.prepare.pitch import track_f0
-from omni_jax.prepare.reader import open_set
 from omni_jax.prepare.schema import Turn
-from omni_jax.tokens.units import reduce_units
 
 HOP_SAMPLES = 160
-FRAMES_PER_UNIT = 4
 _UNKNOWN_HZ = 150.0  # F0 of a recording without a voiced frame
-_NEVER = 1 << 40  # batches; only an upper bound
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VocoderClips:
+class VocoderClips(SpokenSets):
   """Where the utterances are and how they are cut.
 
   Attributes:
-    corpus: folders of record sets with sound.
-    units: for each of them the folder of its encoded twin, with units.
-    split: of each set.
-    voices: only turns of these voices are used (`engine:name`).
     rows: clips in a batch.
     clip_frames: frames of 10 ms that sound.
     margin_frames: frames before and after, the network's context.
@@ -47,10 +38,6 @@ class VocoderClips:
     seed: of the dealing.
   """
 
-  corpus: tuple[Path, ...]
-  units: tuple[Path, ...]
-  split: str
-  voices: tuple[str, ...]
   rows: int
   clip_frames: int
   margin_frames: int
@@ -67,15 +54,8 @@ class VocoderClips:
     Raises:
       UserError: no utterance of these voices, or a set and its twin differ.
     """
-    source = _BatchSource(self)
-    return grain.MapDataset.source(source).to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
-
-
-class Spoken(NamedTuple):
-  """Reduced units, and the frames that each lasts."""
-
-  units: np.ndarray
-  counts: np.ndarray
+    clips = _Clips(self)
+    return deal(ClipSource(len(clips.turns), rows=self.rows, seed=self.seed, cut=clips.cut))
 
 
 class _Sound:
@@ -96,79 +76,22 @@ def bridge(f0_hz: np.ndarray, voiced: np.ndarray) -> np.ndarray:
   return np.exp2(np.interp(np.arange(len(f0_hz)), places, np.log2(f0_hz[places]))).astype(np.float32)
 
 
-def spoken_turns(config: VocoderClips) -> list[tuple[Turn, Spoken]]:
-  """Returns every turn of the wanted voices with its units.
-
-  Raises:
-    UserError: none is there, or a set and its encoded twin hold different records.
-  """
-  found = []
-  for corpus, units in zip(config.corpus, config.units, strict=True):
-    sounds, codes = open_set(corpus, config.split), open_set(units, config.split)
-    for index in range(max(len(sounds), len(codes))):
-      ids = [source[index].id if index < len(source) else None for source in (sounds, codes)]
-      if ids[0] != ids[1]:
-        raise UserError(
-          f"record {index} is {ids[0]!r} in the corpus and {ids[1]!r} in the units",
-          where=units,
-          rule="the units are those of this corpus, in the same order",
-          remedy="run `omni encode` again",
-        )
-      pairs = zip(sounds[index].turns, codes[index].turns, strict=True)
-      found += [(turn, spoken(code)) for turn, code in pairs if turn.audio and turn.voice in config.voices]
-  if not found:
-    raise UserError(
-      "no utterance to train on",
-      where=", ".join(map(str, config.corpus)),
-      rule=f"some turns with sound have the voices {', '.join(config.voices)}",
-      remedy="make the corpus with one of these voices, or name other voices in the config",
-    )
-  return found
-
-
-def spoken(turn: Turn) -> Spoken:
-  """Returns the units of a turn with their durations: those found in encoding, or 40 ms for each repetition.
-
-  Raises:
-    UserError: durations are not one for each reduced unit, or do not add up to the length of the raw units.
-  """
-  units, runs = reduce_units(turn.units)
-  frames = turn.unit_frames
-  if len(frames) and (len(frames) != len(units) or frames.sum() != runs.sum() * FRAMES_PER_UNIT):
-    raise UserError(
-      f"{len(frames)} durations, {frames.sum()} frames in all, for {len(units)} reduced units of {runs.sum()} raw ones",
-      where=f"turn {turn.text!r}, unit_frames",
-      rule=f"one duration for each reduced unit, {FRAMES_PER_UNIT} frames in all for each raw one",
-      remedy="delete the folder `units` and run `omni encode` again",
-    )
-  return Spoken(units, frames if len(frames) else runs * FRAMES_PER_UNIT)
-
-
-class _BatchSource:
-  """Batch i, for any i."""
+class _Clips:
+  """Utterances and how a row is cut from one."""
 
   def __init__(self, config: VocoderClips):
     self._config = config
-    self._turns = spoken_turns(config)
+    self.turns = spoken_turns(config)
     self._sounds: dict[int, _Sound] = {}
 
-  def __len__(self) -> int:
-    return _NEVER
-
-  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-    rows = [self._clip(index * self._config.rows + row) for row in range(self._config.rows)]
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-
-  def _clip(self, place: int) -> dict[str, np.ndarray]:
-    config, (epoch, place) = self._config, divmod(place, len(self._turns))
-    order = np.random.default_rng((config.seed, epoch)).permutation(len(self._turns))
-    which = int(order[place])
-    turn, said = self._turns[which]
+  def cut(self, which: int, draw: Callable[[int], int]) -> dict[str, np.ndarray]:
+    """Returns a row."""
+    turn, said = self.turns[which]
     if which not in self._sounds:
       self._sounds[which] = _Sound(turn)
-    spare = max(0, int(said.counts.sum()) - config.clip_frames)
-    start = int(np.random.default_rng((config.seed, epoch, place)).integers(spare + 1))
-    return cut(self._sounds[which], said, Style.parse(turn.style), start=start, config=config)
+    spare = max(0, int(said.counts.sum()) - self._config.clip_frames)
+    style = Style.parse(turn.style)
+    return cut(self._sounds[which], said, style, start=draw(spare + 1), config=self._config)
 
 
 def cut(sound: _Sound, said: Spoken, style: Style, *, start: int, config: VocoderClips) -> dict[str, np.ndarray]:

@@ -70,7 +70,8 @@ class Store:
     Args:
       step: number of finished steps.
       params: parameters by dotted path.
-      moments: the optimizer's state; None for a model that was not trained here.
+      moments: what only its own run needs to go on (the optimizer's state, critics); None for a model that was not
+        trained here.
       position: JSON data that the next start needs, above all the state of the data iterator.
 
     Raises:

@@ -11,21 +11,37 @@ from omni_jax.evaluate import report_charts
 from omni_jax.train.metrics import read_metrics
 
 # In the order of the journey; a stage is placed by the first of these that its name starts with.
-_ORDER = ("tokenizer", "style", "vocoder_filters", "vocoder", "pretrain", "prealign", "align", "tune")
+_ORDER = (
+  "tokenizer",
+  "style",
+  "vocoder_filters",
+  "vocoder",
+  "unit_vocoder",
+  "unit_voice",
+  "snac",
+  "pretrain",
+  "prealign",
+  "align",
+  "tune",
+)
 
 
 class Stage(NamedTuple):
-  """A trained stage: its name, its card (`run.json`) and its logged lines."""
+  """A trained stage: its name, its card (`run.json`), its logged lines, and the sounds it kept."""
 
   name: str
   card: Mapping[str, Any]
   lines: Sequence[Mapping[str, float]]
+  sounds: tuple[Path, ...] = ()
 
 
 def read_stages(folder: Path) -> list[Stage]:
   """Returns the stages that have a card, in the order of the journey."""
   found = [path.parent for path in folder.glob("*/run.json")]
-  return [Stage(path.name, read_card(path), read_metrics(path)) for path in sorted(found, key=_place)]
+  return [
+    Stage(path.name, read_card(path), read_metrics(path), tuple(sorted(path.glob("sounds/*.flac"))))
+    for path in sorted(found, key=_place)
+  ]
 
 
 def training(stages: Sequence[Stage]) -> str:
@@ -37,10 +53,11 @@ def training(stages: Sequence[Stage]) -> str:
   )
   rows = "".join(_stage_row(stage) for stage in stages if stage.lines)
   charts = "".join(report_charts.curve(stage.name, stage.lines, detail=_detail(stage)) for stage in stages)
+  heard = "".join(_sounds(stage) for stage in stages if stage.sounds)
   return (
     "<p>Nothing starts from released weights: what EMOVA takes pretrained is trained here first, by the same code, and "
     f'its time is in the table.</p><div class="scroll"><table><tr><th>stage</th>{head}<th>other last values</th></tr>'
-    f'{rows}</table></div><div class="charts">{charts}</div>'
+    f'{rows}</table></div><div class="charts">{charts}</div>{heard}'
   )
 
 
@@ -80,6 +97,11 @@ def _stage_row(stage: Stage) -> str:
   cells = (f"{last['step']:.0f}", f"{last['seconds']:.0f}", f"{first['loss']:.3f}", f"{last['loss']:.3f}", rate, memory)
   numbers = "".join(f'<td class="number">{cell}</td>' for cell in cells)
   return f"<tr><td>{escape(stage.name)}</td>{numbers}<td>{others}</td></tr>"
+
+
+def _sounds(stage: Stage) -> str:
+  kept = "".join(f"{escape(path.stem)} {report_charts.sound(path)} " for path in stage.sounds)
+  return f"<p>{escape(stage.name)}, a clip at the last checkpoint: {kept}</p>"
 
 
 def _detail(stage: Stage) -> str:

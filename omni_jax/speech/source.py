@@ -42,6 +42,19 @@ def turn(hz: np.ndarray) -> np.ndarray:
 
 
 @typed
+def phases(f0_hz: Float[Array, "B T"], start: Float[Array, "B"]) -> Float[Array, "B T"]:
+  """Returns cycles at the centres of frames, summed on the device from `start` at the centre of the frame before them.
+
+  Equal to the sum of `turn`; F0 of the frame before is that of the first.
+  """
+  controls = jnp.pad(f0_hz, ((0, 0), (1, 0)), mode="edge")
+  moved = jnp.concatenate([start[:, None], 0.5 * HOP / SAMPLE_RATE * (controls[:, :-1] + controls[:, 1:])], axis=1)
+  ticks = jnp.round((moved - jnp.floor(moved)) * TICKS).astype(jnp.int32)
+  # Sums past 2**31 wrap, which leaves the lowest 24 bits right.
+  return ((jnp.cumsum(ticks, axis=1) & (TICKS - 1)).astype(jnp.float32) / TICKS)[:, 1:]
+
+
+@typed
 def pulses(controls: Controls, phases: Float[Array, "B S"]) -> Float[Array, "B A"]:
   """Returns one hop of pulses between each two neighbouring controls.
 

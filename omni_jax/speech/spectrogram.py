@@ -12,7 +12,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Int
 
 from omni_jax.core.arrays import Array, Scalar, Waveform, typed
 from omni_jax.speech.mel import mel_filters
@@ -57,6 +57,20 @@ def magnitude(waveform: Waveform, config: SpectrumConfig, *, floor: float) -> Fl
   return _magnitude(jnp, spectrum(waveform, config), floor)
 
 
+@typed
+def magnitude_of_rows(
+  waveform: Waveform, num_samples: Int[Array, "B"], config: SpectrumConfig, *, floor: float
+) -> Float[Array, "B T F"]:
+  """Returns the same of recordings padded to one length, each reflected at its own end, as if it were alone.
+
+  Frames past the end of a recording mean nothing. Each recording has more samples than `config.side`.
+  """
+  places = jnp.abs(jnp.arange(-config.side, waveform.shape[1] + config.side))[None]
+  last = num_samples[:, None] - 1
+  places = jnp.clip(jnp.where(places > last, 2 * last - places, places), 0, waveform.shape[1] - 1)
+  return _magnitude(jnp, _frames(jnp, jnp.take_along_axis(waveform, places, axis=1), config), floor)
+
+
 def magnitude_numpy(waveform: np.ndarray, config: SpectrumConfig, *, floor: float) -> np.ndarray:
   """Returns the same of one recording [A], float32 [T, F], computed by NumPy.
 
@@ -69,7 +83,10 @@ def magnitude_numpy(waveform: np.ndarray, config: SpectrumConfig, *, floor: floa
 
 
 def _spectrum(xp: ModuleType, waveform: Any, config: SpectrumConfig) -> Any:
-  padded = xp.pad(waveform, ((0, 0), (config.side, config.side)), mode="reflect")
+  return _frames(xp, xp.pad(waveform, ((0, 0), (config.side, config.side)), mode="reflect"), config)
+
+
+def _frames(xp: ModuleType, padded: Any, config: SpectrumConfig) -> Any:
   num_frames = 1 + (padded.shape[1] - config.fft_size) // config.hop_samples
   places = np.arange(num_frames)[:, None] * config.hop_samples + np.arange(config.fft_size)
   size = config.window_samples

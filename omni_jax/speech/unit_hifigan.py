@@ -4,9 +4,9 @@
                                    v
     frames [T, D] (+ speaker) --HiFi-GAN--> waveform [T * hop]
 
-A unit is a cluster of HuBERT features; a frame lasts `hop` samples. It has one voice, or a table of speakers, and no
-styles: `decode` speaks every style alike, and a manner that is a string is the number of a speaker. Deviation: ids
-outside the table are refused; the original drops those below zero.
+A unit is a cluster of HuBERT features; a frame lasts `hop` samples. It has one voice, or a table of speakers; where
+these are the 24 styles (`styled`), a style chooses among them, otherwise every style sounds alike; a manner that is a
+string is the number of a speaker. Deviation: ids outside the table are refused; the original drops those below zero.
 """
 
 import dataclasses
@@ -21,8 +21,9 @@ from flax import nnx
 from jaxtyping import Float, Int
 
 from omni_jax.core.arrays import Array, Hidden, Key, Units, Waveform, typed
+from omni_jax.core.config import added
 from omni_jax.core.errors import UserError
-from omni_jax.core.styles import Style
+from omni_jax.core.styles import ALL_STYLES, Style
 from omni_jax.nn.convolution import Convolution, FrameNorm
 from omni_jax.nn.dropout import drop, keys_of
 from omni_jax.nn.linear import Linear
@@ -69,6 +70,7 @@ class UnitHiFiGANConfig:
     speakers: voices in the table; 0 for a single voice without one.
     duration: None where units come with their durations only.
     generator: from embeddings to sound.
+    styled: whether the speakers are the 24 styles, in the order of `ALL_STYLES`.
   """
 
   sample_rate: int
@@ -77,8 +79,10 @@ class UnitHiFiGANConfig:
   speakers: int
   duration: DurationConfig | None
   generator: HiFiGANConfig
+  styled: bool = added(False)
 
   def __post_init__(self):
+    assert not self.styled or self.speakers == len(ALL_STYLES), f"{self.speakers} speakers are not the styles"
     wanted = self.embedding * (2 if self.speakers else 1)
     assert self.generator.inputs == wanted, f"generator.inputs is {self.generator.inputs}, units and speaker {wanted}"
 
@@ -96,6 +100,26 @@ class UnitHiFiGANConfig:
   def make(self, *, key: Key) -> "UnitHiFiGAN":
     """Returns a new vocoder."""
     return UnitHiFiGAN(self, key=key)
+
+
+# The vocoder of SpeechGPT's units, `mhubert_vp_en_es_fr_it3_400k_layer11_km1000_lj`; its embedding is that of the
+# public vocoder of 100 units, since its own config could not be read.
+SPEECHGPT_VOCODER = UnitHiFiGANConfig(
+  sample_rate=16000,
+  codebook_size=1000,
+  embedding=128,
+  speakers=0,
+  duration=DurationConfig(width=128, taps=3, dropout=0.5),
+  generator=HiFiGANConfig(
+    inputs=128,
+    width=512,
+    rates=(5, 4, 4, 2, 2),
+    taps=(11, 8, 8, 4, 4),
+    residual="1",
+    block_taps=(3, 7, 11),
+    block_dilations=((1, 3, 5),) * 3,
+  ),
+)
 
 
 class Spoken(NamedTuple):
@@ -199,20 +223,23 @@ class UnitHiFiGAN(nnx.Module):
   def decode(self, units: np.ndarray, style: Manner = None, *, speaker: int = 0) -> np.ndarray:
     """Returns the waveform, float32 [A], of reduced units [N] in their predicted durations.
 
-    Without a duration predictor every unit lasts one frame. A `style` is not heard; a string is the speaker's number.
+    Without a duration predictor every unit lasts one frame. A `style` is heard where speakers are styles; a string is
+    the speaker's number.
 
     Raises:
       UserError: no units, one outside the codebook, an unknown speaker.
     """
     units = self._checked(units)
-    return self.decode_timed(units, self._counts(units), speaker=_speaker_of(style, speaker))
+    return self.decode_timed(units, self._counts(units), speaker=self._speaker_of(style, speaker))
 
   def seconds(self, units: Sequence[np.ndarray], styles: Sequence[Style]) -> list[float]:
-    """Returns how long `decode` makes each row of reduced units [N]; styles change nothing."""
-    del styles
-    return [
-      float(self._counts(check_units(row, codebook_size=self.codebook_size)).sum() / self.frame_rate) for row in units
-    ]
+    """Returns how long `decode` makes each row of reduced units [N]; styles change nothing.
+
+    Raises:
+      UserError: a unit outside the codebook.
+    """
+    checked = (check_units(row, codebook_size=self.codebook_size) for row, _ in zip(units, styles, strict=True))
+    return [float(self._counts(row).sum() / self.frame_rate) if len(row) else 0.0 for row in checked]
 
   def decode_timed(self, units: np.ndarray, counts: np.ndarray, *, speaker: int = 0) -> np.ndarray:
     """Returns the waveform, float32 [A], of units [N] that last `counts` [N] frames.
@@ -238,7 +265,7 @@ class UnitHiFiGAN(nnx.Module):
     Raises:
       UserError: an unknown speaker, chunks without frames.
     """
-    context, speak = self.config.generator.context, self._speaker(_speaker_of(style, speaker))
+    context, speak = self.config.generator.context, self._speaker(self._speaker_of(style, speaker))
     return Stream(
       [
         self._durations(),
@@ -248,6 +275,19 @@ class UnitHiFiGAN(nnx.Module):
       check=functools.partial(check_units, codebook_size=self.codebook_size),
       empty=np.zeros(0, np.float32),
     )
+
+  def _speaker_of(self, style: Manner, speaker: int) -> int:
+    """Returns the number of the speaker that a manner names, `speaker` if it names none."""
+    if isinstance(style, Style):
+      return ALL_STYLES.index(style) if self.config.styled else speaker
+    if style is not None and not style.isdecimal():
+      raise UserError(
+        f"unknown manner {style!r}",
+        where="unit vocoder",
+        rule="a string is the number of a speaker",
+        remedy="give a number such as 0, or nothing",
+      )
+    return speaker if style is None else int(style)
 
   def _checked(self, units: np.ndarray) -> np.ndarray:
     units = check_units(units, codebook_size=self.codebook_size)
@@ -314,17 +354,3 @@ def _compiled() -> _Compiled:
     return network(units, valid, speaker=speaker)
 
   return _Compiled(jax.jit(durations), jax.jit(speak))
-
-
-def _speaker_of(style: Manner, speaker: int) -> int:
-  """Returns the number of the speaker that a manner names, `speaker` if it names none."""
-  if not isinstance(style, str):
-    return speaker
-  if not style.isdecimal():
-    raise UserError(
-      f"unknown manner {style!r}",
-      where="unit vocoder",
-      rule="it has no styles; a string is the number of a speaker",
-      remedy="give a number such as 0, or nothing",
-    )
-  return int(style)

@@ -12,41 +12,63 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from omni_jax.core import trees
 from omni_jax.core.arrays import Array, Key
+from omni_jax.speech.discriminators import CriticConfig
 from omni_jax.train.adversarial_losses import AdversarialLosses
 from omni_jax.train.imitations import Imitation
-from omni_jax.train.optimizer import Optimizer
-from omni_jax.train.state import TrainState
+from omni_jax.train.optimizer import OptimizerConfig
+from omni_jax.train.state import Side, TrainState
 from omni_jax.train.step import Sums
 
 Imitate = Callable[[Any, dict[str, Array], Key], Imitation]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Adversarial:
+  """The loss of a run whose model is judged by critics; the run's own optimizer is the generator's.
+
+  Attributes:
+    imitate: (model, batch, key) -> a clip made, its recording, and what else the generator minimises.
+    losses: of both sides.
+    critic: who judges.
+    optimizer: of the critics.
+  """
+
+  imitate: Imitate
+  losses: AdversarialLosses
+  critic: CriticConfig
+  optimizer: OptimizerConfig
+
+
 class Duel(NamedTuple):
-  """The states of the generator and of its critics."""
+  """The states of the generator and of its critics; whoever loads the stage sees the generator alone."""
 
   generator: TrainState
   critic: TrainState
 
+  @property
+  def step(self) -> Array:
+    """Number of finished steps."""
+    return self.generator.step
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Side:
-  """One of the two: its model, possibly abstract, its optimizer, and its state as shapes with shardings."""
+  @property
+  def parameters(self) -> dict[str, Array]:
+    """The generator's parameters by path."""
+    return self.generator.parameters
 
-  model: Any
-  optimizer: Optimizer
-  abstract: TrainState
+  @property
+  def moments(self) -> dict[str, Any]:
+    """What only this run needs to go on: the moments of both, and the critics themselves."""
+    judges = self.critic
+    return {"generator": self.generator.moments, "critic": judges.moments, "critic_parameters": judges.parameters}
 
-  def build(self, learning: dict[str, Array], state: TrainState) -> Any:
-    """Returns the model of these parameters and the frozen ones of `state`."""
-    return trees.unflatten(self.model, {**learning, **state.frozen})
-
-  def update(self, state: TrainState, gradient: dict[str, Array]) -> TrainState:
-    """Returns the next state."""
-    updates, moments = self.optimizer.transform.update(gradient, state.moments, state.learning)
-    learning = optax.apply_updates(state.learning, updates)
-    return state._replace(learning=learning, moments=moments, step=state.step + 1)
+  def restored(self, parameters: dict[str, Array], moments: Any, *, step: Array) -> "Duel":
+    """Returns the state of this structure that holds what a checkpoint held."""
+    own = jnp.copy(step)  # a step consumes its state, so no array is in it twice
+    return Duel(
+      self.generator.restored(parameters, moments["generator"], step=step),
+      self.critic.restored(moments["critic_parameters"], moments["critic"], step=own),
+    )
 
 
 def make_adversarial_step(
@@ -79,17 +101,25 @@ def make_adversarial_step(
       return losses.critic(*judge(learning, waveform))
 
     (_, critic_sums), gradient = jax.value_and_grad(tell_apart, has_aux=True)(duel.critic.learning)
-    judges = critic.update(duel.critic, gradient)
+    judges = _update(critic, duel.critic, gradient)
+    judged = optax.tree.norm(gradient)
 
     def convince(made: Array) -> Any:
       return losses.generator(*judge(judges.learning, made), waveform=made, target=target)
 
     (value, maker_sums), towards = jax.value_and_grad(convince, has_aux=True)(waveform)
     (gradient,) = back((towards, jnp.ones_like(own)))
-    maker = generator.update(duel.generator, gradient)
+    maker = _update(generator, duel.generator, gradient)
     norm, rate = optax.tree.norm(gradient), generator.optimizer.schedule(duel.generator.step)
-    total = {"loss": (value + own, 1.0), "gradient_norm": (norm, 1.0), "learning_rate": (rate, 1.0)}
-    return Duel(maker, judges), {**sums, **critic_sums, **maker_sums, **total}
+    total = {"loss": value + own, "gradient_norm": norm, "critic_gradient_norm": judged, "learning_rate": rate}
+    own_sums: Sums = {name: (number, jnp.ones(())) for name, number in total.items()}
+    return Duel(maker, judges), {**sums, **critic_sums, **maker_sums, **own_sums}
 
   shardings = jax.tree.map(lambda leaf: leaf.sharding, Duel(generator.abstract, critic.abstract))
   return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+
+
+def _update(side: Side, state: TrainState, gradient: dict[str, Array]) -> TrainState:
+  updates, moments = side.optimizer.transform.update(gradient, state.moments, state.learning)
+  learning = optax.apply_updates(state.learning, updates)
+  return state._replace(learning=learning, moments=moments, step=state.step + 1)

@@ -31,11 +31,18 @@ class AdversarialLosses:
   distances: tuple[tuple[str, float, Distance], ...] = ()
 
   def critic(self, real: Judgement, made: Judgement) -> tuple[Scalar, Metrics]:
-    """Returns the critics' loss; `critic_right` is the share of scores on the right side of one half."""
+    """Returns the critics' loss, and how the two sides stand.
+
+    `critic_right` is the share of scores on the right side of one half, `critic_real` and `critic_made` are the mean
+    scores of recordings and of what is made: both near one half when the critics cannot tell, 1 and 0 when the
+    generator has lost.
+    """
     loss = critic_loss(real, made)
     right = [jnp.mean(part[-1] > 0.5) for part in real] + [jnp.mean(part[-1] < 0.5) for part in made]
+    metrics = {"critic": loss, "critic_right": jnp.stack(right).mean()}
+    metrics |= {"critic_real": mean_score(real), "critic_made": mean_score(made)}
     one = jnp.ones(())
-    return loss, {"critic": (loss, one), "critic_right": (jnp.stack(right).mean(), one)}
+    return loss, {name: (value, one) for name, value in metrics.items()}
 
   def generator(
     self, real: Judgement, made: Judgement, *, waveform: Waveform, target: Waveform
@@ -48,6 +55,11 @@ class AdversarialLosses:
       value = distance(waveform, target)
       loss, metrics[name] = loss + weight * value, (value, one)
     return loss, metrics
+
+
+def mean_score(judgement: Judgement) -> Scalar:
+  """Returns the mean score, every critic counting alike."""
+  return jnp.stack([part[-1].mean() for part in judgement]).mean()
 
 
 def critic_loss(real: Judgement, made: Judgement) -> Scalar:

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from omni_jax.core.arrays import Array, Key, Scalar, Waveform
+from omni_jax.speech.spectrogram import VITS_FLOOR, SpectrumConfig, magnitude_of_rows
+from omni_jax.speech.unit_to_speech import Noise, Recordings
 
 Metrics = dict[str, tuple[Array, Array]]
 _FIRST_FRAMES = 1 << 16  # the noise of a clip begins at any of these frames
@@ -27,7 +29,7 @@ class SpeakUnits:
 
   A batch has `units` [B, U], one for each frame, `waveform` [B, U * hop], `speaker` [B] where there are speakers, and
   for durations the same reduced: `reduced` [B, N], `counts` [B, N] in frames, 0 on padding, and `counted` [B, N], 1 on
-  runs that the clip does not cut, thus not on its first and last.
+  runs whose whole length is known.
 
   Attributes:
     duration: weight of the mean squared error of log(1 + frames).
@@ -44,7 +46,8 @@ class SpeakUnits:
     predicted = model.log_durations(batch["reduced"], (counts > 0).astype(jnp.float32), key=key)
     error = (jnp.square(predicted - jnp.log1p(counts)) * counted).sum()
     loss = self.duration * error / jnp.maximum(counted.sum(), 1.0)
-    return Imitation(waveform, batch["waveform"], loss, {"duration": (error, counted.sum())})
+    metrics = {"duration": (error, counted.sum()), **durations_apart(jnp.expm1(predicted), counts, counted)}
+    return Imitation(waveform, batch["waveform"], loss, metrics)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,20 +63,87 @@ class CopySpeech:
   commitment: float = 0.25
 
   def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> Imitation:
-    """Returns the copy; `codes_used` is the share of the slowest quantiser's codes that the batch uses."""
+    """Returns the copy, and how each codebook is used by this batch, the slowest first (`codebook_use`)."""
     waveform = batch["waveform"]
     first = jax.random.randint(key, (waveform.shape[0],), 0, _FIRST_FRAMES)
     copied = model.copy(waveform, first=first)
-    one, size = jnp.ones(()), model.codebook_size
-    used = jnp.zeros(size).at[copied.codes[..., 0]].set(1.0).mean()
     loss = self.codebook * copied.codebook + self.commitment * copied.commitment
+    metrics = {"codebook": (copied.codebook, jnp.ones(())), "commitment": (copied.commitment, jnp.ones(()))}
+    levels = [level for level, _ in model.config.columns]
+    for level in range(max(levels) + 1):
+      codes = copied.codes[..., jnp.array([column for column, own in enumerate(levels) if own == level])]
+      metrics |= codebook_use(codes, size=model.codebook_size, name=f"codebook_{level}")
+    return Imitation(copied.waveform, waveform, loss, metrics)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SpeakUtterances:
+  """VITS (arXiv 2106.06103) says a segment of each utterance from what its posterior encoder hears of the recording.
+
+  A batch has `units` [B, U], reduced, and `num_units` [B]; `waveform` [B, T * hop] and `num_frames` [B], at least a
+  segment and one for each unit. The condition is what the model's own voice encoder makes of the recording.
+
+  Attributes:
+    spectrum: analysis that posterior and voice encoder hear; its hop is the decoder's.
+    segment_frames: of an utterance that are made to sound.
+    divergence: weight of the nats between posterior and prior of a frame.
+    duration: weight of the nats of a unit's duration.
+  """
+
+  spectrum: SpectrumConfig
+  segment_frames: int
+  divergence: float = 1.0
+  duration: float = 1.0
+
+  def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> Imitation:
+    """Returns the segments."""
+    keys, hop = jax.random.split(key, 4), model.config.decoder.hop
+    waveform, num_frames = batch["waveform"], batch["num_frames"]
+    heard = magnitude_of_rows(waveform, num_frames * hop, self.spectrum, floor=VITS_FLOOR)
+    valid = (jnp.arange(heard.shape[1]) < num_frames[:, None]).astype(jnp.float32)
+    condition = None if model.voice is None else model.voice(heard, valid, key=keys[0])
+    recordings = Recordings(batch["units"], batch["num_units"], heard, num_frames)
+    noise = Noise(
+      jax.random.normal(keys[1], (*batch["units"].shape, 2)),
+      jax.random.normal(keys[2], (*heard.shape[:2], model.config.decoder.inputs)),
+    )
+    made = model.imitate(recordings, condition, noise=noise, segment_frames=self.segment_frames, key=keys[3])
+    places = made.starts[:, None] * hop + jnp.arange(self.segment_frames * hop)
+    parts = {"divergence": made.divergence, "duration": made.duration_loss}
     return Imitation(
-      waveform=copied.waveform,
-      target=waveform,
-      loss=loss,
+      waveform=made.waveform,
+      target=jnp.take_along_axis(waveform, places, axis=1),
+      loss=self.divergence * made.divergence + self.duration * made.duration_loss,
       metrics={
-        "codebook": (copied.codebook, one),
-        "commitment": (copied.commitment, one),
-        "codes_used": (used, one),
+        **{name: (value, jnp.ones(())) for name, value in parts.items()},
+        **_drawn_apart(model, recordings, condition, made.durations),
       },
     )
+
+
+def durations_apart(predicted: Array, real: Array, counted: Array) -> Metrics:
+  """Returns how well predicted durations agree with the real ones, both in frames, where `counted` is 1.
+
+  `duration_apart` is the mean absolute difference, `duration_ratio` the length of the speech, both over the real one:
+  0 and 1 are best.
+  """
+  length = (real * counted).sum()
+  apart = (jnp.abs(predicted - real) * counted).sum()
+  return {"duration_apart": (apart, length), "duration_ratio": ((predicted * counted).sum(), length)}
+
+
+def codebook_use(codes: Array, *, size: int, name: str) -> Metrics:
+  """Returns the share of a codebook's codes that occur, and the perplexity of their distribution (1 to `size`)."""
+  counts = jnp.zeros(size).at[codes.ravel()].add(1.0)
+  shares = counts / counts.sum()
+  entropy = -(shares * jnp.log(jnp.maximum(shares, 1e-12))).sum()
+  one = jnp.ones(())
+  return {f"{name}_used": ((counts > 0).mean(), one), f"{name}_perplexity": (jnp.exp(entropy), one)}
+
+
+def _drawn_apart(model: Any, recordings: Recordings, condition: Array | None, durations: Array) -> Metrics:
+  """Returns `durations_apart` of the most likely noise from what the alignment found; nothing learns from it."""
+  valid = (jnp.arange(durations.shape[1]) < recordings.num_units[:, None]).astype(jnp.float32)
+  prior = model.read(recordings.units, valid)
+  logs = model.log_durations(prior, valid, condition, noise=jnp.zeros((*valid.shape, 2)))
+  return jax.lax.stop_gradient(durations_apart(jnp.ceil(jnp.exp(logs)), durations, valid))

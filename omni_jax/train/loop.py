@@ -22,11 +22,13 @@ from omni_jax.checkpoint.store import Store, latest_step
 from omni_jax.core import sharding
 from omni_jax.core.config import added
 from omni_jax.core.errors import UserError
+from omni_jax.train.adversarial import Adversarial
+from omni_jax.train.learner import Learner, make_learner
 from omni_jax.train.metrics import MetricLog, Window, count_batch
-from omni_jax.train.optimizer import Optimizer, OptimizerConfig, make_optimizer
+from omni_jax.train.optimizer import OptimizerConfig
 from omni_jax.train.progress import Progress
-from omni_jax.train.state import TrainState, abstract_state, create, describe
-from omni_jax.train.step import PLAIN, StepConfig, make_step
+from omni_jax.train.state import State
+from omni_jax.train.step import PLAIN, StepConfig
 from omni_jax.train.stop_signal import StopSignal
 
 _PREFETCH = 2  # batches made ahead by a thread
@@ -42,9 +44,8 @@ class Run:
 
   name: str  # of the stage and its folder
   model: Any  # config with make(*, key) -> nnx.Module; it may have offered() and adopt(), see nn.lora.AdaptedConfig
-  loss: (
-    Callable  # (model, batch, key) -> (mean loss, {name: (sum, count)}): a module-level function or frozen dataclass
-  )
+  # (model, batch, key) -> (mean loss, {name: (sum, count)}), a module-level function or frozen dataclass; or critics
+  loss: Callable | Adversarial
   optimizer: OptimizerConfig
   data: Any  # config with open() -> grain.IterDataset of dicts of arrays, endless
   steps: int
@@ -101,20 +102,18 @@ def train(run: Run, workdir: Path, *, overwrite: bool = False) -> Path:
     print(f"{run.name}: already trained, {run.steps} steps")
     return stage
   mesh = sharding.make_mesh(run.mesh)
-  model = jax.eval_shape(lambda: run.model.make(key=jax.random.key(run.seed)))
-  optimizer = make_optimizer(run.optimizer, parameters=describe(model), steps=run.steps)
-  abstract = abstract_state(model, optimizer, mesh)
+  learner = make_learner(run, mesh)
   store = Store(stage, keep=run.keep)
-  state, position = _restore_or_create(run, store, optimizer=optimizer, abstract=abstract, stage=stage)
-  step = make_step(run.loss, model, optimizer=optimizer, abstract=abstract, seed=run.seed, config=run.step)
+  state, position = _restore_or_create(run, store, learner=learner, stage=stage)
   done = int(state.step)
   first = jax.process_index() == 0
   log = MetricLog(stage, step=done, writes=first)
   bar = Progress(run.name, steps=run.steps, step=done, shown=first)
   try:
     with jax.set_mesh(mesh), StopSignal() as stop, bar as progress:
-      progress.say(_headline(run, model, optimizer, mesh=mesh, done=done))
-      _loop(run, state, step=step, batches=_batches(run, mesh, position), store=store, log=log, bar=progress, stop=stop)
+      progress.say(_headline(run, learner, mesh=mesh, done=done))
+      batches = _batches(run, mesh, position)
+      _loop(run, state, learner=learner, batches=batches, store=store, log=log, bar=progress, stop=stop)
   finally:
     log.close()
     store.close()
@@ -123,9 +122,9 @@ def train(run: Run, workdir: Path, *, overwrite: bool = False) -> Path:
 
 def _loop(
   run: Run,
-  state: TrainState,
+  state: State,
   *,
-  step: Callable,
+  learner: Learner,
   batches: Iterator[_Batch],
   store: Store,
   log: MetricLog,
@@ -136,7 +135,7 @@ def _loop(
   rate = f"lower optimizer.learning_rate (now {run.optimizer.learning_rate}) or set optimizer.clip_norm"
   remedy = f"{rate}, and train again with --overwrite"
   while not last:
-    state, sums = step(state, batch.arrays)
+    state, sums = learner.step(state, batch.arrays)
     done, used = done + 1, batch
     last = done == run.steps or stop.received is not None
     window.add(done, sums, counted=used.counted)
@@ -151,6 +150,8 @@ def _loop(
     if done % run.save_every == 0 or last:
       window.check(remedy=remedy, bad_steps=run.step.bad_steps)
       store.save(done, params=state.parameters, moments=state.moments, position={"step": done, "data": used.after})
+      if learner.listen is not None:
+        log.sounds(done, learner.listen(state, used.arrays), sample_rate=run.model.sample_rate)
   store.wait()
   if done < run.steps:
     bar.say(f"{run.name}: stopped at step {done}, saved; the same command goes on from there")
@@ -189,19 +190,13 @@ def _once(action: Callable[[], None], name: str) -> None:
     multihost_utils.sync_global_devices(f"after {name}")
 
 
-def _restore_or_create(
-  run: Run, store: Store, *, optimizer: Optimizer, abstract: TrainState, stage: Path
-) -> tuple[TrainState, dict[str, Any] | None]:
+def _restore_or_create(run: Run, store: Store, *, learner: Learner, stage: Path) -> tuple[State, dict[str, Any] | None]:
   """Returns the state to go on from, and the position of the data (None: its beginning)."""
+  abstract = learner.abstract
   if store.latest is not None:
     parameters, moments, position = store.restore(store.latest, params=abstract.parameters, moments=abstract.moments)
-    state = abstract._replace(
-      learning={path: parameters[path] for path in abstract.learning},
-      frozen={path: parameters[path] for path in abstract.frozen},
-      moments=moments,
-      step=jax.device_put(np.int32(position["step"]), abstract.step.sharding),
-    )
-    return state, position["data"]
+    step = jax.device_put(np.int32(position["step"]), abstract.step.sharding)
+    return abstract.restored(parameters, moments, step=step), position["data"]
   # A config may hold its parameters in another form than the stages it starts from (`nn.lora`).
   other_form = hasattr(run.model, "adopt")
   offered = run.model.offered(abstract.parameters) if other_form else abstract.parameters
@@ -210,7 +205,7 @@ def _restore_or_create(
   if run.start:
     print("\n".join(report.lines()))
     report.write(stage / "start.json")
-  return create(lambda: run.model.make(key=jax.random.key(run.seed)), optimizer, abstract=abstract, loaded=loaded), None
+  return learner.create(loaded), None
 
 
 def _batches(run: Run, mesh: jax.sharding.Mesh, position: dict[str, Any] | None) -> Iterator[_Batch]:
@@ -253,9 +248,6 @@ def _check_rows(arrays: dict[str, np.ndarray], mesh: jax.sharding.Mesh, *, parts
     )
 
 
-def _headline(run: Run, model: Any, optimizer: Optimizer, *, mesh: jax.sharding.Mesh, done: int) -> str:
-  sizes = {path: math.prod(parameter.shape) / 1e6 for path, parameter in describe(model).items()}
-  frozen = sum(sizes[path] for path in optimizer.frozen)
+def _headline(run: Run, learner: Learner, *, mesh: jax.sharding.Mesh, done: int) -> str:
   axes = ", ".join(f"{axis}={number}" for axis, number in mesh.shape.items() if number > 1) or "one device"
-  text = f"{run.name}: {sum(sizes.values()):.3f} M parameters, {frozen:.3f} M frozen, {axes}"
-  return text + (f", going on from step {done}" if done else "")
+  return f"{run.name}: {learner.size}, {axes}" + (f", going on from step {done}" if done else "")

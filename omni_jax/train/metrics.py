@@ -1,4 +1,4 @@
-"""What a run says while it runs: averages over steps, one JSON line per log, TensorBoard events, a progress bar."""
+"""What a run says while it runs: averages over steps, one JSON line per log, TensorBoard events, sounds."""
 
 import json
 import math
@@ -13,6 +13,7 @@ import numpy as np
 
 from omni_jax.core.errors import UserError
 from omni_jax.core.files import write_whole
+from omni_jax.prepare.audio import encode_flac
 
 # macOS reports the peak in bytes, Linux in KiB (getrusage(2)).
 _MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
@@ -50,7 +51,8 @@ class Window:
     """
     waiting, self._waiting = self._waiting, []
     for step, sums in jax.device_get(waiting):
-      wrong = next((name for name in ("loss", "gradient_norm") if not math.isfinite(sums[name][0])), None)
+      watched = (name for name in sums if name == "loss" or name.endswith("gradient_norm"))
+      wrong = next((name for name in watched if not math.isfinite(sums[name][0])), None)
       self._bad_run = self._bad_run + 1 if wrong else 0
       if wrong is not None and self._bad_run > bad_steps:
         raise UserError(
@@ -109,6 +111,15 @@ class MetricLog:
       if name != "step":
         self._events.add_scalar(name, value, step)
     return line
+
+  def sounds(self, step: int, waveforms: dict[str, Any], *, sample_rate: int) -> None:
+    """Keeps sounds [A] by name: the newest as `sounds/<name>.flac` of the stage, each as TensorBoard audio."""
+    for name, waveform in waveforms.items():
+      samples = np.clip(np.asarray(waveform, np.float32), -1.0, 1.0)
+      path = self._path.parent / "sounds" / f"{name}.flac"
+      path.parent.mkdir(exist_ok=True)
+      path.write_bytes(encode_flac(samples, sample_rate))
+      self._events.add_audio(name, samples, step, sample_rate=sample_rate)
 
   def close(self) -> None:
     """Writes what is buffered."""

@@ -2,11 +2,13 @@
 
 Parameters are flat dicts of dotted path -> array, split into those that learn and those that are frozen, so that
 nothing is differentiated or remembered for a frozen tower. The random key of a step is derived from the run's seed and
-the step, so it needs no place in the state.
+the step, so it needs no place in the state. A `Side` makes the state of one model; a run has one, or two that learn
+from each other (`adversarial.py`).
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,30 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from omni_jax.core import sharding, trees
 from omni_jax.core.arrays import Array
-from omni_jax.train.optimizer import Optimizer, Parameter
+from omni_jax.train.optimizer import Optimizer, OptimizerConfig, Parameter, make_optimizer
+
+
+class State(Protocol):
+  """What the loop knows of a state: how far it is, and the two halves of its checkpoint."""
+
+  @property
+  def step(self) -> Array:
+    """Number of finished steps, int32."""
+    ...
+
+  @property
+  def parameters(self) -> dict[str, Array]:
+    """What others load: the parameters, by path, of the model that the run is for."""
+    ...
+
+  @property
+  def moments(self) -> Any:
+    """What only this run needs to go on."""
+    ...
+
+  def restored(self, parameters: dict[str, Array], moments: Any, *, step: Array) -> "State":
+    """Returns the state of this structure that holds what a checkpoint held."""
+    ...
 
 
 class TrainState(NamedTuple):
@@ -31,6 +56,51 @@ class TrainState(NamedTuple):
   def parameters(self) -> dict[str, Array]:
     """All parameters by path."""
     return {**self.learning, **self.frozen}
+
+  def restored(self, parameters: Mapping[str, Any], moments: Any, *, step: Any) -> "TrainState":
+    """Returns the state of this structure that holds what a checkpoint held."""
+    return self._replace(
+      learning={path: parameters[path] for path in self.learning},
+      frozen={path: parameters[path] for path in self.frozen},
+      moments=moments,
+      step=step,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Side:
+  """A model that learns: as shapes, with its optimizer, and its state as shapes with shardings.
+
+  Attributes:
+    make: () -> model, drawing its parameters.
+    model: the same, abstract.
+    optimizer: of it.
+    abstract: from `abstract_state`.
+  """
+
+  make: Callable[[], Any]
+  model: Any
+  optimizer: Optimizer
+  abstract: TrainState
+
+  def create(self, loaded: dict[str, Array]) -> TrainState:
+    """Returns a fresh state in which `loaded` replaces what was drawn."""
+    return create(self.make, self.optimizer, abstract=self.abstract, loaded=loaded)
+
+  def build(self, learning: dict[str, Array], state: TrainState) -> Any:
+    """Returns the model of these parameters and the frozen ones of `state`."""
+    return trees.unflatten(self.model, {**learning, **state.frozen})
+
+
+def make_side(make: Callable[[], Any], config: OptimizerConfig, *, mesh: Mesh, steps: int) -> Side:
+  """Returns the side of the model that `make` makes, for a run of `steps` steps; nothing is allocated.
+
+  Raises:
+    UserError: the optimizer does not fit the model.
+  """
+  model = jax.eval_shape(make)
+  optimizer = make_optimizer(config, parameters=describe(model), steps=steps)
+  return Side(make=make, model=model, optimizer=optimizer, abstract=abstract_state(model, optimizer, mesh))
 
 
 def describe(model: Any) -> dict[str, Parameter]:

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from omni_jax.batches.vocoder_clips import FRAMES_PER_UNIT, HOP_SAMPLES, VocoderClips, bridge, spoken
+from omni_jax.batches.spoken import FRAMES_PER_UNIT, spoken
+from omni_jax.batches.vocoder_clips import HOP_SAMPLES, VocoderClips, bridge
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.audio import SAMPLE_RATE, encode_flac
 from omni_jax.prepare.schema import Example, Turn

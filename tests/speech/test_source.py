@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from omni_jax.speech import source
+from omni_jax.speech.frames import PhaseClock
 from omni_jax.speech.istft import HOP, SAMPLE_RATE
 
 pulses = jax.jit(source.pulses)
@@ -48,6 +49,14 @@ def test_pieces_of_a_gliding_train_equal_the_whole_and_meet():
   # At a border the phase that a segment ends with is that which the next begins with.
   ends = phases[:-1] + 0.5 * HOP / SAMPLE_RATE * (controls[:-2] + controls[1:-1])
   np.testing.assert_allclose((ends - phases[1:] + 0.5) % 1.0, 0.5, atol=1e-5)
+
+
+def test_phases_on_the_device_are_the_sums_of_the_host():
+  f0_hz = np.random.default_rng(0).uniform(60, 400, 300).astype(np.float32)
+  clock = PhaseClock()
+  wanted = np.concatenate([clock.phases(f0_hz[:100]), clock.phases(f0_hz[100:])])
+  made = np.asarray(jax.jit(source.phases)(jnp.asarray(f0_hz)[None], jnp.zeros(1)))[0]
+  np.testing.assert_allclose((made - wanted + 0.5) % 1.0, 0.5, atol=1e-4)
 
 
 def test_noise_is_read_at_the_absolute_sample_and_repeats():

@@ -7,6 +7,7 @@ from omni_jax.convert.table import export_tensors
 from omni_jax.convert.unit_hifigan import unit_hifigan_rules
 from omni_jax.core import trees
 from omni_jax.core.errors import UserError
+from omni_jax.core.styles import ALL_STYLES, Style
 from tests.speech.drawn import drawn_model
 from tests.speech.parts import ONE_VOICE, SPEAKERS
 from tests.speech.parts import unit_hifigan as vocoder
@@ -110,3 +111,18 @@ def test_the_interface_is_told_in_hertz():
 def test_bad_input_is_told(ask, what):
   with pytest.raises(UserError, match=what):
     ask(vocoder(ONE_VOICE))
+
+
+def test_speakers_may_be_the_styles():
+  config = dataclasses.replace(SPEAKERS, speakers=len(ALL_STYLES), styled=True)
+  model, units = vocoder(config), reduced(6)
+  style = Style.parse("male-sad-high")
+  asked = model.decode(units, style)
+  np.testing.assert_array_equal(asked, model.decode(units, speaker=ALL_STYLES.index(style)))
+  assert np.abs(asked - model.decode(units, ALL_STYLES[0])).max() > 1e-3
+  stream = model.stream(style, chunk_frames=4)
+  pieces = np.concatenate([stream.push(units), stream.finish()])
+  np.testing.assert_allclose(pieces, asked, atol=1e-5)
+  assert model.seconds([units, units[:0]], [style, style]) == [len(asked) / 1000, 0.0]
+  with pytest.raises(AssertionError, match="3 speakers are not the styles"):
+    dataclasses.replace(SPEAKERS, styled=True)

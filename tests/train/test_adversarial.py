@@ -8,6 +8,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from omni_jax.core import sharding
@@ -17,11 +18,11 @@ from omni_jax.speech.snac import SNACConfig
 from omni_jax.speech.spectrogram import MelDistance, SpectraDistance, SpectrumConfig
 from omni_jax.speech.unit_hifigan import DurationConfig, UnitHiFiGANConfig
 from omni_jax.train import adversarial
-from omni_jax.train.adversarial import Duel, Side, make_adversarial_step
+from omni_jax.train.adversarial import Duel, make_adversarial_step
 from omni_jax.train.adversarial_losses import AdversarialLosses
 from omni_jax.train.imitations import CopySpeech, SpeakUnits
-from omni_jax.train.optimizer import OptimizerConfig, make_optimizer
-from omni_jax.train.state import abstract_state, create, describe
+from omni_jax.train.optimizer import OptimizerConfig
+from omni_jax.train.state import make_side
 
 CRITIC = CriticConfig(scales=None, periods=PeriodsConfig(periods=(2, 3), widths=(4, 8)), spectra=None)
 SPECTRUM = SpectrumConfig(fft_size=32, hop_samples=8, window_samples=32)
@@ -69,12 +70,14 @@ def unit_batch():
 
 
 def side(config, mesh, *, seed):
-  model = jax.eval_shape(lambda: config.make(key=jax.random.key(seed)))
   settings = OptimizerConfig(learning_rate=3e-3, schedule="constant", beta1=0.8, beta2=0.99, weight_decay=0.01)
-  optimizer = make_optimizer(settings, parameters=describe(model), steps=100)
-  abstract = abstract_state(model, optimizer, mesh)
-  state = create(lambda: config.make(key=jax.random.key(seed)), optimizer, abstract=abstract, loaded={})
-  return Side(model=model, optimizer=optimizer, abstract=abstract), state
+  made = make_side(lambda: config.make(key=jax.random.key(seed)), settings, mesh=mesh, steps=100)
+  return made, made.create({})
+
+
+def updated(side, state, gradient):
+  updates, _ = side.optimizer.transform.update(gradient, state.moments, state.learning)
+  return state._replace(learning=optax.apply_updates(state.learning, updates))
 
 
 @functools.cache
@@ -130,7 +133,7 @@ def test_the_generator_learns_from_critics_that_do_not_learn_from_it():
       judge = critic.build(learning, judges)
       return LOSSES.critic(judge(made.target), judge(jax.lax.stop_gradient(made.waveform)))[0]
 
-    after = critic.update(judges, jax.grad(tell)(judges.learning))
+    after = updated(critic, judges, jax.grad(tell)(judges.learning))
 
     def convince(learning):
       made = imitate(generator.build(learning, maker), batch, key)
@@ -138,7 +141,7 @@ def test_the_generator_learns_from_critics_that_do_not_learn_from_it():
       value, _ = LOSSES.generator(judge(made.target), judge(made.waveform), waveform=made.waveform, target=made.target)
       return value + made.loss
 
-    return generator.update(maker, jax.grad(convince)(maker.learning)), after
+    return updated(generator, maker, jax.grad(convince)(maker.learning)), after
 
   duel = jax.tree.map(jnp.asarray, before)
   expected = jax.tree.map(np.array, by_hand(duel.generator, duel.critic))
