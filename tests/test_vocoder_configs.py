@@ -48,11 +48,8 @@ def test_the_published_size(module, tmp_path):
   assert getattr(run.data, "hop_samples", hop) == hop and run.data.sample_rate == run.model.sample_rate
 
 
-@pytest.mark.parametrize(
-  "module",
-  [unit_vocoder, *(pytest.param(module, marks=pytest.mark.slow) for module in (unit_voice, snac))],
-  ids=lambda module: module.__name__.split(".")[-1],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("module", SIZES, ids=lambda module: module.__name__.split(".")[-1])
 def test_a_step_of_the_tiny_size_takes_its_batch(module, tmp_path):
   run = module.tiny(tmp_path)
   learner = make_learner(run, sharding.make_mesh())
