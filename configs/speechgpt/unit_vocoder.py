@@ -5,14 +5,16 @@ critics are HiFi-GAN's (arXiv 2010.05646). `full` is trained on LJSpeech at 16 k
 Deviations of `full`: a cosine instead of an exponential; one critic's spectral norm is weight norm
 (`speech/discriminators.py`). `tiny` reads the units of `configs/emova/tokenizer.py`, 25 a second, two frames each,
 and its 24 speakers are the styles, so `omni` can use it as its vocoder.
-Command: omni train --config configs/speechgpt/unit_vocoder.py:tiny --workdir runs/tiny
+Command: omni train --config configs/speechgpt/unit_vocoder.py:tiny --workdir runs/tiny, then the same with `tiny_more`.
 Hardware and hours: tiny one CPU core, 15 minutes; full one GPU of 40 GB, 500,000 steps, about a week.
 Expect: see docs/decisions.md, "What the unit vocoder learns in a quarter of an hour".
 """
 
+import dataclasses
 from pathlib import Path
 
 from omni_jax.batches.unit_clips import UnitClips
+from omni_jax.checkpoint.initialise import Start
 from omni_jax.core.styles import ALL_STYLES
 from omni_jax.prepare.voices.catalogue import cast
 from omni_jax.speech.discriminators import HIFIGAN_SCALES, CriticConfig, PeriodsConfig
@@ -44,6 +46,15 @@ def losses(sample_rate: int, *, fft_size: int = 1024, hop_samples: int = 256) ->
 def tiny(workdir: Path) -> Run:
   """The figures above."""
   return _tiny(workdir, steps=2400)
+
+
+def tiny_more(workdir: Path) -> Run:
+  """Goes on from `tiny` with new critics and by Muon, which gets as far in two thirds of AdamW's steps."""
+  run = _tiny(workdir, steps=1400)
+  faster = dataclasses.replace(run.optimizer, algorithm="muon", orthogonal_steps=3, learning_rate=2e-3)
+  data = dataclasses.replace(run.data, seed=1)
+  start = (Start(workdir / "stages" / run.name),)
+  return dataclasses.replace(run, name="unit_vocoder_more", optimizer=faster, data=data, start=start)
 
 
 def smoke(workdir: Path) -> Run:
