@@ -7,6 +7,7 @@ Command: omni train --config configs/emova/spiral_pretrain.py:tiny --workdir run
 Hardware and hours: tiny one CPU; full 16 GPUs or a TPU slice, weeks.
 """
 
+import dataclasses
 from pathlib import Path
 
 from configs.emova import spiral
@@ -66,6 +67,6 @@ def _tiny(workdir: Path, *, steps: int) -> Run:
     model=TINY,
     loss=ContrastiveLoss(negatives=20, time_frames=12, most_shift=4),
     optimizer=optimizer,
-    data=spiral.tiny(workdir).data,
+    data=dataclasses.replace(spiral.tiny(workdir).data, held_out=""),
     steps=steps,
   )
