@@ -45,7 +45,7 @@ class ProbeConfig:
   width: int = 128
   depth: int = 2
   taps: int = 5
-  steps: int = 500
+  steps: int = 400
   rows: int = 32
   learning_rate: float = 2e-3
   seed: int = 0
@@ -167,7 +167,7 @@ def _fit(
   transform = make_optimizer(settings, parameters=describe(model), steps=config.steps).transform
 
   @jax.jit
-  def step(parameters: dict[str, Array], moments: Any, batch: dict[str, Array]) -> tuple[dict[str, Array], Any]:
+  def step(parameters: Any, moments: Any, batch: dict[str, Array]) -> tuple[Any, Any]:
     gradient = jax.grad(lambda own: loss(trees.unflatten(model, own), batch))(parameters)
     updates, moments = transform.update(gradient, moments, parameters)
     return optax.apply_updates(parameters, updates), moments

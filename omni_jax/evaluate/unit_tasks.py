@@ -65,7 +65,7 @@ class Comparison:
   phones: str = "phones.json"
   styles: str = "styles"
   style_encoder: str = "style"
-  training: int = 2000
+  training: int = 1500
   utterances: int = 150
   probe: ProbeConfig = dataclasses.field(default_factory=ProbeConfig)
   seed: int = 0

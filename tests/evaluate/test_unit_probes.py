@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -16,12 +18,10 @@ def sentences(count, *, seed):
 def test_phones_that_units_name_are_read_and_others_are_not():
   phones, units = sentences(48, seed=0)
   truth, test = sentences(9, seed=1)
-  given = {"codebook_size": 12, "units": units, "phones": phones, "num_phones": 4}
-  read = read_phones(CONFIG, **given, test=test)
+  given: dict[str, Any] = {"codebook_size": 12, "phones": phones, "num_phones": 4}
+  read = read_phones(CONFIG, units=units, test=test, **given)
   assert sum(row == right for row, right in zip(read, truth, strict=True)) >= 8
-  silent = read_phones(
-    CONFIG, **given | {"units": [np.zeros_like(row) for row in units]}, test=[0 * row for row in test]
-  )
+  silent = read_phones(CONFIG, units=[np.zeros_like(row) for row in units], test=[0 * row for row in test], **given)
   assert sum(row == right for row, right in zip(silent, truth, strict=True)) <= 2
 
 
