@@ -5,8 +5,8 @@ Deviations of `full`: a cosine after the warm-up instead of a plateau and a line
 Deviations of `tiny`: Muon instead of AdamW, and phones are also read before the bottleneck (`probe`), since nothing is
 pre-trained.
 Command: omni train --config configs/emova/spiral.py:tiny --workdir runs/tiny
-Hardware and hours: tiny one CPU core, about 8 minutes, two of them compiling for three lengths; full eight GPUs or a TPU
-slice, 80,000 steps of 112 utterances.
+Hardware and hours: tiny one CPU core, about 8 minutes, two of them compiling for three lengths; full eight GPUs or a
+TPU slice, 80,000 steps of 112 utterances.
 Expect of `tiny`: a phone error rate of 4.4 % on held-out sentences of seen voices, 31 % of the held-out voice, and a
 perplexity of the units near 900 (`omni compare --config configs/emova/compare.py:tiny`); `held_out_errors` in the log
 stand at 8 %, since they are read with dropout.
