@@ -1,11 +1,12 @@
 """The made-up corpus of the quickstart: speech with prosody classes, drawn images, text, spoken dialogue.
 
 Source: none; everything is synthesised and drawn by `omni_jax.prepare`.
-Command: `omni corpus --config configs/emova/corpus.py:tiny --workdir runs/tiny`
+Command: `omni corpus --config configs/emova/corpus.py:tiny --workdir runs/tiny`; `:additions` adds Mandarin speech and
+the same words in all 24 styles, for `spiral.py:mandarin` and `omni compare`.
 Hardware: 2 CPU cores; minutes and hours of speech as printed by the command.
 """
 
-from omni_jax.build.corpus import CorpusConfig
+from omni_jax.build.corpus import AdditionConfig, CorpusConfig
 
 
 def tiny() -> CorpusConfig:
@@ -46,3 +47,13 @@ def smoke() -> CorpusConfig:
     questions_per_image=4,
     spoken_image_share=0.025,
   )
+
+
+def additions() -> AdditionConfig:
+  """Returns sets beside those of `tiny`, which they leave as it is: an hour of Mandarin, 20 sentences in 24 styles."""
+  return AdditionConfig(seed=0, mandarin=1600, mandarin_test=120, mandarin_voice=60, styles=20)
+
+
+def additions_smoke() -> AdditionConfig:
+  """Returns a few of each."""
+  return AdditionConfig(seed=0, mandarin=24, mandarin_test=6, mandarin_voice=3, styles=2)

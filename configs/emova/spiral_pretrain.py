@@ -7,6 +7,7 @@ Command: omni train --config configs/emova/spiral_pretrain.py:tiny --workdir run
 Hardware and hours: tiny one CPU; full 16 GPUs or a TPU slice, weeks.
 """
 
+import dataclasses
 from pathlib import Path
 
 from configs.emova import spiral
@@ -21,7 +22,7 @@ TINY = SpiralPretrainingConfig(encoder=spiral.TINY.encoder, width=64)
 
 def tiny(workdir: Path) -> Run:
   """The encoder of `spiral.py:tiny` on the corpus of the tiny journey."""
-  return _tiny(workdir, steps=1000)
+  return _tiny(workdir, steps=400)
 
 
 def smoke(workdir: Path) -> Run:
@@ -58,14 +59,17 @@ def averages(momentum: float, final: float) -> tuple[Average, ...]:
 
 def _tiny(workdir: Path, *, steps: int) -> Run:
   optimizer = OptimizerConfig(
-    learning_rate=5e-4, warmup_steps=min(100, steps), weight_decay=0.01, clip_norm=1.0, beta1=0.9, beta2=0.98,
-    eps=1e-6, averages=averages(0.99, 0.999),
+    algorithm="muon", orthogonal_steps=3, learning_rate=1e-3, warmup_steps=min(50, steps), weight_decay=0.01,
+    clip_norm=1.0, beta1=0.9, beta2=0.98, eps=1e-6, averages=averages(0.99, 0.999),
   )  # fmt: skip
+  # Nothing held out, since a recording that is not judged would be learned; two lengths, since each compiles anew.
+  buckets = (Bucket(seconds=3.1, rows=14), Bucket(seconds=6.0, rows=8))
+  data = dataclasses.replace(spiral.tiny(workdir).data, held_out="", buckets=buckets)
   return Run(
     name="spiral_pretrain",
     model=TINY,
     loss=ContrastiveLoss(negatives=20, time_frames=12, most_shift=4),
     optimizer=optimizer,
-    data=spiral.tiny(workdir).data,
+    data=data,
     steps=steps,
   )

@@ -39,6 +39,13 @@ def units_tiny() -> CentresConfig:
   )
 
 
+def units_4096() -> CentresConfig:
+  """Returns as many classes as EMOVA's tokenizers have units, for `configs/emova/compare.py`; 250 thousand frames."""
+  kmeans = KMeansConfig(num_classes=4096, steps=60, seed_frames=16384)
+  model = dataclasses.replace(UNITS, num_classes=4096)
+  return dataclasses.replace(units_tiny(), name="kmeans_4096", model=model, utterances=32, kmeans=kmeans)
+
+
 def cepstra_smoke() -> CentresConfig:
   """Returns the same code in seconds."""
   return _short(cepstra_tiny())

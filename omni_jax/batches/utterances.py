@@ -3,6 +3,8 @@
 Utterances are sorted into a few lengths, so that little is padding and the step compiles once for each length. Batch i
 is a function of the seed and i alone: an epoch deals every bucket's utterances, newly shuffled, into whole batches
 (the few left over wait for another epoch) and shuffles the batches; so a run resumes exactly from one number.
+
+If asked, the last row of every batch is a recording of another split, to be judged and not learned.
 """
 
 import dataclasses
@@ -15,6 +17,7 @@ from typing import Any, NamedTuple
 import grain
 import numpy as np
 
+from omni_jax.core.config import added
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
 from omni_jax.prepare.audio import SAMPLE_RATE, decode_audio, to_pcm
@@ -49,6 +52,7 @@ class UtteranceBatches:
     max_phones: of one utterance.
     buckets: in rising order of length.
     seed: of the shuffling.
+    held_out: the split of the first set that the last row of each batch is drawn from; empty: all rows are learned.
   """
 
   sets: tuple[Path, ...]
@@ -58,15 +62,27 @@ class UtteranceBatches:
   max_phones: int
   buckets: tuple[Bucket, ...]
   seed: int
+  held_out: str = added("")
+
+  def __post_init__(self):
+    if self.held_out and min(bucket.rows for bucket in self.buckets) < 2:
+      raise UserError(
+        f"a batch of one row, held_out {self.held_out!r}",
+        where="UtteranceBatches",
+        rule="one row is held out, and at least one is learned",
+        remedy="raise the rows of the bucket, or hold nothing out",
+      )
 
   def open(self) -> grain.IterDataset:
     """Returns endless batches of rows that are zero past their end.
 
     `waveform` float32 [B, A], `samples` int32 [B], `phones` int32 [B, N], `num_phones` int32 [B], and `style` int32
-    [B, 3], the places of gender, emotion and pitch, -1 where the record states none.
+    [B, 3], the places of gender, emotion and pitch, -1 where the record states none. With `held_out` also `learned`
+    bool [B], false for the last row.
 
     Raises:
-      UserError: an utterance, its phones or the list of phones is longer than stated, or a symbol is not in the list.
+      UserError: an utterance, its phones or the list of phones is longer than stated, a symbol is not in the list, or
+        no held-out recording is as short as a bucket.
     """
     source = _BatchSource(self)
     return grain.MapDataset.source(source).to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
@@ -148,7 +164,14 @@ class Buckets:
   """Utterances dealt by their length: batch i is a bucket and which utterances are in it, for any i."""
 
   def __init__(
-    self, samples: np.ndarray, buckets: tuple[Bucket, ...], *, sample_rate: int = SAMPLE_RATE, seed: int, where: str
+    self,
+    samples: np.ndarray,
+    buckets: tuple[Bucket, ...],
+    *,
+    sample_rate: int = SAMPLE_RATE,
+    seed: int,
+    where: str,
+    spare: int = 0,
   ):
     """Sorts utterances into buckets.
 
@@ -158,6 +181,7 @@ class Buckets:
       sample_rate: of the utterances, Hz.
       seed: of the shuffling.
       where: the utterances come from, for messages.
+      spare: rows of a batch that are left to others.
 
     Raises:
       UserError: an utterance is longer than the longest bucket.
@@ -171,7 +195,7 @@ class Buckets:
         rule=f"the longest bucket holds {buckets[-1].seconds} seconds",
         remedy="raise the seconds of the last bucket in the config",
       )
-    self._buckets, self._seed = buckets, seed
+    self._buckets, self._seed, self._spare = buckets, seed, spare
     place = np.searchsorted(lengths, samples)
     self._members = [np.flatnonzero(place == index) for index in range(len(lengths))]
     self._num_batches = sum(self._batches_of(index) for index in range(len(lengths)))
@@ -183,14 +207,15 @@ class Buckets:
   def _batches_of(self, index: int) -> int:
     """A bucket too small for one batch still gives one, some of its utterances twice."""
     size = len(self._members[index])
-    return max(size // self._buckets[index].rows, min(size, 1))
+    return max(size // (self._buckets[index].rows - self._spare), min(size, 1))
 
   def _deal(self, epoch: int) -> list[tuple[Bucket, np.ndarray]]:
     generator = np.random.default_rng((self._seed, epoch))
     dealt = []
     for index, bucket in enumerate(self._buckets):
-      members = np.resize(generator.permutation(self._members[index]), self._batches_of(index) * bucket.rows)
-      dealt += [(bucket, members[start : start + bucket.rows]) for start in range(0, members.size, bucket.rows)]
+      rows = bucket.rows - self._spare
+      members = np.resize(generator.permutation(self._members[index]), self._batches_of(index) * rows)
+      dealt += [(bucket, members[start : start + rows]) for start in range(0, members.size, rows)]
     return [dealt[place] for place in generator.permutation(len(dealt))]
 
 
@@ -200,8 +225,10 @@ class _BatchSource:
   def __init__(self, config: UtteranceBatches):
     self._utterances = Utterances(config.sets, config.split)
     self._labels = _labels(self._utterances.turns, config)
+    self._held_out = _HeldOut(config) if config.held_out else None
     where = ", ".join(map(str, config.sets))
-    self._buckets = Buckets(self._utterances.samples, config.buckets, seed=config.seed, where=where)
+    spare = 0 if self._held_out is None else 1
+    self._buckets = Buckets(self._utterances.samples, config.buckets, seed=config.seed, where=where, spare=spare)
 
   def __len__(self) -> int:
     return 2**31 - 1
@@ -212,11 +239,41 @@ class _BatchSource:
     for row, member in enumerate(members):
       samples = self._utterances[int(member)]
       waveform[row, : samples.size] = samples
-    return {
+    batch = {
       "waveform": waveform,
       "samples": self._utterances.samples[members].astype(np.int32),
       **{name: value[members] for name, value in self._labels._asdict().items()},
     }
+    return batch if self._held_out is None else self._held_out.add(batch, index=int(index))
+
+
+class _HeldOut:
+  """Recordings of another split, one for each batch."""
+
+  def __init__(self, config: UtteranceBatches):
+    self._seed = config.seed
+    self._utterances = Utterances(config.sets[:1], config.held_out)
+    self._labels = _labels(self._utterances.turns, config)
+    shortest = int(self._utterances.samples.min())
+    if shortest > config.buckets[0].samples:
+      raise UserError(
+        f"the shortest recording has {shortest / SAMPLE_RATE:.2f} seconds",
+        where=f"{config.sets[0]}, split {config.held_out}",
+        rule=f"one at least fits the shortest bucket, {config.buckets[0].seconds} seconds",
+        remedy="raise the seconds of the first bucket, or hold nothing out",
+      )
+
+  def add(self, batch: dict[str, np.ndarray], *, index: int) -> dict[str, np.ndarray]:
+    """Returns `batch`, whose last row is still free, with one recording that fits there."""
+    waveform = batch["waveform"]
+    fitting = np.flatnonzero(self._utterances.samples <= waveform.shape[1])
+    chosen = np.random.default_rng((self._seed, 1, index)).choice(fitting, 1)
+    samples = self._utterances[int(chosen[0])]
+    waveform[-1, : samples.size] = samples
+    own = {"samples": self._utterances.samples[chosen].astype(np.int32)}
+    own |= {name: value[chosen] for name, value in self._labels._asdict().items()}
+    joined = {name: np.concatenate([batch[name], value]) for name, value in own.items()}
+    return {"waveform": waveform, **joined, "learned": np.arange(len(waveform)) < len(waveform) - 1}
 
 
 def _labels(turns: list[Turn], config: UtteranceBatches) -> _Labels:

@@ -1,5 +1,7 @@
 """Makes the whole corpus of a working folder: plans every split, speaks it in several processes, writes it.
 
+Or adds sets to it that leave it as it is (`AdditionConfig`).
+
 Split by split: what is finished with the same config is left alone, so an interrupted run goes on and a second one
 returns at once. `corpus/<set>/` are the sets, `corpus/phones.json` the phone symbols, `corpus/<set>/made.json` what
 each split was made from.
@@ -20,6 +22,7 @@ from omni_jax.core.config import fingerprint
 from omni_jax.core.errors import UserError
 from omni_jax.core.files import write_whole
 from omni_jax.prepare import plan
+from omni_jax.prepare.emova_phones import MANDARIN_PHONES
 from omni_jax.prepare.phonemes import PHONES
 from omni_jax.prepare.schema import SCHEMA_VERSION, Example, features
 from omni_jax.prepare.voices.catalogue import Cast, cast
@@ -60,20 +63,35 @@ class CorpusConfig:
   spoken_image_share: float
 
   def __post_init__(self):
-    for field in dataclasses.fields(self):
-      if not getattr(self, field.name) > 0 and field.name != "seed":
-        raise UserError(
-          f"{field.name} = {getattr(self, field.name)}",
-          where="CorpusConfig",
-          rule="every number and share is positive",
-          remedy=f"set {field.name} to a positive value",
-        )
+    _check_positive(self)
 
   @property
   def spoken_images(self) -> int:
     """Records of the training split that join image and speech."""
     instructions = self.dialogue + self.images * self.questions_per_image
     return max(1, round(self.spoken_image_share * instructions))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdditionConfig:
+  """Sets beside those of a corpus, which stay as they are: Mandarin speech, and the same words in all 24 styles.
+
+  `mandarin/phones.json` holds the corpus' own phones and then those of Mandarin, so that one model can learn both.
+
+  Attributes:
+    seed: another seed makes other sentences.
+    mandarin, mandarin_test, mandarin_voice: utterances of `mandarin/train`, `test` and `test_voice`.
+    styles: sentences of `styles/test`, 24 utterances each.
+  """
+
+  seed: int
+  mandarin: int
+  mandarin_test: int
+  mandarin_voice: int
+  styles: int
+
+  def __post_init__(self):
+    _check_positive(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,11 +109,13 @@ class Split:
     return f"{self.set_name}/{self.name}"
 
 
-def make_corpus(config: CorpusConfig, folder: Path, *, workers: int = 0, report: Callable[[str], None] = print) -> Path:
+def make_corpus(
+  config: CorpusConfig | AdditionConfig, folder: Path, *, workers: int = 0, report: Callable[[str], None] = print
+) -> Path:
   """Makes every split that is not there yet, and returns `folder`.
 
   Args:
-    config: how much of everything.
+    config: how much of everything, or what is added to it.
     folder: `WORKDIR/corpus`.
     workers: processes that speak; 0 means one for each CPU.
     report: is given a line for each thing done.
@@ -108,8 +128,13 @@ def make_corpus(config: CorpusConfig, folder: Path, *, workers: int = 0, report:
   if not roles.answers["female"].startswith("flite"):
     report("flite is not installed: every voice is espeak-ng's (sudo apt-get install flite for better ones)")
   mark = fingerprint((config, RECIPE, SCHEMA_VERSION, roles.answering, roles.held_out))
-  write_whole(folder / "phones.json", json.dumps(list(PHONES)))
-  missing = [split for split in splits(config, roles) if not _is_made(folder, split, mark)]
+  if isinstance(config, CorpusConfig):
+    planned, phones, symbols = splits(config, roles), folder / "phones.json", PHONES
+  else:
+    planned, phones, symbols = additions(config, roles), folder / "mandarin" / "phones.json", PHONES + MANDARIN_PHONES
+  phones.parent.mkdir(exist_ok=True)
+  write_whole(phones, json.dumps(list(symbols)))
+  missing = [split for split in planned if not _is_made(folder, split, mark)]
   if not missing:
     report(f"corpus is complete in {folder}")
     return folder
@@ -156,6 +181,34 @@ def splits(config: CorpusConfig, roles: Cast) -> list[Split]:
     spoken("spoken_images", "train", plan.plan_spoken_images, config.spoken_images, held_out=False),
     spoken("spoken_images", "test", plan.plan_spoken_images, config.spoken_images_test, held_out=True),
   ]
+
+
+def additions(config: AdditionConfig, roles: Cast) -> list[Split]:
+  """Returns every split that is added."""
+  seeds = {name: f"{config.seed}/{name}" for name in ("mandarin/train", "mandarin/test", "mandarin/voice", "styles")}
+
+  def mandarin(split: str, count: int) -> Split:
+    settings: dict[str, Any] = {"held_out": split != "train", "seed": seeds[f"mandarin/{split}"]}
+    return Split("mandarin", split, lambda: plan.plan_mandarin(count, **settings), True)
+
+  unheard = config.mandarin_voice, seeds["mandarin/voice"]
+  return [
+    Split("styles", "test", lambda: plan.plan_styles(config.styles, cast=roles, seed=seeds["styles"]), True),
+    mandarin("train", config.mandarin),
+    mandarin("test", config.mandarin_test),
+    Split("mandarin", "test_voice", lambda: plan.plan_unheard_mandarin(unheard[0], seed=unheard[1]), True),
+  ]
+
+
+def _check_positive(config: CorpusConfig | AdditionConfig) -> None:
+  for field in dataclasses.fields(config):
+    if not getattr(config, field.name) > 0 and field.name != "seed":
+      raise UserError(
+        f"{field.name} = {getattr(config, field.name)}",
+        where=type(config).__name__,
+        rule="every number and share is positive",
+        remedy=f"set {field.name} to a positive value",
+      )
 
 
 def _recorded(

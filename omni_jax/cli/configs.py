@@ -13,13 +13,17 @@ Config = TypeVar("Config")
 
 
 def load_config(
-  reference: str, *, returns: type[Config], arguments: Sequence[Any] = (), settings: Sequence[str] = ()
+  reference: str,
+  *,
+  returns: type[Config] | tuple[type[Config], ...],
+  arguments: Sequence[Any] = (),
+  settings: Sequence[str] = (),
 ) -> Config:
   """Returns what a config function makes, with fields set from the command line.
 
   Args:
     reference: `path/file.py:function`.
-    returns: the class it must return.
+    returns: the class it must return, or one of several.
     arguments: what the function is given: the working folder of a run, or nothing.
     settings: `dotted.path=value` each.
 
@@ -33,11 +37,12 @@ def load_config(
     raise
   except Exception as error:
     raise _broken(reference, error) from error
-  if not isinstance(made, returns):
+  wanted = returns if isinstance(returns, tuple) else (returns,)
+  if not isinstance(made, wanted):
     raise UserError(
       f"it returned a {type(made).__name__}",
       where=f"--config {reference}",
-      rule=f"this verb needs a {returns.__name__}",
+      rule=f"this verb needs a {' or '.join(each.__name__ for each in wanted)}",
       remedy="choose the config of this verb",
     )
   return config.replace(made, parse_settings(settings))

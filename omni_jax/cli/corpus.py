@@ -6,7 +6,7 @@ Everything is seeded. Finished splits are kept, so an interrupted run goes on an
 import argparse
 from pathlib import Path
 
-from omni_jax.build.corpus import CorpusConfig, make_corpus
+from omni_jax.build.corpus import AdditionConfig, CorpusConfig, make_corpus
 from omni_jax.cli.configs import load_config
 
 EXAMPLE = "omni corpus --config configs/emova/corpus.py:tiny --workdir runs/tiny"
@@ -24,5 +24,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
   """Makes the corpus."""
-  config = load_config(arguments.config, returns=CorpusConfig, settings=arguments.set)
+  config = load_config(arguments.config, returns=(CorpusConfig, AdditionConfig), settings=arguments.set)
   print(make_corpus(config, arguments.workdir / "corpus", workers=arguments.workers))

@@ -21,6 +21,7 @@ VERBS = {
   "export": "write the vocoder as ONNX, accepted only if it sounds the same",
   "convert": "models in and out of the Hugging Face format: export, import, verify",
   "evaluate": "score the assistant offline on a CPU, beside its baselines",
+  "compare": "hold speech tokenizers side by side: phones in their units, and style",
   "report": "write one HTML page with curves, results and samples to look at and play",
 }
 

@@ -27,6 +27,7 @@ HUGGING_FACE_PREFIX = "encoder."
 _WINDOW, _FILTERS = "encoder.wav2spec.featurizer.window", "encoder.wav2spec.featurizer.fb"
 _LEVELS, _BASIS, _MASK = "quantizer._levels_np", "quantizer._basis", "encoder.mask_emb"
 _BLOCKS = "encoder.feature_encoder.block_modules."
+_PROBE = "probe."  # of ours
 _MASK_DEVIATION = 0.01  # of theirs
 _TOLERANCE = 1e-6  # of window and filters, whose values are below 1
 
@@ -135,12 +136,15 @@ def export_speech_to_unit(
 ) -> dict[str, np.ndarray]:
   """Returns all 239 entries by their names: the leaves, and `beside` them what an import found, or our own constants.
 
+  The probe of a model trained from nothing is left out, since only training reads it.
+
   Raises:
     UserError: rules and leaves name different paths.
   """
   known = {**constants(config), **(beside or {})}
   tensors = {spelling.prefix + name: array for name, array in known.items()}
-  return tensors | export_tensors(speech_to_unit_rules(config, spelling), leaves)
+  kept = {path: leaf for path, leaf in leaves.items() if not path.startswith(_PROBE)}
+  return tensors | export_tensors(speech_to_unit_rules(config, spelling), kept)
 
 
 def _check_constants(config: SpeechToUnitConfig, held: Mapping[str, np.ndarray], *, origin: Any) -> None:

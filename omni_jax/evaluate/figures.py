@@ -46,7 +46,8 @@ class Figure:
 
   Attributes:
     name: what is measured, in words a reader understands without the code.
-    measure: `WER`, `CER`, `PER`, `accuracy`, `points` (difference of two rates), `seconds` or `ratio`.
+    measure: `WER`, `CER`, `PER`, `accuracy`, `distance` (of 1), `points` (difference of two rates), `seconds` or
+      `ratio`.
     score: the figure; None means it cannot be measured, and `note` says why.
     baselines: name (`chance`, `majority`, `blind`, `cascade`, ...) -> its figure on the same samples.
     goal: what to reach, if the project set one.

@@ -66,7 +66,7 @@ def evaluate(
   identity = _identity(settings, workdir)
   stale = [name for name in chosen if overwrite or _stored(folder, name).get("fingerprint") != identity]
   if stale:
-    with _progress_bars() as progress:
+    with progress_bars() as progress:
       _run_tasks(stale, settings, workdir, identity=identity, progress=progress, load=load)
   results = _collect(settings, folder)
   write_json(folder / "results.json", results)
@@ -164,7 +164,7 @@ def _check_tasks(tasks: Sequence[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _progress_bars() -> Iterator[Progress]:
+def progress_bars() -> Iterator[Progress]:
   """Shows a bar for each piece of work; a plain line for each finished one where there is no terminal."""
   from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
   from rich.progress import Progress as Bars

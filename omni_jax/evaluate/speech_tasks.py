@@ -4,13 +4,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from omni_jax.evaluate import baselines, scores
 from omni_jax.evaluate.context import INTELLIGIBLE, Context, engine, sound, style_of
 from omni_jax.evaluate.dialogue_tasks import dialogue_answers
 from omni_jax.evaluate.figures import Figure, Goal, Outcome, at_most
 from omni_jax.evaluate.scores import Errors
+from omni_jax.evaluate.unit_scores import unit_table
 from omni_jax.prepare.schema import Example
 
 SPLITS = {"test": "held-out sentences, seen voices", "test_voice": "held-out sentences, held-out voice"}
@@ -45,7 +44,7 @@ def tokenizer(context: Context) -> Outcome:
     for row, example in enumerate(examples):
       samples.append(_sample(example, split, " ".join(references[row]), " ".join(heard[row]), errors, row))
     units = context.system.units(waveforms)
-    tables[f"units ({words})"] = _unit_table(units)
+    tables[f"units ({words})"] = unit_table(units)
   return Outcome(figures=tuple(figures), samples=tuple(samples), tables={"units": tables})
 
 
@@ -252,18 +251,6 @@ def _training_speech(context: Context) -> list[Example]:
 
 def _most_common(training: Sequence[Sequence[str]]) -> list[str]:
   return baselines.most_common([" ".join(phones) for phones in training]).split()
-
-
-def _unit_table(units: Sequence[np.ndarray]) -> dict[str, float]:
-  flat = np.concatenate(units)
-  shares = np.unique(flat, return_counts=True)[1] / len(flat)
-  kept = sum(int(np.count_nonzero(np.diff(row, prepend=-1))) for row in units)
-  return {
-    "units": len(flat),
-    "different units": len(shares),
-    "perplexity": round(float(np.exp(-(shares * np.log(shares)).sum())), 1),
-    "share kept when reduced": round(kept / len(flat), 3),
-  }
 
 
 def _subset(errors: Errors, rows: Sequence[int]) -> Errors:

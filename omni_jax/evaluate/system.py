@@ -50,10 +50,7 @@ class System:
   def phones(self, waveforms: Sequence[np.ndarray]) -> list[list[str]]:
     """Returns the phones that the speech tokenizer hears."""
     heard = self._batched("phones", self._assistant.tokenizer.phones_batch, waveforms)
-    # The head may have more rows than there are symbols; one of those heard is an error like any other.
-    spare = max((phone for row in heard for phone in row), default=0) + 1 - len(self._phones)
-    names = self._phones + tuple(f"spare-{number}" for number in range(spare))
-    return [[names[phone] for phone in row] for row in heard]
+    return named_phones(heard, self._phones)
 
   def units(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Returns the units of each waveform, repetitions kept."""
@@ -124,6 +121,16 @@ class System:
       advance(len(block))
     assert len(results) == len(items), f"{name}: {len(results)} results for {len(items)} items"
     return results
+
+
+def named_phones(heard: Sequence[Sequence[int]], symbols: Sequence[str]) -> list[list[str]]:
+  """Returns the symbols of phone ids.
+
+  The head may have more rows than there are symbols; one of those heard is an error like any other.
+  """
+  spare = max((phone for row in heard for phone in row), default=0) + 1 - len(symbols)
+  names = (*symbols, *(f"spare-{number}" for number in range(spare)))
+  return [[names[phone] for phone in row] for row in heard]
 
 
 def _is_empty(question: Question) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-_SHARES = ("WER", "CER", "PER", "accuracy", "failures")
+_SHARES = ("WER", "CER", "PER", "accuracy", "failures", "distance")
 
 
 def results_table(results: Mapping[str, Any]) -> str:

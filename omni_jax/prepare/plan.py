@@ -9,19 +9,22 @@ Test splits take only held-out sentences and held-out scenes; training splits ne
     speech         one utterance each                 test; test_voice (unheard voice); pairs (same words, four moods)
     dialogue       facts, and remarks by mood         test; pairs (same words, four moods)
     spoken_images  a small share                      test
+    mandarin       one utterance each, in pinyin      test; test_voice (unheard voice)
+    styles                                            test: the same words in all 24 styles
 """
 
 import dataclasses
 import random
 from collections.abc import Callable, Iterator
 
-from omni_jax.core.styles import ALL_STYLES, EMOTIONS, Style
-from omni_jax.prepare import scenes, sentences
+from omni_jax.core.styles import ALL_STYLES, EMOTIONS, PITCHES, Style
+from omni_jax.prepare import mandarin, scenes, sentences
 from omni_jax.prepare.audio import encode_flac
 from omni_jax.prepare.phonemes import phones
 from omni_jax.prepare.schema import Example, Turn
 from omni_jax.prepare.sentences import Exchange, is_held_out
-from omni_jax.prepare.voices.catalogue import Cast, speak
+from omni_jax.prepare.voices import espeak
+from omni_jax.prepare.voices.catalogue import MANDARIN, Cast, speak, voice
 
 CAPTION_REQUEST = "what do you see"
 _KIND_SHARES = {"one": 0.22, "two": 0.38, "many": 0.14, "word": 0.26}
@@ -153,6 +156,43 @@ def plan_spoken_images(count: int, *, cast: Cast, held_out: bool, seed: str) -> 
   return examples
 
 
+def plan_styles(count: int, *, cast: Cast, seed: str) -> list[Example]:
+  """Returns `count` held-out statements, each said in all 24 styles by the two voices that answer."""
+  chooser = random.Random(seed)
+  texts: list[str] = []
+  while len(texts) < count:
+    text = _held(sentences.statement, chooser, held_out=True)
+    texts += [] if text in texts else [text]
+  return [
+    _utterance(f"style/{index:06d}/{style}", text, style, cast.answers[style.gender])
+    for index, text in enumerate(texts)
+    for style in ALL_STYLES
+  ]
+
+
+def plan_mandarin(count: int, *, held_out: bool, seed: str) -> list[Example]:
+  """Returns single utterances of the seen Mandarin voices in three pitches."""
+  chooser = random.Random(seed)
+  voices = [(gender, name) for gender, names in MANDARIN.seen.items() for name in names]
+  examples = []
+  for index in range(count):
+    gender, voice_name = voices[index % len(voices)]
+    style = Style(gender, "neutral", PITCHES[index // len(voices) % len(PITCHES)])
+    text = _held(mandarin.sentence, chooser, held_out=held_out)
+    examples.append(_utterance(f"mandarin/{index:06d}", text, style, voice_name))
+  return examples
+
+
+def plan_unheard_mandarin(count: int, *, seed: str) -> list[Example]:
+  """Returns held-out Mandarin sentences in the voice that the training split does not hear."""
+  chooser, styles = random.Random(seed), MANDARIN.held_out_styles
+  texts = [_held(mandarin.sentence, chooser, held_out=True) for _ in range(count)]
+  return [
+    _utterance(f"voice/{index:06d}", text, styles[index % len(styles)], MANDARIN.held_out)
+    for index, text in enumerate(texts)
+  ]
+
+
 def record(example: Example) -> Example:
   """Returns `example` with the sound and the phones of every turn that names a voice."""
   return dataclasses.replace(example, turns=tuple(_record(turn) if turn.voice else turn for turn in example.turns))
@@ -160,7 +200,8 @@ def record(example: Example) -> Example:
 
 def _record(turn: Turn) -> Turn:
   waveform = speak(turn.text, Style.parse(turn.style), voice_name=turn.voice)
-  return dataclasses.replace(turn, audio=encode_flac(waveform), phones=" ".join(phones(turn.text)))
+  spoken_phones = mandarin.pinyin_phones if voice(turn.voice).language == espeak.MANDARIN else phones
+  return dataclasses.replace(turn, audio=encode_flac(waveform), phones=" ".join(spoken_phones(turn.text)))
 
 
 def _utterance(name: str, text: str, style: Style, voice_name: str) -> Example:

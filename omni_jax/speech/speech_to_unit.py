@@ -23,6 +23,7 @@ import numpy as np
 from flax import nnx
 
 from omni_jax.core.arrays import Array, Codes, Float, Int, Key, Mel, Units, Waveform, typed
+from omni_jax.core.config import added
 from omni_jax.nn.dropout import drop, keys_of
 from omni_jax.nn.linear import Linear
 from omni_jax.speech.long_recordings import Spans, map_units
@@ -50,6 +51,8 @@ class SpeechToUnitConfig:
     reader_width, reader_depth, reader_taps: its convolutions.
     whole_seconds: recordings up to this long are read whole, as the original does.
     context_seconds: of longer ones, what a window sees on either side of what is kept of it.
+    probe: in training phones are also read before the bottleneck, by a matrix that nothing else reads: what an encoder
+      needs that starts from nothing (`train.spiral_losses.PhoneLoss.probe`). The released model has none.
   """
 
   encoder: SpiralConfig
@@ -61,6 +64,7 @@ class SpeechToUnitConfig:
   reader_taps: int = 5
   whole_seconds: float = 60.0
   context_seconds: float = 5.0
+  probe: bool = added(False)
 
   def __post_init__(self):
     assert self.encoder.num_mels == self.mel.num_mels, f"{self.mel.num_mels} bins, {self.encoder.num_mels} wanted"
@@ -117,6 +121,8 @@ class SpeechToUnit(nnx.Module):
     width = config.encoder.width
     self.bottleneck = Linear(width, len(config.levels), axes=("embed", None), bias=True, key=bottleneck)
     self.reader = PhoneReader(config, key=reader)
+    # A key of its own, so that the other weights are those of a model without it.
+    self.probe = _probe(config, key=jax.random.fold_in(key, 3)) if config.probe else None
 
   @property
   def sample_rate(self) -> int:
@@ -215,6 +221,10 @@ class SpeechToUnit(nnx.Module):
     )
     run = functools.partial(function, self)
     return map_units(run, checked, spans=spans, sample_rate=self.sample_rate, together_seconds=together_seconds)
+
+
+def _probe(config: SpeechToUnitConfig, *, key: Key) -> Linear:
+  return Linear(config.encoder.width, config.num_phones + 1, axes=("embed", None), bias=True, key=key)
 
 
 def _units(model: SpeechToUnit, waveform: Array, samples: Array) -> tuple[Array, Array]:

@@ -94,7 +94,9 @@ def scale_by_path(scales: dict[str, Any]) -> optax.GradientTransformation:
 
   def update(updates: Any, params: Any) -> Any:
     del params
-    return {path: x * scales[path] if path in scales else x for path, x in updates.items()}
+    # A parameter that follows others is masked where the directions of those that learn are made.
+    own = {path for path, x in updates.items() if path in scales and not isinstance(x, optax.MaskedNode)}
+    return {path: x * scales[path] if path in own else x for path, x in updates.items()}
 
   return optax.stateless(update)
 

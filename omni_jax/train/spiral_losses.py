@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from omni_jax.core.arrays import Array, Key, Scalar
+from omni_jax.core.config import added
 from omni_jax.train.speech_losses import Metrics, ctc_sum
+from omni_jax.train.unit_health import code_use, phone_errors
 
 _SAME = 1e-6  # targets whose cosine is this near to 1 are one target, as in two frames of silence
 
@@ -24,15 +26,20 @@ class PhoneLoss:
 
   Attributes:
     dropout: whether values and layers are left out; the original does so.
+    probe: weight of the same loss read before the bottleneck, for a model whose config has a probe. An encoder without
+      pre-training needs it: through an untrained code of four numbers CTC stays silent, or ends at one unit for all.
   """
 
   dropout: bool = True
+  probe: float = added(0.0)
 
   def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, Metrics]:
     """Returns the loss of a batch from `batches.utterances`.
 
-    Metrics, as (sum, count): `ctc` nats for each phone, `changes` of unit for each unit frame, which times 25 are the
-    reduced units a second.
+    Metrics, as (sum, count): `ctc` nats for each phone, and `probe` likewise; `changes` of unit for each unit frame,
+    which times 25 are the reduced units a second; `units_used` and `perplexity` of the units of the batch; and the
+    `phone_errors` of its reading, for each phone. Rows that are not `learned` count in `held_out_errors` instead (with
+    dropout, like all others).
     """
     config, samples = model.config, batch["samples"]
     dither, encoder, reader = jax.random.split(key, 3)
@@ -42,10 +49,21 @@ class PhoneLoss:
     codes = config.quantizer.quantise(model.places(hidden))
     num_units = model.num_units(samples)
     logits = model.reader(codes, num_units, key=reader)
-    ctc, num_phones = ctc_sum(logits, num_units, phones=batch["phones"], num_phones=batch["num_phones"])
+    learned = batch.get("learned", jnp.ones(samples.shape, bool))
+    phones = {"phones": batch["phones"], "num_phones": jnp.where(learned, batch["num_phones"], 0)}
+    ctc, num_phones = ctc_sum(logits, num_units, **phones)
     changed = (codes[:, 1:] != codes[:, :-1]).any(-1) & (jnp.arange(1, codes.shape[1]) < num_units[:, None])
     metrics = {"ctc": (ctc, num_phones), "changes": (changed.sum().astype(jnp.float32), num_units.sum())}
-    return ctc / samples.shape[0], metrics
+    metrics |= code_use(config.quantizer.codes_to_units(codes), num_units, size=config.quantizer.codebook_size)
+    metrics["phone_errors"] = phone_errors(logits, num_units, **phones)
+    if "learned" in batch:
+      phones_held = phones | {"num_phones": jnp.where(learned, 0, batch["num_phones"])}
+      metrics["held_out_errors"] = phone_errors(logits, num_units, **phones_held)
+    total = ctc
+    if self.probe:
+      early, _ = ctc_sum(model.probe(hidden), num_units, **phones)
+      total, metrics["probe"] = ctc + self.probe * early, (early, num_phones)
+    return total / learned.sum(), metrics
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

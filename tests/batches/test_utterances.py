@@ -124,3 +124,33 @@ def test_a_set_without_sound_is_told(tmp_path, config):
   write_split(tmp_path / "text", "train", [Example(id="1", task="text", turns=(Turn("user", "hello"),))])
   with pytest.raises(UserError, match="no sound"):
     dataclasses.replace(config, sets=(tmp_path / "text",)).open()
+
+
+def test_the_last_row_can_be_held_out(config):
+  turns = [
+    Turn("user", f"other {index}", audio=encode_flac(np.full(1000 + 4000 * index, 0.25)), phones="c " * index + "c")
+    for index in range(2)
+  ]
+  examples = [Example(id=str(index), task="speech", turns=(turn,)) for index, turn in enumerate(turns)]
+  write_split(config.sets[0], "test", examples)
+  held = dataclasses.replace(config, held_out="test")
+  batches = _take(held, 12)
+  for batch in batches:
+    rows, length = batch["waveform"].shape
+    assert batch["learned"].tolist() == [True] * (rows - 1) + [False]
+    samples = int(batch["samples"][-1])
+    assert samples in (1000, 5000) and samples <= length
+    assert batch["num_phones"][-1] == (1 if samples == 1000 else 2) and (batch["phones"][-1][:1] == 2).all()
+    np.testing.assert_allclose(batch["waveform"][-1, :samples], 0.25, atol=1e-4)
+    assert not batch["waveform"][-1, samples:].any()
+    assert not set(batch["samples"][:-1].tolist()) & {1000, 5000}
+  assert {int(batch["samples"][-1]) for batch in batches} == {1000, 5000}
+  for batch, again in zip(batches, _take(held, 12), strict=True):
+    np.testing.assert_array_equal(batch["waveform"], again["waveform"])
+  first = _take(held, 1 * (5 // 3 + 6))[: 5 // 3 + 6]
+  learned = np.concatenate([batch["samples"][:-1] for batch in first]).tolist()
+  assert len(set(learned)) == len(learned) == 3 + 6  # an epoch of rows that are learned, the rest left over
+  with pytest.raises(UserError, match="at least one is learned"):
+    dataclasses.replace(held, buckets=(Bucket(seconds=0.6, rows=1),))
+  with pytest.raises(UserError, match="shortest recording"):
+    dataclasses.replace(held, buckets=(Bucket(seconds=0.05, rows=2), Bucket(seconds=0.6, rows=2))).open()

@@ -5,11 +5,16 @@ import pytest
 
 from configs.emova import corpus as configs
 from omni_jax.build import corpus
-from omni_jax.build.corpus import CorpusConfig, make_corpus, splits
+from omni_jax.build.corpus import AdditionConfig, CorpusConfig, make_corpus, splits
 from omni_jax.core.errors import UserError
+from omni_jax.core.styles import ALL_STYLES, Style
 from omni_jax.prepare.audio import decode_audio
+from omni_jax.prepare.emova_phones import MANDARIN_PHONES
+from omni_jax.prepare.phonemes import PHONES
 from omni_jax.prepare.reader import open_set
-from omni_jax.prepare.voices.catalogue import ESPEAK_ONLY, cast
+from omni_jax.prepare.voices.catalogue import ESPEAK_ONLY, MANDARIN, cast
+
+NEW = ("mandarin", "styles")
 
 SMALL = CorpusConfig(
   seed=1, text=6, images=3, speech=4, dialogue=2, text_test=2, images_test=1, speech_test=1, voice_test=1,
@@ -57,7 +62,31 @@ def test_another_config_is_refused(folder):
     make_corpus(dataclasses.replace(SMALL, text=7), folder, workers=1, report=lambda line: None)
 
 
+def test_additions_leave_the_corpus_as_it_is(folder):
+  def content():
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.parent.name not in NEW}
+
+  before = content()
+  small = AdditionConfig(seed=0, mandarin=3, mandarin_test=2, mandarin_voice=1, styles=1)
+  make_corpus(small, folder, workers=1, report=lambda line: None)
+  assert content() == before
+  symbols = json.loads((folder / "mandarin" / "phones.json").read_text())
+  assert symbols[: len(PHONES)] == list(PHONES) and set(symbols[len(PHONES) :]) == set(MANDARIN_PHONES)
+  spoken = [open_set(folder / "mandarin", split)[0].turns[0] for split in ("train", "test", "test_voice")]
+  assert [len(set(turn.phones.split()) - set(MANDARIN_PHONES)) for turn in spoken] == [0, 0, 0]
+  assert spoken[2].voice == MANDARIN.held_out not in {turn.voice for turn in spoken[:2]}
+  styles = open_set(folder / "styles", "test")
+  turns = [styles[index].turns[0] for index in range(len(styles))]
+  assert [Style.parse(turn.style) for turn in turns] == list(ALL_STYLES) and len({turn.text for turn in turns}) == 1
+  assert len({turn.audio for turn in turns}) == 24
+  lines: list[str] = []
+  make_corpus(small, folder, workers=1, report=lines.append)
+  assert "complete" in lines[-1]
+
+
 def test_numbers_are_positive():
+  with pytest.raises(UserError, match="styles = 0"):
+    dataclasses.replace(configs.additions(), styles=0)
   with pytest.raises(UserError, match="pairs = 0"):
     dataclasses.replace(SMALL, pairs=0)
 

@@ -9,6 +9,8 @@ import pytest
 from configs.emova import spiral as spiral_file
 from omni_jax.batches.utterances import Bucket, UtteranceBatches
 from omni_jax.checkpoint.store import load_model
+from omni_jax.convert.speech_to_unit import export_speech_to_unit
+from omni_jax.core import trees
 from omni_jax.prepare.audio import encode_flac
 from omni_jax.prepare.schema import Example, Turn
 from omni_jax.prepare.writer import write_split
@@ -83,8 +85,36 @@ def test_the_loss_is_the_ctc_of_a_recording_and_counts_changes_of_unit():
   assert float(phones) == 5 and float(loss) == pytest.approx(float(total) / 2)
   changes, units = metrics["changes"]
   assert float(units) == 13 + 8 and 0 < float(changes) <= 12 + 7
+  assert 1 < float(metrics["perplexity"][0]) <= float(metrics["units_used"][0]) <= 21
+  assert float(metrics["phone_errors"][1]) == 5 and "held_out_errors" not in metrics
   other, _ = jax.jit(PhoneLoss())(model, batch, jax.random.key(0))
   assert abs(float(other) - float(loss)) > 1e-3
+
+
+def test_a_probe_adds_the_loss_read_before_the_bottleneck_and_changes_no_other_weight():
+  batch, probed = _batch(), dataclasses.replace(SMALL, probe=True)
+  plain, model = (jax.jit(lambda key, own=own: own.make(key=key))(jax.random.key(0)) for own in (SMALL, probed))
+  leaves, others = trees.flatten(model), trees.flatten(plain)
+  assert set(leaves) - set(others) == {"probe.weight", "probe.bias"}
+  assert all(np.array_equal(leaf, leaves[path]) for path, leaf in others.items())
+  loss, metrics = jax.jit(PhoneLoss(dropout=False, probe=0.5))(model, batch, jax.random.key(0))
+  read, early = float(metrics["ctc"][0]), float(metrics["probe"][0])
+  assert float(loss) == pytest.approx((read + 0.5 * early) / 2, rel=1e-5) and early > 0 and early != read
+  assert set(export_speech_to_unit(probed, leaves)) == set(export_speech_to_unit(SMALL, others))
+
+
+def test_a_row_that_is_not_learned_is_judged_and_leaves_no_gradient():
+  batch, model = _batch(), drawn(SMALL)
+  held = batch | {"learned": jnp.array([True, False])}
+  loss = PhoneLoss(dropout=False)
+  step = jax.jit(jax.value_and_grad(lambda own, rows: loss(own, rows, jax.random.key(0)), has_aux=True))
+  alone = {name: rows.at[1].set(rows[0]) for name, rows in batch.items()}
+  (value, metrics), gradient = step(model, held)
+  (expected, _), wanted = step(model, alone | {"num_phones": jnp.array([3, 0]), "learned": jnp.array([True, True])})
+  assert float(value) == pytest.approx(2 * float(expected), rel=1e-5)  # one row counts, not two
+  for leaf, other in zip(jax.tree.leaves(gradient), jax.tree.leaves(wanted), strict=True):
+    np.testing.assert_allclose(leaf, 2 * other, atol=1e-4)
+  assert float(metrics["phone_errors"][1]) == 3 and float(metrics["held_out_errors"][1]) == 2
 
 
 def test_fine_tuning_trains_through_the_loop(speech, tmp_path):

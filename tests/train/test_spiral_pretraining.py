@@ -166,5 +166,9 @@ def test_configs_fit_their_models(name, tmp_path):
   followed = {path for path in trees.flatten(shapes) if path.startswith("teacher_")}
   moments = trees.flatten(jax.eval_shape(optimizer.transform.init, trees.flatten(shapes)))
   assert followed and not any(path.endswith(f".{name}") for path in moments for name in followed)
+  leaves = trees.flatten(shapes)
+  state = jax.eval_shape(optimizer.transform.init, leaves)
+  updates, _ = jax.eval_shape(optimizer.transform.update, leaves, state, leaves)
+  assert {path: leaf.shape for path, leaf in updates.items()} == {path: leaf.shape for path, leaf in leaves.items()}
   if name == "full":
     assert run.model is SPIRAL2_PRETRAINING

@@ -12,8 +12,10 @@ from typing import Protocol
 import numpy as np
 
 from omni_jax.core.errors import UserError
-from omni_jax.core.styles import ALL_STYLES, Style
+from omni_jax.core.styles import ALL_STYLES, PITCHES, Style
 from omni_jax.prepare.voices import espeak, flite
+
+_LANGUAGES = {"espeak": espeak.LANGUAGE, "espeak-cmn": espeak.MANDARIN}  # of the engines that espeak-ng is
 
 
 class Voice(Protocol):
@@ -21,6 +23,7 @@ class Voice(Protocol):
 
   name: str
   gender: str
+  language: str  # as espeak-ng names it
 
   def speak(self, text: str, style: Style) -> np.ndarray:
     """Returns float32 [A] at 16 kHz."""
@@ -68,6 +71,14 @@ ESPEAK_ONLY = Cast(
   held_out_styles=tuple(style for style in ALL_STYLES if style.gender == "male"),
 )
 
+# Mandarin, in the neutral emotion (`EspeakVoice`): speech to recognise, so nobody answers.
+MANDARIN = Cast(
+  answers={},
+  seen={"female": ("espeak-cmn:f1", "espeak-cmn:f4"), "male": ("espeak-cmn:m3", "espeak-cmn:m7")},
+  held_out="espeak-cmn:m1",
+  held_out_styles=tuple(Style("male", "neutral", pitch) for pitch in PITCHES),
+)
+
 
 def cast() -> Cast:
   """Returns the roles that the engines on this machine can fill."""
@@ -84,9 +95,10 @@ def voice(name: str) -> Voice:
   engine, _, speaker = name.partition(":")
   if engine == "flite" and speaker in flite.SPEAKERS:
     return flite.FliteVoice(speaker)
-  if engine == "espeak" and speaker in espeak.SPEAKERS:
-    return espeak.EspeakVoice(speaker)
-  known = [f"flite:{name}" for name in flite.SPEAKERS] + [f"espeak:{name}" for name in espeak.SPEAKERS]
+  if engine in _LANGUAGES and speaker in espeak.SPEAKERS:
+    return espeak.EspeakVoice(speaker, language=_LANGUAGES[engine])
+  known = [f"flite:{name}" for name in flite.SPEAKERS]
+  known += [f"{engine}:{name}" for engine in _LANGUAGES for name in espeak.SPEAKERS]
   raise UserError(
     f"unknown voice {name!r}", where="voice", rule=f"a voice is one of {', '.join(known)}", remedy="choose one of these"
   )

@@ -19,12 +19,13 @@ from omni_jax.prepare.pitch import track_f0
 from omni_jax.prepare.voices.prosody import MEAN_F0_HZ, level, prosody_of, trim
 
 LANGUAGE = "en-us"
+MANDARIN = "cmn-latn-pinyin"  # espeak-ng's `cmn` reads pinyin as English
 # Only variants without breath, whose noise would start from the time of day.
 SPEAKERS = {"f1": "female", "f4": "female", "linda": "female", "m1": "male", "m3": "male", "m7": "male"}
 # The range setting that gives one semitone of deviation of F0 at the mean of the gender, measured.
 _RANGE_OF_SEMITONE = {"f1": 29.0, "f4": 29.0, "linda": 33.0, "m1": 24.0, "m3": 24.0, "m7": 24.0}
 _WORDS_PER_MINUTE = 168.0
-_PROBE = "we can play near the river today"
+_PROBES = {LANGUAGE: "we can play near the river today", MANDARIN: "wo3 jin1 tian1 zai4 hua1 yuan2 li3"}
 _FAILED = 0xFFFFFFFF
 _SCRIPT = Path(__file__).with_name("espeak_process.py")
 
@@ -92,12 +93,16 @@ def phonemizer_process() -> EspeakProcess:
 
 
 class EspeakVoice:
-  """One espeak-ng timbre."""
+  """One espeak-ng timbre in one language.
 
-  def __init__(self, speaker: str):
-    """Takes a name of SPEAKERS."""
-    self.name, self.gender = f"espeak:{speaker}", SPEAKERS[speaker]
-    self._voice, self._range_of_semitone = f"{LANGUAGE}+{speaker}", _RANGE_OF_SEMITONE[speaker]
+  In Mandarin the range of F0 is that of the tones, so only the neutral emotion is spoken as its label says.
+  """
+
+  def __init__(self, speaker: str, *, language: str = LANGUAGE):
+    """Takes a name of SPEAKERS and one of LANGUAGE and MANDARIN."""
+    engine = "espeak" if language == LANGUAGE else "espeak-cmn"
+    self.name, self.gender, self.language = f"{engine}:{speaker}", SPEAKERS[speaker], language
+    self._voice, self._range_of_semitone = f"{language}+{speaker}", _RANGE_OF_SEMITONE[speaker]
 
   def speak(self, text: str, style: Style) -> np.ndarray:
     """Returns float32 [A] at 16 kHz."""
@@ -105,7 +110,9 @@ class EspeakVoice:
     # The range setting counts in Hz, so it grows with the mean for the same deviation in semitones.
     relative_mean = prosody.mean_f0_hz / MEAN_F0_HZ[self.gender]
     pitch_range = min(99.0, self._range_of_semitone * prosody.f0_deviation_semitones * relative_mean)
-    pitch = float(np.interp(np.log(prosody.mean_f0_hz), *_pitch_scale(self._voice, pitch_range)))
+    pitch = float(
+      np.interp(np.log(prosody.mean_f0_hz), *_pitch_scale(self._voice, pitch_range, _PROBES[self.language]))
+    )
     rate = _WORDS_PER_MINUTE / prosody.duration_scale
     process = speaker_process()
     waveform = process.speak(text, voice=self._voice, pitch=pitch, pitch_range=pitch_range, rate=rate)
@@ -113,11 +120,11 @@ class EspeakVoice:
 
 
 @functools.cache
-def _pitch_scale(voice: str, pitch_range: float) -> tuple[list[float], list[float]]:
-  """Returns log mean F0 and the pitch setting that gives it, rising, measured on a probe sentence."""
+def _pitch_scale(voice: str, pitch_range: float, probe: str) -> tuple[list[float], list[float]]:
+  """Returns log mean F0 and the pitch setting that gives it, rising, measured on the sentence `probe`."""
   process, settings, measured = speaker_process(), [10.0, 20.0, 40.0, 60.0, 80.0, 99.0], []
   for pitch in settings:
-    waveform = process.speak(_PROBE, voice=voice, pitch=pitch, pitch_range=pitch_range, rate=_WORDS_PER_MINUTE)
+    waveform = process.speak(probe, voice=voice, pitch=pitch, pitch_range=pitch_range, rate=_WORDS_PER_MINUTE)
     f0_hz, voiced = track_f0(resample(waveform, sample_rate=process.sample_rate))
     measured.append(float(np.mean(np.log(f0_hz[voiced]))))
   return measured, settings

@@ -15,6 +15,7 @@ import numpy as np
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
 from omni_jax.prepare.audio import load_audio
+from omni_jax.prepare.voices.espeak import LANGUAGE
 from omni_jax.prepare.voices.prosody import level, prosody_of, trim
 
 
@@ -66,7 +67,7 @@ class FliteVoice:
   def __init__(self, speaker: str):
     """Takes a name of SPEAKERS."""
     self._speaker, self._calibration = speaker, SPEAKERS[speaker]
-    self.name, self.gender = f"flite:{speaker}", self._calibration.gender
+    self.name, self.gender, self.language = f"flite:{speaker}", self._calibration.gender, LANGUAGE
 
   def speak(self, text: str, style: Style) -> np.ndarray:
     """Returns float32 [A] at 16 kHz.
