@@ -130,7 +130,7 @@ def write_part(part: Part, folder: Path, *, scheme: str) -> None:
     raise UserError(
       f"format {scheme!r} of {name}",
       where="--format",
-      rule="only EMOVA's two parts have another",
+      rule="only EMOVA's two parts have several",
       remedy="leave it out",
     )
   FORMATS[name].write(part, folder, scheme)
