@@ -23,7 +23,13 @@ import numpy as np
 from omni_jax.convert import hubert_card, vits_card, whisper
 from omni_jax.convert.emova_voice import export_emova_voice, import_emova_voice
 from omni_jax.convert.folders import read_json, write_json
-from omni_jax.convert.hubert import HubertNames, export_hubert_tensors, hubert_rules, import_hubert_tensors
+from omni_jax.convert.hubert import (
+  HubertNames,
+  export_hubert_tensors,
+  hubert_rules,
+  import_hubert_tensors,
+  import_kmeans_tokenizer,
+)
 from omni_jax.convert.part_cards import OWN_CONFIG
 from omni_jax.convert.shards import Folder, write_folder
 from omni_jax.convert.speech_to_unit import HUGGING_FACE_PREFIX, Spelling, export_speech_to_unit, import_speech_to_unit
@@ -276,21 +282,17 @@ def _write_hubert(part: Part, folder: Path, scheme: str) -> None:
 def _read_kmeans(source: SpeechSource) -> Part:
   if source.centres is None and not (source.path / CENTRES).exists():
     raise UserError("no centres", where=source.path, rule="units are centres of frames", remedy="give --centres FILE")
-  centres = read_centres(source.centres or source.path / CENTRES)
-  own = _own_config(source.path, "kmeans")
-  hubert = _read_hubert(source)
-  config = own or dataclasses.replace(
-    SPEECH_GPT_TOKENIZER, hubert=hubert.config, layer=source.layer, num_classes=len(centres)
+  centres, tensors = read_centres(source.centres or source.path / CENTRES), Folder(source.path)
+  names = hubert_card.find_names(tensors, where=source.path)
+  config = _own_config(source.path, "kmeans") or dataclasses.replace(
+    SPEECH_GPT_TOKENIZER,
+    hubert=hubert_card.read_config(source.path, tensors),
+    layer=source.layer,
+    num_classes=len(centres),
   )
-  if centres.shape != (config.num_classes, hubert.config.encoder.width):
-    raise UserError(
-      f"centres of shape {centres.shape}",
-      where=source.centres or source.path,
-      rule=f"{config.num_classes} centres of frames of width {hubert.config.encoder.width}",
-      remedy="take the centres of this HuBERT",
-    )
-  leaves = {f"hubert.{path}": leaf for path, leaf in hubert.leaves.items()}
-  return Part(config=config, leaves=leaves | {"centres": jax.numpy.asarray(centres)})
+  # Half-precision files are read wide: centres are float32, and nearest ones must not change.
+  wide = {one: np.asarray(tensors[one], np.float32) for one in tensors}
+  return Part(config=config, leaves=import_kmeans_tokenizer(config, wide, names=names, centres=centres))
 
 
 def _write_kmeans(part: Part, folder: Path, scheme: str) -> None:
