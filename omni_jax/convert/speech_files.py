@@ -105,6 +105,15 @@ def part_of(config: Any) -> str | None:
   return next((name for name, form in FORMATS.items() if isinstance(config, form.config)), None)
 
 
+def part_from(config: Any, model: Any, *, beside: Mapping[str, np.ndarray] | None = None) -> Part | None:
+  """Returns what a stage holds as a part, None if it is no part of speech; leaves are arrays of the host."""
+  if part_of(config) is None:
+    return None
+  if isinstance(config, UnitToSpeechConfig):  # trained here, without styles
+    config, model = UnitVoiceConfig(model=config), UnitVoice(model)
+  return Part(config=config, leaves=_arrays(trees.flatten(model)), beside=beside or {})
+
+
 def read_part(name: str, source: SpeechSource) -> Part:
   """Returns a part of a released file or folder.
 
@@ -153,10 +162,10 @@ def written(name: str, folder: Path, *, scheme: str) -> SpeechSource:
 
 def write_tokenizer(hearing: Part, voice: Part, folder: Path) -> None:
   """Writes EMOVA's Hugging Face tokenizer, both halves in one file."""
-  fields, tensors = export_emova_voice(_voice(voice))
+  fields, tensors = export_emova_voice(_model(voice))
   write_folder(folder, {**_hearing_tensors(hearing), **dict(tensors)}.items())
   write_json(folder / _CONFIG, _tokenizer_card() | fields)
-  write_json(folder / OWN_CONFIG, {_HEARING: to_json(hearing.config), _SPEAKING: to_json(_voice(voice).model.config)})
+  write_json(folder / OWN_CONFIG, {_HEARING: to_json(hearing.config), _SPEAKING: to_json(_model(voice).model.config)})
 
 
 _HEARING, _SPEAKING = "speech-to-unit", "unit-to-speech"
@@ -219,9 +228,9 @@ def _read_speaking(source: SpeechSource) -> Part:
 
 
 def _write_speaking(part: Part, folder: Path, scheme: str) -> None:
-  voice = _voice(part)
+  voice = _model(part)
   if scheme == "hf":
-    fields, tensors = export_emova_voice(voice)
+    fields, tensors = export_emova_model(voice)
     write_folder(folder, tensors)
     write_json(folder / _CONFIG, _tokenizer_card() | fields)
     write_json(folder / OWN_CONFIG, {_SPEAKING: to_json(voice.model.config)})
@@ -232,14 +241,6 @@ def _write_speaking(part: Part, folder: Path, scheme: str) -> None:
   write_torch(folder / _PTH, {_MODEL: in_torch(export_unit_to_speech(voice.model)), **rest})
   if voice.centroids is not None:
     write_styles(voice.centroids, folder)
-
-
-def _voice(part: Part) -> Any:
-  """Returns the voice of a part, of whose config a trained stage may hold the model alone."""
-  config = part.config if isinstance(part.config, UnitVoiceConfig) else None
-  if config is None:
-    return UnitVoice(trees.unflatten(_abstract(part.config), part.leaves))
-  return trees.unflatten(_abstract(config), part.leaves)
 
 
 def _read_unit_hifigan(source: SpeechSource) -> Part:
