@@ -12,13 +12,14 @@ from omni_jax.convert.speech_files import (
   EMOVA_PARTS,
   Part,
   SpeechSource,
+  part_from,
   part_of,
   read_part,
   write_part,
   write_tokenizer,
+  written,
 )
 from omni_jax.convert.stage import Imported, new_stage
-from omni_jax.core import trees
 from omni_jax.core.errors import UserError
 
 BESIDE = "beside.npz"  # in the stage: what a file holds beside parameters
@@ -36,7 +37,8 @@ def import_part(name: str, source: SpeechSource, workdir: Path, *, stage: str) -
   store.save(0, params=dict(part.leaves), moments=None, position={"step": 0})
   store.close()
   if part.beside:
-    np.savez(folder / BESIDE, **dict(part.beside))
+    held: Any = dict(part.beside)
+    np.savez(folder / BESIDE, **held)
   run = Imported(name=stage, model=part.config, source=source.path.resolve())
   write_card(folder, make_card(run, workdir=workdir, ignored=("source",), starts=()))
   size = sum(leaf.size for leaf in part.leaves.values())
@@ -45,13 +47,11 @@ def import_part(name: str, source: SpeechSource, workdir: Path, *, stage: str) -
 
 def part_in(stage: Path, config: Any, model: Any) -> Part | None:
   """Returns the part of speech that a stage holds, None if it holds something else."""
-  if part_of(config) is None:
-    return None
   beside: Mapping[str, np.ndarray] = {}
   if (stage / BESIDE).exists():
     with np.load(stage / BESIDE, allow_pickle=False) as held:
       beside = {name: held[name] for name in held.files}
-  return Part(config=config, leaves=trees.flatten(model), beside=beside)
+  return part_from(config, model, beside=beside)
 
 
 def export_part(part: Part, folder: Path, *, scheme: str, other: Part | None = None) -> None:
@@ -71,7 +71,8 @@ def export_part(part: Part, folder: Path, *, scheme: str, other: Part | None = N
       rule=f"{' and '.join(EMOVA_PARTS)} are the two halves of EMOVA's Hugging Face tokenizer",
       remedy="write the parts one by one",
     )
-  write_tokenizer(*(halves[name] for name in EMOVA_PARTS), folder)
+  hearing, voice = (halves[name] for name in EMOVA_PARTS)
+  write_tokenizer(hearing, voice, folder)
 
 
 def verify_part(part: Part, folder: Path, *, scheme: str) -> tuple[str, ...]:

@@ -6,8 +6,9 @@ from typing import Any
 import jax
 
 from omni_jax.checkpoint.store import load_model
+from omni_jax.core import trees
 from omni_jax.core.errors import UserError
-from omni_jax.nn.weight_norm import fold_model
+from omni_jax.nn.weight_norm import fold
 from omni_jax.speech.interface import SpeechPart, SpeechTokenizer, Vocoder
 
 TOKENIZER, VOCODER = "tokenizer", "vocoder"  # the stages of the tiny journey
@@ -54,7 +55,8 @@ def _load(workdir: Path, stage: str) -> Any:
   inference = getattr(config, "inference", config)
   if inference == config:
     return model
-  return fold_model(model, into=jax.eval_shape(lambda: inference.make(key=jax.random.key(0))))
+  into = jax.eval_shape(lambda: inference.make(key=jax.random.key(0)))
+  return trees.unflatten(into, jax.jit(fold)(trees.flatten(model)))
 
 
 def _another(model: Any, workdir: Path, stage: str, *, rule: str) -> UserError:
