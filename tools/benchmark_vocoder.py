@@ -38,7 +38,7 @@ from omni_jax.core import trees  # noqa: E402
 from omni_jax.core.styles import Style  # noqa: E402
 from omni_jax.export import unit_hifigan_onnx, unit_to_speech_onnx  # noqa: E402
 from omni_jax.export.onnx_graph import Graph  # noqa: E402
-from omni_jax.export.onnx_layers import hifigan  # noqa: E402
+from omni_jax.export.onnx_layers import hifigan, to_pictures  # noqa: E402
 from omni_jax.export.programs import SOUND, Port  # noqa: E402
 from omni_jax.export.vocoder import export_onnx  # noqa: E402
 from omni_jax.nn.weight_norm import fold_model  # noqa: E402
@@ -134,7 +134,7 @@ def hifigan_piper(seconds: float, folder: Path) -> Iterator[Task]:
   model = drawn_model(PIPER_MEDIUM)
   x = normal(1, round(seconds * 22_050 / model.config.hop), PIPER_MEDIUM.inputs)
   graph = Graph()
-  samples = hifigan(graph, graph.turn("x"), jax.tree.map(np.asarray, model), valid=None, condition=None)
+  samples = hifigan(graph, to_pictures(graph, "x"), jax.tree.map(np.asarray, model), condition=None)
   graph("Identity", samples, output="waveform")
   sizes = ("B", "T", PIPER_MEDIUM.inputs)
   written = graph.model(inputs={"x": Port("float32", sizes)}, outputs={"waveform": Port("float32", ("B", "A"))})
@@ -171,7 +171,10 @@ def unit_hifigan(seconds: float, folder: Path) -> Iterator[Task]:
 
   def first_piece() -> np.ndarray:
     stream = folded.stream(chunk_frames=CHUNK)
-    return stream.push(units[: CHUNK + 2 * config.generator.context])
+    for start in range(0, len(units), 16):
+      if len(piece := stream.push(units[start : start + 16])):
+        return piece
+    return stream.finish()
 
   routes = {"onnxruntime": lambda: next(voice.pieces(units, frames=CHUNK))}
   yield Task("unit HiFi-GAN, first piece (ort)", len(routes["onnxruntime"]()) / config.sample_rate, routes)
@@ -260,10 +263,11 @@ def program_routes(
   """Returns one program in JAX and as its file."""
   run, session = jax.jit(function), open_session(f"{stem}{part}.onnx")
   names = [port.name for port in session.get_outputs()]
+  fed = {port.name: given[port.name] for port in session.get_inputs()}
   inputs = {name: value.astype(np.int32) if value.dtype == np.int64 else value for name, value in given.items()}
   return {
     "jax": lambda: np.asarray(run(model, inputs)[output]),
-    "onnxruntime": lambda: session.run(None, given)[names.index(output)],
+    "onnxruntime": lambda: session.run(None, fed)[names.index(output)],
   }
 
 

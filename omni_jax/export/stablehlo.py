@@ -103,11 +103,12 @@ def _inputs(program: Program) -> dict[str, Port]:
 
 
 def _padded(program: Program, case: Arrays) -> Arrays:
-  """Returns a case with the mask where the program takes one; the second row ends a frame early, if it has two."""
+  """Returns a case with the mask where the program takes one; all rows but the first end a frame early."""
   if program.suffix != SOUND:
     return case
-  valid = np.ones(next(iter(case.values())).shape[:2], np.float32)
-  valid[1, max(valid.shape[1] - 1, 1) :] = 0
+  rows, length = next(iter(case.values())).shape[:2]
+  valid = np.ones((rows, length), np.float32)
+  valid[1:, max(length - 1, 1) :] = 0
   return {**case, "valid": valid}
 
 
