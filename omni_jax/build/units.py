@@ -17,7 +17,8 @@ from omni_jax.checkpoint.store import load_model, require_step
 from omni_jax.core.errors import UserError
 from omni_jax.core.files import write_whole
 from omni_jax.core.styles import Style
-from omni_jax.prepare.audio import decode_audio
+from omni_jax.generate.speech_stages import load_tokenizer
+from omni_jax.prepare.audio import SAMPLE_RATE, decode_audio
 from omni_jax.prepare.reader import open_set
 from omni_jax.prepare.schema import Example
 from omni_jax.prepare.writer import read_splits, write_split
@@ -54,7 +55,14 @@ def encode_corpus(config: EncodeConfig, workdir: Path, *, say: Callable[[str], N
     say(f"units of {', '.join(config.sets)}: already encoded")
     _fit_lengths(config, workdir)
     return workdir / "units"
-  tokenizer = load_model(stages / config.tokenizer)[1]
+  tokenizer = load_tokenizer(workdir, stage=config.tokenizer)
+  if tokenizer.num_codebooks != 1 or tokenizer.sample_rate != SAMPLE_RATE:
+    raise UserError(
+      f"{tokenizer.num_codebooks} units a frame, {tokenizer.sample_rate} Hz",
+      where=stages / config.tokenizer,
+      rule=f"records hold one row of units, of sound at {SAMPLE_RATE} Hz",
+      remedy="choose a tokenizer with one codebook; SNAC's codes are printed by `omni hear --units`",
+    )
   style_encoder = load_model(stages / config.style)[1]
   for name, split in missing:
     folder = workdir / "units" / name

@@ -9,6 +9,10 @@ import  makes a stage of a folder in any of the three, checked before anything i
         rows for what the working folder's vocabulary adds to its tokenizer (`omni vocabulary --base`), and with
         --vision an image tower and a new projector.
 verify  compares a written folder with its stage, logit by logit, and puts the table into the folder's model card.
+
+Parts of speech: `import --part` makes a stage of a released speech tokenizer, vocoder or encoder. A stage that holds
+one is exported in its original's format and verified bit by bit; EMOVA's two halves as `hf`, both together by --with,
+or as `origin`.
 """
 
 import argparse
@@ -22,6 +26,9 @@ from omni_jax.convert.emova_card import PIXELS
 from omni_jax.convert.emova_folder import export_folder
 from omni_jax.convert.folders import read_json
 from omni_jax.convert.language import dtype_named, export_language
+from omni_jax.convert.speech_files import FORMATS as PARTS
+from omni_jax.convert.speech_files import Part, SpeechSource
+from omni_jax.convert.speech_stage import export_part, import_part, part_in, verify_part
 from omni_jax.convert.stage import Source, import_stage, stage_data
 from omni_jax.convert.tokenizer_files import tokenizer_files, write_tokenizer
 from omni_jax.convert.torch_code import auto_map
@@ -40,7 +47,9 @@ EXAMPLE = """omni convert export --workdir runs/tiny --stage tune
   omni convert verify --workdir runs/tiny --stage tune
   omni convert export --workdir runs/tiny --stage tune --format origin --dtype bfloat16
   omni convert import --workdir runs/other --stage emova-3b --source emova-qwen-2-5-3b
-  omni convert import --workdir runs/qwen --stage base --source Qwen2.5-0.5B --vision qwen2vit600m"""
+  omni convert import --workdir runs/qwen --stage base --source Qwen2.5-0.5B --vision qwen2vit600m
+  omni convert import --workdir runs/emova --stage voice --part unit-to-speech --source emova_speech_tokenizer_hf
+  omni convert export --workdir runs/emova --stage hearing --with voice"""
 FORMATS = ("stock", "origin", "hf")
 
 
@@ -57,12 +66,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
       action.add_argument("--new-rows", default="mean", choices=DRAWS, help="with a stock model: how they are drawn")
       rows = "with EMOVA's formats: ids of its tokenizer before units; now the vocabulary's, or Qwen2.5's 151665"
       action.add_argument("--text-rows", type=int, metavar="N", help=rows)
+      action.add_argument("--part", choices=sorted(PARTS), help="the source is this part of speech")
+      action.add_argument("--styles", type=Path, metavar="FILE", help="of unit-to-speech as .pth: list of centroids")
+      action.add_argument("--centres", type=Path, metavar="FILE", help="of kmeans: .npy")
+      action.add_argument("--layer", type=int, metavar="N", help="of kmeans: whose frames they are; now 11")
       continue
     action.add_argument("--out", type=Path, metavar="DIR", help="the folder; by default WORKDIR/export/FORMAT")
     action.add_argument("--format", default="stock", choices=FORMATS, help="now stock")
     if name == "export":
       action.add_argument("--template", choices=TEMPLATES, help="chat template; now that of the stage's training")
       action.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the tensors written")
+      action.add_argument("--with", dest="other", metavar="STAGE", help="EMOVA's other half of a speech tokenizer")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -72,8 +86,13 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
+  config, model = load_model(arguments.workdir / "stages" / arguments.stage)
+  part = part_in(arguments.workdir / "stages" / arguments.stage, config, model)
+  if part is not None:
+    _export_speech(arguments, part)
+    return
   folder = arguments.out or arguments.workdir / "export" / arguments.format
-  model = _omni_model(arguments)
+  _check_language(arguments, model)
   data, text = stage_data(arguments.workdir / "stages" / arguments.stage), arguments.workdir / "text"
   template = TEMPLATES[arguments.template] if arguments.template else getattr(data, "template", None)
   files = _tokenizer_files(text, template=template)
@@ -103,6 +122,22 @@ def _export(arguments: argparse.Namespace) -> None:
   print(folder)
 
 
+def _export_speech(arguments: argparse.Namespace, part: Part) -> None:
+  folder, other = arguments.out or arguments.workdir / "export" / arguments.stage, None
+  if arguments.other:
+    stage = arguments.workdir / "stages" / arguments.other
+    other = part_in(stage, *load_model(stage))
+    if other is None:
+      raise UserError(
+        f"stage {arguments.other!r} is no part of speech",
+        where="--with",
+        rule="the other half of EMOVA's speech tokenizer",
+        remedy="name the stage that it was imported as",
+      )
+  export_part(part, folder, scheme=arguments.format, other=other)
+  print(folder)
+
+
 def _check_format(arguments: argparse.Namespace, model: Any) -> None:
   if arguments.format == "stock" or isinstance(model.config, EmovaConfig):
     return
@@ -124,16 +159,38 @@ def _tokenizer_files(text: Path, *, template: Template | None) -> dict[str, str]
 
 
 def _import(arguments: argparse.Namespace) -> None:
-  source = Source(
-    folder=arguments.source, vision=arguments.vision, draw=arguments.new_rows, text_rows=arguments.text_rows
-  )
-  folder, report = import_stage(source, arguments.workdir, name=arguments.stage)
+  if arguments.part:
+    folder, report = _import_speech(arguments)
+  else:
+    source = Source(
+      folder=arguments.source, vision=arguments.vision, draw=arguments.new_rows, text_rows=arguments.text_rows
+    )
+    folder, report = import_stage(source, arguments.workdir, name=arguments.stage)
   print("\n".join([*report, str(folder)]))
 
 
+def _import_speech(arguments: argparse.Namespace) -> tuple[Path, tuple[str, ...]]:
+  belongs = {"styles": "unit-to-speech", "centres": "kmeans", "layer": "kmeans"}
+  for flag, part in belongs.items():
+    if getattr(arguments, flag) is not None and arguments.part != part:
+      raise UserError(
+        f"--{flag} with --part {arguments.part}", where="flags", rule=f"it is of {part}", remedy="leave it out"
+      )
+  chosen = {} if arguments.layer is None else {"layer": arguments.layer}
+  source = SpeechSource(path=arguments.source, styles=arguments.styles, centres=arguments.centres, **chosen)
+  return import_part(arguments.part, source, arguments.workdir, stage=arguments.stage)
+
+
 def _verify(arguments: argparse.Namespace) -> None:
+  stage = arguments.workdir / "stages" / arguments.stage
+  config, model = load_model(stage)
+  part = part_in(stage, config, model)
+  if part is not None:
+    folder = arguments.out or arguments.workdir / "export" / arguments.stage
+    print("\n".join(verify_part(part, folder, scheme=arguments.format)))
+    return
   folder = arguments.out or arguments.workdir / "export" / arguments.format
-  model = _omni_model(arguments)
+  _check_language(arguments, model)
   _check_format(arguments, model)
   model = model.merged() if isinstance(model, Adapted) else model
   rows = compare(model.decoder if arguments.format == "stock" else model, folder)
@@ -142,15 +199,12 @@ def _verify(arguments: argparse.Namespace) -> None:
   print(f"written into {folder / 'README.md'}")
 
 
-def _omni_model(arguments: argparse.Namespace) -> Any:
-  stage = arguments.workdir / "stages" / arguments.stage
-  _, model = load_model(stage)
+def _check_language(arguments: argparse.Namespace, model: Any) -> None:
   base = model.merged() if isinstance(model, Adapted) else model
   if not hasattr(base, "decoder"):
     raise UserError(
       f"stage {arguments.stage!r} holds a {type(base).__name__}",
-      where=stage,
-      rule="only a stage of the omni model has a language model to write",
-      remedy="choose pretrain, prealign, align or tune",
+      where=arguments.workdir / "stages" / arguments.stage,
+      rule="a stage of the omni model or of a part of speech is written",
+      remedy="choose pretrain, prealign, align or tune, or a speech tokenizer or vocoder",
     )
-  return model

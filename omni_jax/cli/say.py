@@ -1,22 +1,37 @@
-"""Speak a text in a style: the language model writes units, the vocoder makes them sound."""
+"""Speak a text in a style: the language model writes units, the vocoder makes them sound.
+
+With --units a vocoder speaks alone, and no language model is needed. --condition is for a vocoder that knows more than
+the 24 styles: EMOVA's unit-to-speech takes the names of its conditions, a vocoder of several speakers takes a number.
+"""
 
 import argparse
 from pathlib import Path
 
+import numpy as np
+
 from omni_jax.core.compilation_cache import enable_compilation_cache
+from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
 from omni_jax.generate.assistant import Assistant
+from omni_jax.generate.speech_stages import VOCODER, load_vocoder
 from omni_jax.prepare.audio import save_wav
+from omni_jax.tokens.units import parse_units
 
-EXAMPLE = "omni say --workdir runs/tiny --text 'the dog is old' --style male-sad-low --out said.wav"
+EXAMPLE = """omni say --workdir runs/tiny --text 'the dog is old' --style male-sad-low --out said.wav
+  omni say --workdir runs/emova --vocoder voice --units '<|speech_12|><|speech_7|>' --out said.wav \\
+    --condition gender-female_emotion-happy_speed-fast_pitch-high"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the flags of `omni say`."""
   parser.add_argument("--workdir", required=True, type=Path, help="the working folder, for example runs/tiny")
   parser.add_argument("--stage", default="tune", help="of the language model; now tune")
-  parser.add_argument("--text", required=True, help="what to say")
+  parser.add_argument("--vocoder", default=VOCODER, metavar="STAGE", help=f"of the vocoder; now {VOCODER}")
+  said = parser.add_mutually_exclusive_group(required=True)
+  said.add_argument("--text", help="what to say")
+  said.add_argument("--units", help="what the vocoder says without a text: reduced units, or a file of them")
   parser.add_argument("--style", default="female-neutral-normal", metavar="GENDER-EMOTION-PITCH", help="how to say it")
+  parser.add_argument("--condition", metavar="NAME", help="how the vocoder speaks, where --style does not say it")
   parser.add_argument("--out", required=True, type=Path, metavar="FILE.wav", help="where the sound goes")
 
 
@@ -24,10 +39,35 @@ def run(arguments: argparse.Namespace) -> None:
   """Speaks."""
   enable_compilation_cache()
   style = Style.parse(arguments.style)
-  assistant = Assistant.load(arguments.workdir, stage=arguments.stage)
-  (spoken,) = assistant.synthesise([(arguments.text, style)])
-  save_wav(arguments.out, spoken.waveform, assistant.vocoder.sample_rate)
-  seconds = len(spoken.waveform) / assistant.vocoder.sample_rate
-  print(f"{arguments.out}: {seconds:.2f} s, {len(spoken.units)} units, {style}")
+  if arguments.units is not None:
+    _say_units(arguments, style)
+    return
+  assistant = Assistant.load(arguments.workdir, stage=arguments.stage, vocoder=arguments.vocoder)
+  (spoken,) = assistant.synthesise([(arguments.text, style)], manner=arguments.condition)
+  _save(arguments, spoken.waveform, assistant.vocoder.sample_rate, f"{len(spoken.units)} units")
   if spoken.problem:
     print(f"problem: {spoken.problem}")
+
+
+def _say_units(arguments: argparse.Namespace, style: Style) -> None:
+  path = Path(arguments.units)
+  units = parse_units(path.read_text() if path.suffix and path.is_file() else arguments.units)
+  vocoder = load_vocoder(arguments.workdir, stage=arguments.vocoder)
+  number = len(units)
+  if vocoder.num_codebooks > 1:
+    if number % vocoder.num_codebooks:
+      raise UserError(
+        f"{number} codes",
+        where="--units",
+        rule=f"the vocoder speaks frames of {vocoder.num_codebooks} codes",
+        remedy="give whole frames, one after another",
+      )
+    units = units.reshape(-1, vocoder.num_codebooks)
+  waveform = vocoder.decode(units, arguments.condition or style)
+  _save(arguments, waveform, vocoder.sample_rate, f"{number} units")
+
+
+def _save(arguments: argparse.Namespace, waveform: np.ndarray, sample_rate: int, said: str) -> None:
+  save_wav(arguments.out, waveform, sample_rate)
+  manner = arguments.condition or arguments.style
+  print(f"{arguments.out}: {len(waveform) / sample_rate:.2f} s, {said}, {manner}")

@@ -116,7 +116,7 @@ def write_config(config: UnitToSpeechConfig) -> dict[str, Any]:
       "add_blank": False,
     },
   }
-  if read_config(card, vocab_size=encoder.vocab_size) != config:
+  if encoder.vocab_size <= _SYMBOLS or read_config(card, vocab_size=encoder.vocab_size) != config:
     raise UserError(
       "sizes that config.json of a VITS does not name",
       where="export of a unit-to-speech model",

@@ -22,9 +22,10 @@ from omni_jax.core.styles import Style
 from omni_jax.generate.constraints import make_automaton
 from omni_jax.generate.engine import Engine, Prompt
 from omni_jax.generate.sampling import Sampling
+from omni_jax.generate.speech_stages import TOKENIZER, VOCODER, check_units_of, load_tokenizer, load_vocoder
 from omni_jax.generate.streaming import ReplyStream, Stopwatch
 from omni_jax.generate.synthesis import Reader
-from omni_jax.speech.interface import SpeechTokenizer, StyleEncoder, Vocoder
+from omni_jax.speech.interface import Manner, SpeechTokenizer, StyleEncoder, Vocoder
 from omni_jax.speech.lengths import LENGTHS_FILE, Lengths
 from omni_jax.tokens import dialogue as chat
 from omni_jax.tokens.answers import NativeLayout, Reply
@@ -131,19 +132,35 @@ class Assistant:
     )
 
   @classmethod
-  def load(cls, workdir: Path, *, stage: str = "tune", sampling: Sampling | None = None) -> "Assistant":
+  def load(
+    cls,
+    workdir: Path,
+    *,
+    stage: str = "tune",
+    sampling: Sampling | None = None,
+    tokenizer: str = TOKENIZER,
+    vocoder: str = VOCODER,
+  ) -> "Assistant":
     """Returns the assistant of the newest checkpoints in `workdir/stages`.
 
+    Args:
+      workdir: the working folder.
+      stage: of the language model.
+      sampling: how answers are drawn.
+      tokenizer: stage of the speech tokenizer.
+      vocoder: stage of the vocoder.
+
     Raises:
-      UserError: a stage is missing or damaged, or the model belongs to another vocabulary.
+      UserError: a stage is missing or damaged, or belongs to another vocabulary.
     """
-    stages = Path(workdir) / "stages"
-    model, dialogue, images = load_language(Path(workdir), stage=stage)
-    _, tokenizer = load_model(stages / "tokenizer")
-    _, style_encoder = load_model(stages / "style")
-    _, vocoder = load_model(stages / "vocoder")
-    parts = {"tokenizer": tokenizer, "style_encoder": style_encoder, "vocoder": vocoder}
-    path = Path(workdir) / "units" / LENGTHS_FILE
+    workdir = Path(workdir)
+    model, dialogue, images = load_language(workdir, stage=stage)
+    hearing, speaking = load_tokenizer(workdir, stage=tokenizer), load_vocoder(workdir, stage=vocoder)
+    for name, part in ((tokenizer, hearing), (vocoder, speaking)):
+      check_units_of(part, codebook_size=dialogue.vocabulary.codebook_size, where=workdir / "stages" / name)
+    _, style_encoder = load_model(workdir / "stages" / "style")
+    parts = {"tokenizer": hearing, "style_encoder": style_encoder, "vocoder": speaking}
+    path = workdir / "units" / LENGTHS_FILE
     lengths = Lengths.load(path) if path.exists() else None
     return cls(model, dialogue=dialogue, images=images, sampling=sampling, lengths=lengths, **parts)
 
@@ -155,12 +172,17 @@ class Assistant:
     prompts = [_prompt(self.dialogue.recognition_prompt(question), state="write") for question in heard]
     return [self.dialogue.read_text(ids) for ids in self.engine.generate(prompts, max_new_tokens=_MAX_TRANSCRIPT)]
 
-  def synthesise(self, texts: Sequence[tuple[str, Style]], *, readings: int = READINGS) -> list[SpokenText]:
-    """Returns each text said in its style: the best of so many readings (`generate.synthesis`)."""
+  def synthesise(
+    self, texts: Sequence[tuple[str, Style]], *, readings: int = READINGS, manner: Manner = None
+  ) -> list[SpokenText]:
+    """Returns each text said in its style: the best of so many readings (`generate.synthesis`).
+
+    With a `manner`, such as a condition that the vocoder knows by name, the vocoder speaks all in it.
+    """
     spoken = []
     for ids, (_, style) in zip(self.reader.read(texts, readings=readings), texts, strict=True):
       units = reduce_units(self.dialogue.read_units(ids))[0]
-      spoken.append(SpokenText(units=units, waveform=self._speak(units, style), problem=_cut(ids)))
+      spoken.append(SpokenText(units=units, waveform=self._speak(units, manner or style), problem=_cut(ids)))
     return spoken
 
   def answer(self, questions: Sequence[Question]) -> list[Answer]:
@@ -276,7 +298,7 @@ class Assistant:
     checked = [_check(waveform) for waveform in waveforms]
     return [reduce_units(units)[0] for units in self.tokenizer.encode_batch(checked)] if checked else []
 
-  def _speak(self, units: np.ndarray, style: Style) -> np.ndarray:
+  def _speak(self, units: np.ndarray, style: Manner) -> np.ndarray:
     return np.asarray(self.vocoder.decode(units, style), np.float32) if len(units) else np.zeros(0, np.float32)
 
 

@@ -1,6 +1,7 @@
 """The transformer block of the speech encoders: every frame sees every frame of its recording, nothing is rotated.
 
-HuBERT base normalises after each half of a block (post-norm), HuBERT large and Whisper before it (pre-norm):
+HuBERT base normalises after each half of a block (post-norm), HuBERT large and Whisper before it (pre-norm); SPIRAL has
+blocks of its own with the same attention:
 
     post-norm   x = norm(x + attention(x));   x = norm(x + feed_forward(x))
     pre-norm    x = x + attention(norm(x));   x = x + feed_forward(norm(x))
@@ -9,14 +10,18 @@ HuBERT base normalises after each half of a block (post-norm), HuBERT large and 
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from omni_jax.core.arrays import Array, Hidden, Key
 from omni_jax.core.errors import UserError
 from omni_jax.nn.attention import Attention, AttentionConfig, Memory, attend
+from omni_jax.nn.dropout import drop
 from omni_jax.nn.feed_forward import FeedForward, gelu
 from omni_jax.nn.linear import Linear
 from omni_jax.nn.norm import LayerNorm
+
+_HIDDEN_SCORE = -1e30  # finite, so that a row which sees nothing averages
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,21 +64,33 @@ class EncoderConfig:
 
 
 class FrameAttention(Attention):
-  """Attention without positions of its own."""
+  """Attention of every frame to the frames of its recording, without positions of its own."""
 
-  def __init__(self, config: EncoderConfig, *, key: Key):
-    super().__init__(config.attention, key=key)
-    if not config.key_bias:
+  def __init__(self, config: AttentionConfig, *, key_bias: bool = True, key: Key):
+    super().__init__(config, key=key)
+    if not key_bias:
       axes = ("embed", "kv_heads")
       self.key = Linear(config.width, config.width, axes=axes, bias=False, key=jax.random.fold_in(key, 1))
 
-  def __call__(self, x: Hidden, mask: Array) -> Hidden:
-    """Returns what is added to the residual stream; `mask` [B, 1, T] is true at the frames that are seen."""
+  def __call__(self, x: Hidden, mask: Array, *, dropout: float = 0.0, key: Key | None = None) -> Hidden:
+    """Returns what is added to the residual stream.
+
+    Args:
+      x: normalised input.
+      mask: [B, 1, T], true at the frames that are seen.
+      dropout: share of the weights left out in training.
+      key: of what is left out; None leaves everything in.
+    """
     num_heads = self.config.num_heads
     queries, keys, values = (
       layer(x).reshape(*x.shape[:2], num_heads, -1).swapaxes(1, 2) for layer in (self.query, self.key, self.value)
     )
-    mixed = attend(queries, Memory(keys, values, mask))
+    if key is None:
+      mixed = attend(queries, Memory(keys, values, mask))
+    else:
+      scores = jnp.einsum("bnth,bnsh->bnts", queries * queries.shape[-1] ** -0.5, keys)
+      weights = jax.nn.softmax(jnp.where(mask[:, None], scores, _HIDDEN_SCORE), axis=-1)
+      mixed = jnp.einsum("bnts,bnsh->bnth", drop(weights, dropout, key=key), values)
     return self.output(mixed.swapaxes(1, 2).reshape(x.shape))
 
 
@@ -84,7 +101,7 @@ class EncoderBlock(nnx.Module):
     attention, feed_forward = jax.random.split(key)
     self.norm_first = config.norm_first
     self.attention_norm = LayerNorm(width=config.width, eps=config.norm_eps)
-    self.attention = FrameAttention(config, key=attention)
+    self.attention = FrameAttention(config.attention, key_bias=config.key_bias, key=attention)
     self.feed_forward_norm = LayerNorm(width=config.width, eps=config.norm_eps)
     self.feed_forward = FeedForward(
       width=config.width, mlp_dim=config.mlp_dim, outputs=config.width, activation=gelu, key=feed_forward

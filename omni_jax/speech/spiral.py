@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from omni_jax.core.arrays import Array, Float, Hidden, Int, Key, Mel, typed
-from omni_jax.nn.attention import Attention, AttentionConfig, Memory, attend
+from omni_jax.nn.attention import AttentionConfig
 from omni_jax.nn.convolution import zero_padding
 from omni_jax.nn.dropout import drop, keys_of
 from omni_jax.nn.feed_forward import gelu
@@ -25,9 +25,9 @@ from omni_jax.nn.norm import LayerNorm
 from omni_jax.nn.parameter import constant, weight
 from omni_jax.nn.positional_convolution import convolve_groups
 from omni_jax.nn.stack import fold, stack
+from omni_jax.speech.encoder_block import FrameAttention
 
 _NORM_EPS = 1e-5
-_HIDDEN_SCORE = -1e30
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -181,25 +181,6 @@ class PositionConvolution(nnx.Module):
     return gelu(convolve_groups(x, kernel) + self.bias[...])
 
 
-class FrameAttention(Attention):
-  """Attention of every frame to every frame of its recording, with dropout of its weights in training."""
-
-  @typed
-  def __call__(self, x: Hidden, valid: Array, *, dropout: float, key: Key | None) -> Hidden:
-    """Returns what is added to the residual stream; `valid` [B, S] are the frames that may be seen."""
-    queries, keys, values = (
-      y.reshape(*y.shape[:2], self.config.num_heads, -1).swapaxes(1, 2)
-      for y in (self.query(x), self.key(x), self.value(x))
-    )
-    if key is None:
-      mixed = attend(queries, Memory(keys, values, valid[:, None]))
-    else:
-      scores = jnp.einsum("bnth,bnsh->bnts", queries * queries.shape[-1] ** -0.5, keys)
-      weights = jax.nn.softmax(jnp.where(valid[:, None, None], scores, _HIDDEN_SCORE), axis=-1)
-      mixed = jnp.einsum("bnts,bnsh->bnth", drop(weights, dropout, key=key), values)
-    return self.output(mixed.swapaxes(1, 2).reshape(x.shape))
-
-
 class SpiralBlock(nnx.Module):
   """Attention, then a feed-forward network, each on the normalised stream and added to it."""
 
@@ -217,7 +198,7 @@ class SpiralBlock(nnx.Module):
     """Returns the stream after this layer; with a key, in training."""
     keys = keys_of(key, 4)
     rate, before = self.dropout, x
-    mixed = self.attention(self.attention_norm(x), valid, dropout=rate, key=keys[0])
+    mixed = self.attention(self.attention_norm(x), valid[:, None], dropout=rate, key=keys[0])
     x = x + drop(mixed, rate, key=keys[1])
     inner = drop(gelu(self.up(self.feed_forward_norm(x))), rate, key=keys[2])
     x = x + drop(self.down(inner), rate, key=keys[3])

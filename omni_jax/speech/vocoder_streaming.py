@@ -122,7 +122,7 @@ def _voiced(clock: time.PhaseClock) -> Any:
   """Returns the function that adds the phase to frames."""
 
   def add(features: Any) -> time.VoicedFrames:
-    # Host arrays until the next window: the named types are those of a trace.
-    return time.VoicedFrames(features.f0_hz, clock.phases(features.f0_hz), features.harmonic, features.noise)
+    phases: Any = clock.phases(features.f0_hz)  # an array of the host; the named types are those of a trace
+    return time.VoicedFrames(features.f0_hz, phases, features.harmonic, features.noise)
 
   return add

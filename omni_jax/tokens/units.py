@@ -1,10 +1,14 @@
 """Speech units as numbers: runs of equal units are said once (EMOVA's reduced form; a vocoder gives time back)."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from omni_jax.core.errors import UserError
+
+_UNIT = re.compile(r"<\|speech_(?P<spoken>\d+)\|>|<(?P<marked>\d+)>|(?<!\S)(?P<plain>\d+)(?!\S)")
+_MARKS = re.compile(r"<[se]osp>")  # where SpeechGPT's units begin and end
 
 
 def reduce_units(units: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -23,6 +27,33 @@ def reduce_units(units: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndar
 def expand_units(units: Sequence[int] | np.ndarray, run_lengths: Sequence[int] | np.ndarray) -> np.ndarray:
   """Returns the raw sequence; inverse of `reduce_units`."""
   return np.repeat(np.asarray(units, np.int32), run_lengths)
+
+
+def parse_units(text: str) -> np.ndarray:
+  """Returns the units, int32 [U], of a text: EMOVA's `<|speech_12|><|speech_7|>`, SpeechGPT's `<12><7>`, or `12 7`.
+
+  Raises:
+    UserError: anything else in it.
+  """
+  found: list[int] = []
+
+  def take(match: re.Match[str]) -> str:
+    found.append(int(next(number for number in match.groups() if number)))
+    return ""
+
+  rest = _UNIT.sub(take, _MARKS.sub("", text))
+  if rest.strip():
+    raise UserError(
+      f"cannot read {rest.strip()[:40]!r}",
+      where="units",
+      rule="units are numbers with spaces between, <|speech_12|><|speech_7|> or <12><7>",
+      remedy="leave everything else out",
+    )
+  if any(number > np.iinfo(np.int32).max for number in found):
+    raise UserError(
+      f"unit {max(found)}", where="units", rule="units are numbers of a codebook", remedy="check the digits"
+    )
+  return np.array(found, np.int32)
 
 
 def check_units(units: np.ndarray, *, codebook_size: int) -> np.ndarray:

@@ -36,7 +36,7 @@ class FakeAssistant:
     yield Event(text="d")
     yield Event(answer=Answer(text="red", style=style, waveform=sound, timings={"answer": 0.5}))
 
-  def synthesise(self, texts):
+  def synthesise(self, texts, *, manner=None):
     return [SpokenText(units=np.arange(5), waveform=SOUND) for _ in texts]
 
   def recognise(self, waveforms):

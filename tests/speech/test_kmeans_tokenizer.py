@@ -5,18 +5,10 @@ import numpy as np
 import pytest
 
 from omni_jax.core.errors import UserError
-from omni_jax.speech.hubert import StemLayer
-from omni_jax.speech.kmeans_tokenizer import SPEECH_GPT_TOKENIZER, KMeansTokenizerConfig
+from omni_jax.speech.kmeans_tokenizer import SPEECH_GPT_TOKENIZER
 from omni_jax.tokens.units import reduce_units
 from tests.models.drawn import drawn
-from tests.speech import huberts
-
-# 320 samples a frame and a window of 400, as published.
-HUBERT = dataclasses.replace(
-  huberts.BASE, stem=(StemLayer(width=8, taps=16, stride=16), StemLayer(width=8, taps=25, stride=20))
-)
-HUBERT = dataclasses.replace(HUBERT, encoder=dataclasses.replace(HUBERT.encoder, depth=1))
-CONFIG = KMeansTokenizerConfig(hubert=HUBERT, layer=1, num_classes=30, longest_seconds=0.5)
+from tests.speech.parts import KMEANS as CONFIG
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +21,7 @@ def noise(samples, seed=0):
 
 
 def test_rates(model):
-  assert HUBERT.window_samples == 400
+  assert CONFIG.hubert.window_samples == 400
   assert (model.sample_rate, model.frame_rate, model.num_codebooks, model.codebook_size) == (16000, 50, 1, 30)
 
 

@@ -7,7 +7,9 @@ import pytest
 
 from configs.emova import style as config_file
 from omni_jax.core import trees
+from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
+from omni_jax.speech.style_encoder import split_style
 
 TINY = dataclasses.replace(config_file.MODEL, width=16)
 
@@ -38,6 +40,23 @@ def test_a_padded_batch_hears_what_each_recording_alone_has(model):
   padded = np.pad(waveforms[0], (0, 3000))[None]
   short = model(jnp.asarray(waveforms[0])[None], jnp.array([6400]))
   np.testing.assert_allclose(model(jnp.asarray(padded), jnp.array([6400])), short, atol=1e-4)
+
+
+def test_a_long_recording_is_heard_piece_by_piece(model, monkeypatch):
+  waveforms = [_tone(120, 1.0), _tone(250, 1.0), _tone(180, 0.5)]
+  monkeypatch.setattr("omni_jax.speech.style_encoder._WHOLE_SECONDS", 1)
+  logits = [
+    np.asarray(model(jnp.asarray(np.pad(one, (0, 16000 - len(one))))[None], jnp.array([len(one)])))[0] * len(one)
+    for one in waveforms
+  ]
+  expected = [int(part.argmax()) for part in split_style(jnp.asarray(sum(logits)))]
+  assert model.hear(np.concatenate(waveforms)) == Style.from_indices(*expected)
+
+
+@pytest.mark.parametrize("waveform", [np.zeros(0), np.zeros((2, 900)), np.full(900, np.nan), np.zeros(900, int)])
+def test_what_cannot_be_heard_is_told(model, waveform):
+  with pytest.raises(UserError, match="recording 1 to hear"):
+    model.hear_batch([_tone(200, 0.5), waveform])
 
 
 def test_loudness_does_not_matter(model):

@@ -1,19 +1,14 @@
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.emova import tokenizer as config_file
 from omni_jax.core import trees
+from omni_jax.speech.long_recordings import plan_windows
 from omni_jax.speech.quantizers import Quantizer
 from omni_jax.speech.tokenizer import greedy_phones, unit_frames
 from omni_jax.tokens.units import reduce_units
-
-TINY = dataclasses.replace(
-  config_file.MODEL, num_phones=6, stem_width=16, width=24, depth=2, decoder_width=16, decoder_depth=1
-)
+from tests.speech.parts import TOKENIZER as TINY
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +36,18 @@ def test_a_padded_batch_gives_the_units_of_each_recording_alone(model):
   waveforms = _waveforms(9000, 16001, 5000, 24000)
   for units, waveform in zip(model.encode_batch(waveforms), waveforms, strict=True):
     np.testing.assert_array_equal(units, model.encode(waveform))
+
+
+def test_a_long_recording_is_read_in_windows(model, monkeypatch):
+  monkeypatch.setattr("omni_jax.speech.tokenizer._WHOLE_SECONDS", 1.0)
+  monkeypatch.setattr("omni_jax.speech.tokenizer._CONTEXT_SECONDS", 0.2)
+  (waveform,) = _waveforms(16000 * 2 + 333)
+  windows = plan_windows(len(waveform), unit=640, whole=25, context=5)
+  assert len(windows) > 2
+  units = model.encode(waveform)
+  read = [model.encode(waveform[window.start : window.stop])[window.kept] for window in windows]
+  np.testing.assert_array_equal(units, np.concatenate(read))
+  assert model.time_batch([waveform], [units])[0].sum() == 4 * len(units) == 4 * -(-len(waveform) // 640)
 
 
 def test_each_unit_lasts_at_least_a_frame_and_all_of_them_the_recording(model):
