@@ -18,7 +18,7 @@ from omni_jax.export.onnx_layers import hifigan, linear, norm, over_time, to_pic
 from omni_jax.export.programs import SOUND, UNITS, Arrays, Port, Program, mask_of, style_facts
 from omni_jax.speech.unit_hifigan import DurationPredictor, UnitHiFiGAN
 
-_LENGTHS = ((1, 1), (9, 6), (40, 40))  # of the two rows that graphs are compared by
+_LENGTHS = ((1, 1), (9, 6))  # of the two rows that graphs are compared by
 
 
 def facts_of(model: UnitHiFiGAN) -> dict[str, Any]:
