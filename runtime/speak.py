@@ -50,7 +50,7 @@ class Voice:
     context, hop, frames = self.facts["context"], self.facts["hop"], frames or len(rows)
     for first in range(0, len(rows), frames):
       low, high = max(first - context, 0), min(first + frames + context, len(rows))  # true ends have no context
-      window = {name: rows[None, low:high], "valid": np.ones((1, high - low)), "first": np.array([low])}
+      window = {name: rows[None, low:high], "first": np.array([low])}
       yield self._run(".sound", feeds | window)[0][0, (first - low) * hop : (min(first + frames, high) - low) * hop]
 
   def _load(self, path, end):

@@ -1,5 +1,6 @@
 """Released parts of speech <-> stages of a working folder, which `omni say`, `omni hear` and `omni encode` use."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -96,3 +97,23 @@ def verify_part(part: Part, folder: Path, *, scheme: str) -> tuple[str, ...]:
       remedy="export the stage again",
     )
   return (f"{name}: {len(before)} parameters, {sum(leaf.nbytes for leaf in before.values())} bytes: the same bits",)
+
+
+def publish_part(part: Part, folder: Path, *, scheme: str) -> tuple[str, ...]:
+  """Writes a part as `export_part` does, but puts it into `folder` only once it was read again; returns what was told.
+
+  Raises:
+    UserError: the part has no such format, the disk is full, or what is read differs; nothing is left behind.
+  """
+  partial = folder.with_name(folder.name + ".partial")
+  shutil.rmtree(partial, ignore_errors=True)
+  try:
+    export_part(part, partial, scheme=scheme)
+    told = verify_part(part, partial, scheme=scheme)
+    for path in (path for path in sorted(partial.rglob("*")) if path.is_file()):
+      target = folder / path.relative_to(partial)
+      target.parent.mkdir(parents=True, exist_ok=True)
+      path.replace(target)
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
+  return told

@@ -1,7 +1,7 @@
 """A few lines over `onnx.helper`: a graph is written as a sequence of calls, each returning the name of its result."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ class Graph:
 
   def __init__(self):
     self._nodes: list[Any] = []
-    self._number = 0  # of nodes so far, those of branches included
     self._constants: dict[str, np.ndarray] = {}
     self._seen: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
@@ -26,8 +25,7 @@ class Graph:
     from onnx import helper
 
     names = [value if isinstance(value, str) else self.constant(value) for value in inputs]
-    output = output or f"{operator.lower()}_{self._number}"
-    self._number += 1
+    output = output or f"{operator.lower()}_{len(self._nodes)}"
     self._nodes.append(helper.make_node(operator, names, [output], **attributes))
     return output
 
@@ -53,34 +51,10 @@ class Graph:
     """Returns the parts of `x` along `axis`."""
     from onnx import helper
 
-    outputs = [f"split_{self._number}_{part}" for part in range(len(sizes))]
-    self._number += 1
+    outputs = [f"split_{len(self._nodes)}_{part}" for part in range(len(sizes))]
     names = [x, self.constant(np.array(sizes, np.int64))]
     self._nodes.append(helper.make_node("Split", names, outputs, axis=axis))
     return outputs
-
-  def turn(self, x: str) -> str:
-    """Returns [B, C, T] of [B, T, C], and the other way round."""
-    return self("Transpose", x, perm=[0, 2, 1])
-
-  def choose(self, condition: str, then: Callable[[], str], otherwise: Callable[[], str]) -> str:
-    """Returns the float32 that one of two branches writes, of which a runtime runs one.
-
-    Args:
-      condition: bool of one element.
-      then: writes the branch for true and returns its result; it may read everything written before.
-      otherwise: the one for false.
-    """
-    from onnx import TensorProto, helper
-
-    branches, outer = {}, self._nodes
-    for name, write in (("then_branch", then), ("else_branch", otherwise)):
-      self._nodes = []
-      result = write()
-      ports = [helper.make_tensor_value_info(result, TensorProto.FLOAT, None)]
-      branches[name] = helper.make_graph(self._nodes, name, [], ports)
-    self._nodes = outer
-    return self("If", condition, **branches)
 
   def model(self, *, inputs: Mapping[str, Port], outputs: Mapping[str, Port]) -> Any:
     """Returns the checked ONNX model; an input that no node reads is declared all the same."""

@@ -1,12 +1,12 @@
 """Units to waveform in one ONNX graph with Piper's inputs, so that runtimes made for Piper's voices speak units.
 
-    `input` int64 [B, U], `input_lengths` int64 [B], `scales` [3] (noise, length, noise of durations), `sid` int64 [B]
-    -> `output` [B, 1, 1, A]
+    `input` int64 [1, U], `input_lengths` int64 [1], `scales` [3] (noise, length, noise of durations), `sid` int64 [1]
+    -> `output` [1, 1, 1, A]
 
 The graph joins those of `unit_to_speech_onnx.py` or `unit_hifigan_onnx.py`: durations are rounded, units repeated and
-noise drawn by ONNX operators, so every call sounds a little different, and nothing can be streamed. `sid` is the style
-or speaker, an input where there are several. The file beside it, STEM.piper.onnx.json, is Piper's config: a unit is
-written as one character of Unicode's private plane, and nothing is put before, between or behind units.
+noise drawn by ONNX operators, so every call sounds a little different, nothing can be streamed, and the batch is one.
+`sid` is the style or speaker, an input where there are several. The file beside it, STEM.piper.onnx.json, is Piper's
+config: a unit is written as one character of Unicode's private plane, and nothing is put before, between or behind.
 
 Interface: `piper_train/export_onnx.py` and `piper/voice.py` of Piper.
 """
@@ -22,14 +22,14 @@ import numpy as np
 from omni_jax.core.errors import UserError
 from omni_jax.export import unit_hifigan_onnx, unit_to_speech_onnx
 from omni_jax.export.onnx_graph import Graph
-from omni_jax.export.programs import Arrays, Port, Program, mask_of
+from omni_jax.export.programs import Arrays, Port, Program
 from omni_jax.speech.unit_hifigan import UnitHiFiGAN
 from omni_jax.speech.unit_to_speech import UnitToSpeech
 
 PIPER = ".piper"
 FIRST_CHARACTER = 0xE000  # of Unicode's private use area, which has 6,400
 _MOST_UNITS = 6400
-_LENGTHS = (13, 9)  # of the two rows that the graph is compared by
+_LENGTH = 13  # of the units that the graph is compared by
 _FLOAT, _INT64 = 1, 7  # of onnx.TensorProto, so that this module imports without onnx
 
 
@@ -58,12 +58,11 @@ class _Inputs(NamedTuple):
 
 
 class _Layout(NamedTuple):
-  """Begin and end of every unit in frames, float [B, 1, U], places of frames [1, T, 1] and their mask [B, T]."""
+  """Begin and end of every unit in frames, float [1, 1, U], and places of frames [1, T, 1]."""
 
   begins: str
   ends: str
   time: str
-  valid: str
 
 
 def program_of(network: UnitToSpeech | UnitHiFiGAN, facts: Mapping[str, Any]) -> Program:
@@ -80,10 +79,10 @@ def program_of(network: UnitToSpeech | UnitHiFiGAN, facts: Mapping[str, Any]) ->
     samples = _write(graph, arrays, _inputs(graph, styles, several=several))
     graph("Unsqueeze", samples, np.array([1, 2], np.int64), output="output")
 
-  inputs = {"input": Port("int64", ("B", "U")), "input_lengths": Port("int64", ("B",)), "scales": Port("float32", (3,))}
-  inputs |= {"sid": Port("int64", ("B",))} if several else {}
+  inputs = {"input": Port("int64", (1, "U")), "input_lengths": Port("int64", (1,)), "scales": Port("float32", (3,))}
+  inputs |= {"sid": Port("int64", (1,))} if several else {}
   case, heard = _case(network, styles, several=several)
-  outputs = {"output": Port("float32", ("B", 1, 1, "A"))}
+  outputs = {"output": Port("float32", (1, 1, 1, "A"))}
   return Program(PIPER, inputs, outputs, write, [case], reference=lambda _: heard)
 
 
@@ -145,7 +144,7 @@ def _write_hifigan(graph: Graph, model: UnitHiFiGAN, given: _Inputs) -> str:
   last = graph("Sub", graph("Squeeze", graph.slice(graph("Shape", given.units), 1, 2, axis=0)), np.int64(1))
   units = graph("GatherElements", given.units, graph("Min", index, last), axis=1)
   speaker = None if given.condition is None else graph.reshape(graph("Cast", given.condition, to=_INT64), -1)
-  return unit_hifigan_onnx.write_sound(graph, model, units, valid=layout.valid, speaker=speaker)
+  return unit_hifigan_onnx.write_sound(graph, model, units, speaker=speaker)
 
 
 def _write_unit_to_speech(graph: Graph, model: UnitToSpeech, given: _Inputs) -> str:
@@ -160,27 +159,25 @@ def _write_unit_to_speech(graph: Graph, model: UnitToSpeech, given: _Inputs) -> 
   mean, log_deviation = graph("MatMul", path, prior.mean), graph("MatMul", path, prior.log_deviation)
   draws = graph("Mul", graph("RandomNormalLike", mean), given.noise)
   latents = graph("Add", mean, graph("Mul", draws, graph("Exp", log_deviation)))
-  return unit_to_speech_onnx.write_sound(graph, model, latents, valid=layout.valid, condition=given.condition)
+  return unit_to_speech_onnx.write_sound(graph, model, latents, condition=given.condition)
 
 
 def _lay_out(graph: Graph, counts: str) -> _Layout:
   """Returns where the units are in time; an utterance without a frame gets one that belongs to no unit."""
   ends = graph("CumSum", counts, np.int64(1))
-  total = graph("Max", graph("ReduceMax", ends, axes=[1], keepdims=1), 1.0)
-  longest = graph("Cast", graph("ReduceMax", total, keepdims=0), to=_INT64)
-  time = graph("Cast", graph("Range", np.int64(0), longest, np.int64(1)), to=_FLOAT)
-  valid = graph("Cast", graph("Less", graph.reshape(time, 1, -1), total), to=_FLOAT)
+  total = graph("Cast", graph("Max", graph("ReduceMax", ends, keepdims=0), 1.0), to=_INT64)
+  time = graph("Cast", graph("Range", np.int64(0), total, np.int64(1)), to=_FLOAT)
   axis = np.array([1], np.int64)
   begins = graph("Unsqueeze", graph("Sub", ends, counts), axis)
-  return _Layout(begins, graph("Unsqueeze", ends, axis), graph.reshape(time, 1, -1, 1), valid)
+  return _Layout(begins, graph("Unsqueeze", ends, axis), graph.reshape(time, 1, -1, 1))
 
 
 def _case(model: Any, styles: _Styles, *, several: bool) -> tuple[Arrays, Arrays]:
-  units = np.random.default_rng(0).integers(0, model.config.codebook_size, (2, max(_LENGTHS)))
-  sid = np.arange(2) % max(styles.number, 1)
+  units = np.random.default_rng(0).integers(0, model.config.codebook_size, (1, _LENGTH))
+  sid = np.array([styles.number // 2])
   rows = None if styles.rows is None else styles.rows[sid]
   heard = _in_jax(model, units.astype(np.int32), rows)
-  inputs = {"input": units, "input_lengths": np.array(_LENGTHS)}
+  inputs = {"input": units, "input_lengths": np.array([_LENGTH])}
   inputs["scales"] = np.array([0.0, heard.length, 0.0], np.float32)
   return inputs | ({"sid": sid} if several else {}), {"output": heard.samples[:, None, None]}
 
@@ -194,26 +191,22 @@ class _Heard(NamedTuple):
 
 def _in_jax(model: Any, units: np.ndarray, rows: np.ndarray | None) -> _Heard:
   kind = unit_hifigan_onnx if isinstance(model, UnitHiFiGAN) else unit_to_speech_onnx
-  valid = mask_of(_LENGTHS)
+  valid = np.ones(units.shape, np.float32)
   given = {"units": units, "valid": valid, "condition": rows, "noise": np.zeros((*units.shape, 2), np.float32)}
   known = jax.tree.map(np.asarray, jax.jit(kind.units_function)(model, given))
   length = _clear_length(known["frames"])
   exact = known["frames"] * length
   counts = np.maximum(np.round(exact), 1) if kind is unit_hifigan_onnx else np.ceil(exact)
-  counts = (counts * valid).astype(int)
-  totals = np.maximum(counts.sum(1), 1)
-  sounding = {"units": _spread(units, counts), "valid": mask_of(totals.tolist()), "condition": rows}
-  sounding |= {} if rows is None else {"speaker": rows[:, 0].astype(np.int32)}
-  sounding |= {"latents": _spread(known["mean"], counts)} if "mean" in known else {}
+  counts = counts.astype(int)
+  laid = {name: _repeat(value, counts) for name, value in (known | {"units": units}).items()}
+  sounding = {"units": laid["units"], "latents": laid.get("mean"), "condition": rows}
+  sounding["speaker"] = None if rows is None else rows[:, 0].astype(np.int32)
   return _Heard(np.asarray(jax.jit(kind.sound_function)(model, sounding)["waveform"]), length)
 
 
-def _spread(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-  """Returns rows of frames of rows of units, filled up with zeros; a row without frames gets one."""
-  laid = np.zeros((len(values), max(int(counts.sum(1).max()), 1), *values.shape[2:]), values.dtype)
-  for row, each in enumerate(counts):
-    laid[row, : each.sum()] = np.repeat(values[row], each, axis=0)
-  return laid
+def _repeat(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+  """Returns [1, T, ...] of [1, U, ...]."""
+  return np.repeat(values[0], counts[0], axis=0)[None]
 
 
 def _clear_length(frames: np.ndarray) -> float:

@@ -4,12 +4,14 @@
     units, sound            programs of `jax.export` for cpu, cuda and tpu; batch, units and frames may be any number
     weights.npz             parameters by dotted path
 
-Weights are arguments, stored once for all programs. What reads it needs jax, numpy and flatbuffers, none of our code:
+Weights are arguments, stored once for all programs. The sound program takes `valid` [B, T] too, 1 on frames and 0 on
+what fills up shorter rows, and gives what every row alone would give. What reads it needs jax, numpy and flatbuffers,
+none of our code:
 
     archive = zipfile.ZipFile("voice.stablehlo")
     weights = dict(numpy.load(io.BytesIO(archive.read("weights.npz"))))
     sound = jax.export.deserialize(bytearray(archive.read("sound")))
-    samples = sound.call(weights, {"latents": ..., "valid": ..., "condition": ...})["waveform"]
+    samples = sound.call(weights, {"latents": ..., "condition": ..., "valid": ...})["waveform"]
 
 The archive is read again and compared with JAX before it is put in its place.
 """
@@ -29,7 +31,7 @@ from omni_jax.core import trees
 from omni_jax.core.errors import UserError
 from omni_jax.core.files import write_together
 from omni_jax.export.onnx_files import ExportReport
-from omni_jax.export.programs import Arrays, Program, distances, in_jax, refuse_unless_equal
+from omni_jax.export.programs import SOUND, Arrays, Port, Program, distances, in_jax, refuse_unless_equal
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _CARD, _WEIGHTS = "card.json", "weights.npz"
@@ -68,7 +70,8 @@ def publish_stablehlo(model: Any, programs: Sequence[Program], stem: Path, *, fa
   read = _read(_archive(card, exported, weights), where=path)
   found: dict[str, float] = {}
   for program in programs:
-    found |= distances(program, program.expected(model), read.programs[_name(program)])
+    padded = program._replace(cases=[_padded(program, case) for case in program.cases])
+    found |= distances(padded, padded.expected(model), read.programs[_name(program)])
     refuse_unless_equal(found, tolerance=program.tolerance, where=path)
   tolerance = max(program.tolerance for program in programs)
   parity = {"relative difference from JAX": found, "tolerance": tolerance}
@@ -93,6 +96,22 @@ def _name(program: Program) -> str:
   return program.suffix.removeprefix(".")
 
 
+def _inputs(program: Program) -> dict[str, Port]:
+  """Returns the inputs in JAX, which masks what an ONNX graph takes as unpadded."""
+  letters = next(iter(program.inputs.values())).sizes[:2]
+  return dict(program.inputs) | ({"valid": Port("float32", letters)} if program.suffix == SOUND else {})
+
+
+def _padded(program: Program, case: Arrays) -> Arrays:
+  """Returns a case with the mask where the program takes one; all rows but the first end a frame early."""
+  if program.suffix != SOUND:
+    return case
+  rows, length = next(iter(case.values())).shape[:2]
+  valid = np.ones((rows, length), np.float32)
+  valid[1:, max(length - 1, 1) :] = 0
+  return {**case, "valid": valid}
+
+
 def _export(model: Any, program: Program) -> bytes:
   """Returns a program of weights by path and inputs by name, every size that is a letter left open."""
   abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), model)
@@ -104,7 +123,7 @@ def _export(model: Any, program: Program) -> bytes:
 
   scope = jax.export.SymbolicScope()
   inputs = {}
-  for name, port in program.inputs.items():
+  for name, port in _inputs(program).items():
     sizes = jax.export.symbolic_shape(", ".join(map(str, port.sizes)), scope=scope)
     inputs[name] = jax.ShapeDtypeStruct(sizes, np.int32 if port.dtype == "int64" else np.dtype(port.dtype))
   exported = jax.export.export(jax.jit(run), platforms=PLATFORMS)(trees.flatten(abstract), inputs)

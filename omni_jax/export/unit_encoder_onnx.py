@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from omni_jax.export.onnx_graph import Graph
-from omni_jax.export.onnx_layers import convolution, gelu, linear, masked, norm
+from omni_jax.export.onnx_layers import gelu, linear, norm, over_time
 from omni_jax.nn.stack import depth_of, slice_layer
 from omni_jax.speech.duration_predictor import DilatedLayer, DilatedStack, DurationPredictor, SplineFlow
 from omni_jax.speech.splines import LEAST_HEIGHT, LEAST_SLOPE, LEAST_WIDTH
@@ -100,9 +100,9 @@ def _offsets(graph: Graph, units: str, *, window: int) -> _Offsets:
 
 def _encoder_layer(graph: Graph, layer: EncoderLayer, x: str, masks: UnitMasks, offsets: _Offsets) -> str:
   x = norm(graph, graph("Add", x, _attention(graph, layer.attention, x, masks, offsets)), layer.attention_norm)
-  y = convolution(graph, graph.turn(graph("Mul", x, masks.columns)), layer.up)
-  y = graph("Mul", graph("Relu", y), graph.turn(masks.columns))
-  y = graph("Mul", graph.turn(convolution(graph, y, layer.down)), masks.columns)
+  y = over_time(graph, graph("Mul", x, masks.columns), layer.up)
+  y = over_time(graph, graph("Mul", graph("Relu", y), masks.columns), layer.down)
+  y = graph("Mul", y, masks.columns)
   return norm(graph, graph("Add", x, y), layer.feed_forward_norm)
 
 
@@ -135,11 +135,11 @@ def _gather(graph: Graph, x: str, index: str, *, like: str) -> str:
 def _dilated_stack(graph: Graph, stack: DilatedStack, x: str, valid: str) -> str:
   for layer in stack.layers:
     x = _dilated_layer(graph, layer, x, valid)
-  return masked(graph, x, valid)
+  return graph("Mul", x, valid)
 
 
 def _dilated_layer(graph: Graph, layer: DilatedLayer, x: str, valid: str) -> str:
-  y = graph.turn(convolution(graph, graph.turn(graph("Mul", x, valid)), layer.depthwise))
+  y = over_time(graph, graph("Mul", x, valid), layer.depthwise)
   y = linear(graph, gelu(graph, norm(graph, y, layer.depthwise_norm)), layer.mix)
   return graph("Add", x, gelu(graph, norm(graph, y, layer.mix_norm)))
 

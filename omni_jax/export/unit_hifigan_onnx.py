@@ -1,7 +1,7 @@
 """Unit HiFi-GAN (`speech/unit_hifigan.py`) as two programs; the first is left out where there is no predictor.
 
     units    `units` int64 [B, U], `valid` [B, U]                        -> `frames` [B, U], before they are rounded
-    sound    `units` int64 [B, T], one for each frame, `valid` [B, T]    -> `waveform` [B, T * hop]
+    sound    `units` int64 [B, T], one for each frame                    -> `waveform` [B, T * hop]
              (`speaker` int64 [B] where there are several)
 
 A runtime repeats every unit for max(round(frames * length), 1) frames in between.
@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from omni_jax.export.onnx_graph import Graph
-from omni_jax.export.onnx_layers import all_valid, convolution, hifigan, linear, masked, norm
+from omni_jax.export.onnx_layers import hifigan, linear, norm, over_time, to_pictures
 from omni_jax.export.programs import SOUND, UNITS, Arrays, Port, Program, mask_of, style_facts
 from omni_jax.speech.unit_hifigan import DurationPredictor, UnitHiFiGAN
 
-_LENGTHS = ((1, 1), (9, 6), (40, 40))  # of the two rows that graphs are compared by
+_LENGTHS = ((1, 1), (9, 6))  # of the two rows that graphs are compared by
 
 
 def facts_of(model: UnitHiFiGAN) -> dict[str, Any]:
@@ -55,20 +55,14 @@ def write_frames(graph: Graph, model: UnitHiFiGAN, units: str, valid: str) -> st
   return graph("Mul", graph("Sub", graph("Exp", logs), 1.0), valid)
 
 
-def write_sound(graph: Graph, model: UnitHiFiGAN, units: str, *, valid: str, speaker: str | None) -> str:
-  """Returns samples [B, T * hop] of the unit of each frame; `valid` is [B, T], `speaker` [B]."""
-  x = graph.turn(graph("Gather", model.units[...], units))
+def write_sound(graph: Graph, model: UnitHiFiGAN, units: str, *, speaker: str | None) -> str:
+  """Returns samples [B, T * hop] of the unit of each frame [B, T]; `speaker` is [B]."""
+  x = graph("Gather", model.units[...], units)
   if speaker is not None:
     assert model.speakers is not None, "a vocoder of one voice is not told who speaks"
-    voice = graph("Unsqueeze", graph("Gather", model.speakers[...], speaker), np.array([2], np.int64))
-    sizes = graph("Shape", x)
-    x = graph("Concat", x, graph("Expand", voice, sizes), axis=1)
-  mask = graph("Unsqueeze", valid, np.array([1], np.int64))
-  return graph.choose(
-    all_valid(graph, valid),
-    lambda: hifigan(graph, x, model.generator, valid=None, condition=None),
-    lambda: hifigan(graph, x, model.generator, valid=mask, condition=None),
-  )
+    voice = graph("Unsqueeze", graph("Gather", model.speakers[...], speaker), np.array([1], np.int64))
+    x = graph("Concat", x, graph("Expand", voice, graph("Shape", x)), axis=2)
+  return hifigan(graph, to_pictures(graph, x), model.generator, condition=None)
 
 
 def _durations(graph: Graph, predictor: DurationPredictor, x: str, valid: str) -> str:
@@ -77,8 +71,7 @@ def _durations(graph: Graph, predictor: DurationPredictor, x: str, valid: str) -
     (predictor.first, predictor.first_norm),
     (predictor.second, predictor.second_norm),
   ):
-    y = graph.turn(convolution(graph, graph.turn(masked(graph, x, mask)), layer))
-    x = norm(graph, graph("Relu", y), layer_norm)
+    x = norm(graph, graph("Relu", over_time(graph, graph("Mul", x, mask), layer)), layer_norm)
   return graph("Squeeze", linear(graph, x, predictor.output), np.array([2], np.int64))
 
 
@@ -95,12 +88,13 @@ def _sound_program(model: UnitHiFiGAN) -> Program:
   speaker = "speaker" if model.config.speakers else None
 
   def write(graph: Graph) -> None:
-    graph("Identity", write_sound(graph, model, "units", valid="valid", speaker=speaker), output="waveform")
+    graph("Identity", write_sound(graph, model, "units", speaker=speaker), output="waveform")
 
-  inputs = {"units": Port("int64", ("B", "T")), "valid": Port("float32", ("B", "T"))}
+  inputs = {"units": Port("int64", ("B", "T"))}
   inputs |= {speaker: Port("int64", ("B",))} if speaker else {}
   outputs = {"waveform": Port("float32", ("B", "A"))}
-  return Program(SOUND, inputs, outputs, write, [_case(model, inputs, one) for one in _LENGTHS], sound_function)
+  cases = [_case(model, inputs, one) for one in ((1, 1), (25, 25))]
+  return Program(SOUND, inputs, outputs, write, cases, sound_function)
 
 
 def units_function(model: UnitHiFiGAN, given: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +107,7 @@ def units_function(model: UnitHiFiGAN, given: dict[str, Any]) -> dict[str, Any]:
 
 def sound_function(model: UnitHiFiGAN, given: dict[str, Any]) -> dict[str, Any]:
   """The second graph in JAX, by the names of its inputs and outputs."""
-  return {"waveform": model(given["units"], given["valid"], speaker=given.get("speaker"))}
+  return {"waveform": model(given["units"], given.get("valid"), speaker=given.get("speaker"))}
 
 
 def _case(model: UnitHiFiGAN, ports: dict[str, Port], lengths: tuple[int, int]) -> Arrays:

@@ -2,7 +2,7 @@
 
     units    `units` int64 [B, U], `valid` [B, U], `condition` [B, G], `noise` [B, U, 2]
              -> `mean` [B, U, C], `log_deviation` [B, U, C], `frames` [B, U]
-    sound    `latents` [B, T, C], `valid` [B, T], `condition` [B, G]     -> `waveform` [B, T * hop]
+    sound    `latents` [B, T, C], `condition` [B, G]     -> `waveform` [B, T * hop]
 
 In between a runtime repeats every unit's prior for ceil(frames * length) frames and draws latents from it,
 mean + scale * noise * exp(log_deviation). `noise` of the first graph is a standard normal draw times its own scale. A
@@ -17,7 +17,7 @@ import numpy as np
 
 from omni_jax.core.errors import UserError
 from omni_jax.export.onnx_graph import Graph
-from omni_jax.export.onnx_layers import all_valid, convolution, gated_convolutions, hifigan, masked
+from omni_jax.export.onnx_layers import convolution, gated_convolutions, hifigan, to_pictures
 from omni_jax.export.programs import SOUND, UNITS, Arrays, Port, Program, mask_of
 from omni_jax.export.unit_encoder_onnx import PriorNames, unit_masks, write_log_durations, write_prior
 from omni_jax.speech.conditions import Centroids
@@ -82,28 +82,20 @@ def write_units(
   return prior, graph("Mul", graph("Exp", logs), valid)
 
 
-def write_sound(graph: Graph, model: UnitToSpeech, latents: str, *, valid: str, condition: str | None) -> str:
-  """Returns samples [B, T * hop] of latents [B, T, C] of the prior; `valid` is [B, T]."""
-  x, mask = graph.turn(latents), graph("Unsqueeze", valid, np.array([1], np.int64))
-  voice = None if condition is None else graph("Unsqueeze", condition, np.array([2], np.int64))
-
-  def body(mask: str | None) -> str:
-    flowed = _flow_backward(graph, model.flow, x, valid=mask, condition=voice)
-    return hifigan(graph, flowed, model.decoder, valid=mask, condition=voice)
-
-  return graph.choose(all_valid(graph, valid), lambda: body(None), lambda: body(mask))
+def write_sound(graph: Graph, model: UnitToSpeech, latents: str, *, condition: str | None) -> str:
+  """Returns samples [B, T * hop] of latents [B, T, C] of the prior."""
+  voice = None if condition is None else graph("Unsqueeze", condition, np.array([2, 3], np.int64))
+  flowed = _flow_backward(graph, model.flow, to_pictures(graph, latents), condition=voice)
+  return hifigan(graph, flowed, model.decoder, condition=voice)
 
 
-def _flow_backward(graph: Graph, flow: Flow, x: str, *, valid: str | None, condition: str | None) -> str:
+def _flow_backward(graph: Graph, flow: Flow, x: str, *, condition: str | None) -> str:
   half = flow.config.latent // 2
   for layer in flow.layers[::-1]:
     reversed_channels = np.arange(2 * half)[::-1].copy()
     first, second = graph.split(graph("Gather", x, reversed_channels, axis=1), (half, half), axis=1)
-    y = masked(graph, convolution(graph, first, layer.input), valid)
-    y = gated_convolutions(graph, y, layer.convolutions, valid=valid, condition=condition)
-    shift = masked(graph, convolution(graph, y, layer.output), valid)
-    second = masked(graph, graph("Sub", second, shift), valid)
-    x = graph("Concat", first, second, axis=1)
+    y = gated_convolutions(graph, convolution(graph, first, layer.input), layer.convolutions, condition=condition)
+    x = graph("Concat", first, graph("Sub", second, convolution(graph, y, layer.output)), axis=1)
   return x
 
 
@@ -120,7 +112,7 @@ def _units_program(model: UnitToSpeech) -> Program:
   inputs["noise"] = Port("float32", ("B", "U", 2))
   prior = Port("float32", ("B", "U", model.config.flow.latent))
   outputs = {"mean": prior, "log_deviation": prior, "frames": Port("float32", ("B", "U"))}
-  cases = [_case(model, inputs, lengths) for lengths in ((1, 1), (13, 9), (40, 40))]
+  cases = [_case(model, inputs, lengths) for lengths in ((1, 1), (13, 9))]
   return Program(UNITS, inputs, outputs, write, cases, units_function)
 
 
@@ -128,12 +120,12 @@ def _sound_program(model: UnitToSpeech) -> Program:
   condition = "condition" if model.config.condition else None
 
   def write(graph: Graph) -> None:
-    graph("Identity", write_sound(graph, model, "latents", valid="valid", condition=condition), output="waveform")
+    graph("Identity", write_sound(graph, model, "latents", condition=condition), output="waveform")
 
-  inputs = {"latents": Port("float32", ("B", "T", model.config.flow.latent)), "valid": Port("float32", ("B", "T"))}
+  inputs = {"latents": Port("float32", ("B", "T", model.config.flow.latent))}
   inputs |= {condition: Port("float32", ("B", model.config.condition))} if condition else {}
   outputs = {"waveform": Port("float32", ("B", "A"))}
-  cases = [_case(model, inputs, lengths) for lengths in ((1, 1), (30, 21), (64, 64))]
+  cases = [_case(model, inputs, lengths) for lengths in ((1, 1), (64, 64))]
   return Program(SOUND, inputs, outputs, write, cases, sound_function)
 
 
@@ -143,8 +135,9 @@ def _case(model: UnitToSpeech, ports: dict[str, Port], lengths: tuple[int, int])
   for name, port in ports.items():
     sizes = [size if isinstance(size, int) else places[size] for size in port.sizes]
     drawn[name] = rng.standard_normal(sizes).astype(np.float32)
-  drawn |= {"units": rng.integers(0, model.config.codebook_size, (2, max(lengths)))} if "units" in ports else {}
-  return drawn | {"valid": mask_of(lengths)}
+  if "units" in ports:
+    drawn |= {"units": rng.integers(0, model.config.codebook_size, (2, max(lengths))), "valid": mask_of(lengths)}
+  return drawn
 
 
 def units_function(model: UnitToSpeech, given: dict[str, Any]) -> dict[str, Any]:
@@ -157,4 +150,6 @@ def units_function(model: UnitToSpeech, given: dict[str, Any]) -> dict[str, Any]
 
 def sound_function(model: UnitToSpeech, given: dict[str, Any]) -> dict[str, Any]:
   """The second graph in JAX, by the names of its inputs and outputs."""
-  return {"waveform": model.sound(given["latents"], given["valid"], given.get("condition"))}
+  latents, valid = given["latents"], given.get("valid")
+  valid = jnp.ones(latents.shape[:2], latents.dtype) if valid is None else valid
+  return {"waveform": model.sound(latents, valid, given.get("condition"))}

@@ -10,7 +10,7 @@ from omni_jax.export.piper_onnx import FIRST_CHARACTER, config_of
 from omni_jax.export.programs import TOLERANCE
 from omni_jax.export.vocoder import export_piper
 from omni_jax.speech.conditions import CONDITIONS
-from tests.export.test_unit_to_speech_onnx import VOICE
+from tests.runtime.speakers import VOICE
 from tests.speech.small_vits import UNITS
 from tests.speech.test_unit_hifigan import ONE_VOICE, SPEAKERS, reduced, vocoder
 from tests.speech.vocoders import make_vocoder
@@ -51,7 +51,7 @@ def test_a_voice_in_one_graph(tmp_path):
   assert len(lengths) > 1
 
 
-@pytest.mark.parametrize("config", [ONE_VOICE, SPEAKERS], ids=["one voice", "speakers"])
+@pytest.mark.parametrize("config", [pytest.param(ONE_VOICE, marks=pytest.mark.slow), SPEAKERS], ids=["one", "speakers"])
 def test_unit_hifigan_in_one_graph(config, tmp_path):
   model, units = vocoder(config), reduced(13)
   report = export_piper(model, tmp_path / "voice")

@@ -9,7 +9,9 @@ from tests.runtime.speakers import load_runtime
 from tests.speech.test_snac import DENSE, codec, codes_of
 
 
-@pytest.mark.parametrize("options", [{}, {"config": DENSE}], ids=["depthwise and noise", "dense"])
+@pytest.mark.parametrize(
+  "options", [{}, pytest.param({"config": DENSE}, marks=pytest.mark.slow)], ids=["with noise", "dense"]
+)
 def test_it_sounds_the_same_whole_and_in_pieces(options, tmp_path):
   model, codes = codec(**options), codes_of(9)
   report = export_onnx(model, tmp_path / "codec")

@@ -8,22 +8,18 @@ import pytest
 from omni_jax.core.errors import UserError
 from omni_jax.export.programs import TOLERANCE
 from omni_jax.export.vocoder import export_onnx
-from omni_jax.speech.conditions import CONDITIONS, Centroids
-from omni_jax.speech.unit_voice import Delivery, UnitVoice
-from tests.runtime.speakers import load_runtime
+from omni_jax.speech.conditions import CONDITIONS
+from omni_jax.speech.unit_voice import UnitVoice
+from tests.runtime.speakers import QUIET, VOICE, exported_voice, load_runtime
 from tests.speech.drawn import drawn_model
-from tests.speech.small_vits import CONDITION, SPEAKERS, UNITS, draw, small_model
+from tests.speech.small_vits import SPEAKERS, UNITS, small_model
 
-CENTROIDS = Centroids(CONDITIONS, np.asarray(draw((126, CONDITION))))
-QUIET = Delivery(noise=0.0, duration_noise=0.0, length=16.0)
-VOICE = UnitVoice(small_model(normed_decoder=True), centroids=CENTROIDS, delivery=QUIET)
 units = np.random.default_rng(0).integers(0, UNITS, 11).astype(np.int32)
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-  stem = tmp_path_factory.mktemp("export") / "voice"
-  return stem, export_onnx(VOICE, stem)
+@pytest.fixture
+def exported():
+  return exported_voice()
 
 
 def test_it_sounds_the_same_whole_and_in_pieces(exported):
@@ -65,6 +61,7 @@ def test_speakers_are_the_styles_of_a_model_without_centroids(tmp_path):
   np.testing.assert_allclose(np.concatenate(list(voice.pieces(units, "speaker-1"))), ours, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_model_without_conditions_has_no_styles(tmp_path):
   model = small_model(condition=0)
   export_onnx(UnitVoice(model, delivery=QUIET), tmp_path / "voice")

@@ -12,8 +12,7 @@ import pytest
 
 from omni_jax.export.vocoder import export_onnx
 from omni_jax.speech.conditions import CONDITIONS
-from tests.export.test_unit_to_speech_onnx import VOICE
-from tests.runtime.speakers import FILE, load_runtime
+from tests.runtime.speakers import FILE, exported_voice, load_runtime
 from tests.speech.drawn import drawn_model
 from tests.speech.small_vits import small_config
 from tests.speech.vocoders import make_vocoder, random_units
@@ -21,11 +20,9 @@ from tests.speech.vocoders import make_vocoder, random_units
 UNITS = "<|speech_3|><|speech_17|> <5> 0,12"
 
 
-@pytest.fixture(scope="module")
-def stem(tmp_path_factory):
-  stem = tmp_path_factory.mktemp("export") / "voice"
-  export_onnx(VOICE, stem)
-  return stem
+@pytest.fixture
+def stem():
+  return exported_voice()[0]
 
 
 def test_it_is_an_example():
