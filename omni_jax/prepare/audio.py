@@ -5,6 +5,7 @@ Files of any common format are read by libsndfile and resampled by soxr; corpora
 
 import io
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -69,18 +70,76 @@ def resample(waveform: np.ndarray, *, sample_rate: int) -> np.ndarray:
   return np.ascontiguousarray(soxr.resample(waveform, sample_rate, SAMPLE_RATE), np.float32)
 
 
+class Clip(NamedTuple):
+  """A `waveform`, float32 [A] at 16 kHz, and what libsndfile calls the `format` of its file."""
+
+  waveform: np.ndarray
+  format: str
+
+
+def read_clip(
+  source: Path | io.BytesIO,
+  *,
+  where: str,
+  start_seconds: float = 0.0,
+  stop_seconds: float | None = None,
+  max_seconds: float = float("inf"),
+) -> Clip:
+  """Returns a part of a sound file of any rate and any number of channels; the rest is not decoded.
+
+  Args:
+    source: the file.
+    where: its name in messages.
+    start_seconds, stop_seconds: the part; by default all of it.
+    max_seconds: how long the part may be.
+
+  Raises:
+    UserError: unreadable, cut short, empty, not finite, of an impossible sample rate, too long, or without this part.
+  """
+  import soundfile
+
+  try:
+    with soundfile.SoundFile(source) as file:
+      _require_rate(file.samplerate, where)
+      first = round(start_seconds * file.samplerate)
+      last = file.frames if stop_seconds is None else round(stop_seconds * file.samplerate)
+      _require_part(first, last, num_frames=file.frames, longest=max_seconds * file.samplerate, where=where)
+      file.seek(first)
+      samples = file.read(last - first, dtype="float32", always_2d=True)
+      sample_rate, kind, is_cut = file.samplerate, file.format, _CUT in file.extra_info
+  except (soundfile.LibsndfileError, RuntimeError) as error:
+    raise _unreadable(error, where) from error
+  if len(samples) < last - first or is_cut:
+    raise _unreadable("it is cut short", where)
+  _require_finite(samples, where)
+  return Clip(resample(samples.mean(axis=1), sample_rate=sample_rate), kind)
+
+
+_CUT = "(should be"  # libsndfile's log of a header that promises more than the file holds
+
+
 def _read(source: Path | io.BytesIO, where: str) -> np.ndarray:
   import soundfile
 
   try:
     samples, sample_rate = soundfile.read(source, dtype="float32", always_2d=True)
   except (soundfile.LibsndfileError, RuntimeError) as error:
-    raise UserError(
-      f"cannot read audio: {error}",
-      where=where,
-      rule="audio is WAV, FLAC, OGG or another format of libsndfile, not cut short",
-      remedy="convert the recording to WAV or FLAC",
-    ) from error
+    raise _unreadable(error, where) from error
+  _require_rate(sample_rate, where)
+  _require_finite(samples, where)
+  return resample(samples.mean(axis=1), sample_rate=sample_rate)
+
+
+def _unreadable(what: object, where: str) -> UserError:
+  return UserError(
+    f"cannot read audio: {what}",
+    where=where,
+    rule="audio is WAV, FLAC, OGG or another format of libsndfile, not cut short",
+    remedy="convert the recording to WAV or FLAC",
+  )
+
+
+def _require_rate(sample_rate: int, where: str) -> None:
   if not _LOWEST_RATE <= sample_rate <= _HIGHEST_RATE:
     raise UserError(
       f"sample rate {sample_rate} Hz",
@@ -88,10 +147,29 @@ def _read(source: Path | io.BytesIO, where: str) -> np.ndarray:
       rule=f"the sample rate lies within {_LOWEST_RATE}..{_HIGHEST_RATE} Hz",
       remedy="the header is damaged or wrong; write the file again with its true rate",
     )
+
+
+def _require_part(first: int, last: int, *, num_frames: int, longest: float, where: str) -> None:
+  if not 0 <= first < last <= num_frames:
+    raise UserError(
+      f"samples {first} to {last} of {num_frames}",
+      where=where,
+      rule="a part begins before it ends, within its recording, and holds samples",
+      remedy="correct the times, or leave it out",
+    )
+  if last - first > longest:
+    raise UserError(
+      f"{last - first} samples",
+      where=where,
+      rule=f"at most {longest:.0f} samples at this rate",
+      remedy="cut it in pieces, or raise the limit of seconds",
+    )
+
+
+def _require_finite(samples: np.ndarray, where: str) -> None:
   if not len(samples):
     raise UserError("no samples", where=where, rule="a recording holds at least one sample", remedy="record it again")
   if not np.isfinite(samples).all():
     raise UserError(
       "samples that are not numbers", where=where, rule="samples are finite", remedy="export the recording again"
     )
-  return resample(samples.mean(axis=1), sample_rate=sample_rate)
