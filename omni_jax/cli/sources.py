@@ -12,12 +12,20 @@ from omni_jax.core import config
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.corpora.aishell import Aishell
 from omni_jax.prepare.corpora.common_voice import CommonVoice
+from omni_jax.prepare.corpora.emova import Emova
 from omni_jax.prepare.corpora.entries import Corpus
 from omni_jax.prepare.corpora.folder import SoundFolder
+from omni_jax.prepare.corpora.hugging_face import HuggingFaceTable
 from omni_jax.prepare.corpora.kaldi import Kaldi
 from omni_jax.prepare.corpora.librispeech import LibriSpeech
 from omni_jax.prepare.corpora.ljspeech import LJSpeech
+from omni_jax.prepare.corpora.llava import Llava
 from omni_jax.prepare.corpora.nemo import Nemo
+from omni_jax.prepare.corpora.records import Records
+from omni_jax.prepare.corpora.speech_instruct import SpeechInstruct
+from omni_jax.prepare.corpora.tfds_names import TfdsName
+from omni_jax.prepare.corpora.voice_assistant import VoiceAssistant
+from omni_jax.prepare.corpora.webdataset import WebDataset
 from omni_jax.prepare.phone_sets import PHONE_SETS
 
 LOCAL = "local"
@@ -32,6 +40,14 @@ KINDS: dict[str, Callable[[Path], Corpus]] = {
   "librispeech": lambda path: LibriSpeech(root=path),
   "aishell": lambda path: Aishell(root=path),
   "common_voice": lambda path: CommonVoice(root=path),
+  "webdataset": lambda path: WebDataset(path=path),
+  "table": lambda path: HuggingFaceTable(path=path),
+  "tfds": lambda path: TfdsName(path=path),
+  "llava": lambda path: Llava(annotations=path),
+  "emova": lambda path: Emova(root=path),
+  "speech_instruct": lambda path: SpeechInstruct(file=path),
+  "voice_assistant": lambda path: VoiceAssistant(path=path),
+  "records": lambda path: Records(folder=path, split="train"),
 }
 
 

@@ -60,7 +60,7 @@ class Llava:
       return b""
     if not isinstance(name, str):
       raise UserError(f"image {name!r:.80}", where=where, rule="a record has one image", remedy="split the record")
-    roots = self.images or (self._files()[0].parent,)
+    roots = [Path(root) for root in self.images] or [self._files()[0].parent]
     found = [root for root in roots if (root / name).is_file()]
     return read_picture(inside(found[0] if found else roots[0], name), limits=self.limits)
 

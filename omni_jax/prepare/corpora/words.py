@@ -4,6 +4,7 @@ import re
 import unicodedata
 
 from omni_jax.core.errors import UserError
+from omni_jax.prepare.corpora.entries import require_text
 
 HAN = r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff〇"
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})
@@ -21,6 +22,7 @@ def spoken_words(text: str, *, where: object) -> str:
   Raises:
     UserError: there are none.
   """
+  require_text(text, where=where)
   plain = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES).lower()
   words = " ".join(_OUTER_APOSTROPHE.sub(" ", _NO_WORD.sub(" ", plain)).split())
   words = _BETWEEN_HAN.sub("", words)

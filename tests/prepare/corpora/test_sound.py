@@ -100,3 +100,5 @@ def test_words_as_they_are_spoken(text, words):
 def test_no_words():
   with pytest.raises(UserError, match="no words"):
     spoken_words("?! ...", where="x")
+  with pytest.raises(UserError, match="half a character"):
+    spoken_words("\ud83d", where="x")
