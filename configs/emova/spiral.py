@@ -3,6 +3,9 @@
 Source: the EMOVA speech tokenizer's `..._finetune_FSQ_8888_CTC_4ConvDec_phone_40ms_20240522.py` (arXiv 2409.18042).
 Deviations of `full`: a cosine after the warm-up instead of a plateau and a line; rows are grouped by length.
 Command: omni train --config configs/emova/spiral.py:tiny --workdir runs/tiny
+Data of `full`, with the 240 phones (corpus/phones.json):
+  omni prepare --source aishell:DIR/data_aishell --set part=train --name aishell1 --phones emova --workdir runs/full
+  omni prepare --source librispeech:DIR/train-clean-100 --name librispeech --phones emova --workdir runs/full
 Hardware and hours: tiny one CPU; full eight GPUs or a TPU slice, 80,000 steps of 112 utterances.
 """
 

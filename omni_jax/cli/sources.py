@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from omni_jax.build.driver import Made, Preparation, Runner, prepare, quarantine_path
+from omni_jax.build.driver import Made, Preparation, Runner, Step, prepare, quarantine_path
 from omni_jax.build.processes import run_in_processes
 from omni_jax.cli.configs import parse_settings
 from omni_jax.core import config
@@ -53,13 +53,13 @@ KINDS: dict[str, Callable[[Path], Corpus]] = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the flags of a source and of the driver."""
-  parser.add_argument("--source", required=True, metavar="KIND:PATH", help=f"what to read; KIND is {', '.join(KINDS)}")
+  parser.add_argument("--source", metavar="KIND:PATH", help=f"what to read; KIND is {', '.join(KINDS)}")
   parser.add_argument(
     "--set", action="append", default=[], metavar="FIELD=VALUE",
     help="a field of the source's reader, such as part=dev or limits.max_seconds=30; may be repeated",
   )  # fmt: skip
   parser.add_argument("--workdir", required=True, type=Path, help="the working folder, for example runs/full")
-  parser.add_argument("--name", required=True, help="of the set that is made")
+  parser.add_argument("--name", help="of the set that is made")
   parser.add_argument("--split", default="train", help="of the set (default: train)")
   parser.add_argument("--phones", choices=[NO_PHONES, *PHONE_SETS], default=NO_PHONES, help="of what is spoken")
   parser.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N entries")
@@ -71,6 +71,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help="local, or a runner of Apache Beam such as DirectRunner, DataflowRunner, FlinkRunner; its own flags go last",
   )  # fmt: skip
   parser.add_argument("--runner-flag", action="append", default=[], metavar="--FLAG=VALUE", help="of the Beam runner")
+
+
+def preparation_of(
+  arguments: argparse.Namespace, *, steps: tuple[Step, ...], mark: str = "", chunk: int = 64
+) -> Preparation:
+  """Returns the preparation of one source that the flags describe.
+
+  Raises:
+    UserError: no source, no name, or a field that the reader lacks.
+  """
+  if not arguments.source or not arguments.name:
+    raise UserError(
+      "no --source or no --name",
+      where="command line",
+      rule="a set has a source and a name",
+      remedy="for example --source folder:recordings --name recordings",
+    )
+  return Preparation(
+    corpus=corpus_of(arguments.source, arguments.set),
+    steps=steps,
+    portion=arguments.portion,
+    chunk=chunk,
+    max_rejected=arguments.max_rejected,
+    limit=arguments.limit,
+    mark=mark,
+  )
 
 
 def corpus_of(reference: str, settings: list[str]) -> Corpus:

@@ -6,7 +6,6 @@ encoder unless `--style none`. Each process loads both; on an accelerator leave 
 
 import argparse
 
-from omni_jax.build.driver import Preparation
 from omni_jax.build.phones import Phones, write_phones
 from omni_jax.build.units import TOGETHER, Units
 from omni_jax.cli import sources
@@ -37,13 +36,5 @@ def run(arguments: argparse.Namespace) -> None:
   if arguments.phones != sources.NO_PHONES:
     write_phones(arguments.workdir / "corpus", arguments.phones)
     phones = (Phones(name=arguments.phones),)
-  preparation = Preparation(
-    corpus=sources.corpus_of(arguments.source, arguments.set),
-    steps=(*phones, units),
-    portion=arguments.portion,
-    chunk=TOGETHER,
-    max_rejected=arguments.max_rejected,
-    limit=arguments.limit,
-    mark=units.mark,
-  )
+  preparation = sources.preparation_of(arguments, steps=(*phones, units), mark=units.mark, chunk=TOGETHER)
   sources.make(preparation, arguments, arguments.workdir / "units" / arguments.name, workers=1)

@@ -130,6 +130,11 @@ def inside(root: Path, name: str) -> Path:
   return require_file(path, holds="what the corpus names")
 
 
+def name_below(root: Path, path: Path) -> str:
+  """Returns how an entry names a file of a corpus whose `root` is a folder, or the file itself: nothing then."""
+  return "" if path == root else str(path.relative_to(root))
+
+
 def require_text(text: object, *, where: object) -> str:
   """Returns `text` without space at its ends.
 

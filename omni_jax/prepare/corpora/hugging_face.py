@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from omni_jax.prepare.corpora.conversations import READING, Reading
-from omni_jax.prepare.corpora.entries import LIMITS, Entry, Limits
+from omni_jax.prepare.corpora.entries import LIMITS, Entry, Limits, name_below
 from omni_jax.prepare.corpora.fields import Fields, example_of_fields
 from omni_jax.prepare.corpora.tables import parquet_files, row, rows
 from omni_jax.prepare.schema import Example
@@ -36,15 +36,16 @@ class HuggingFaceTable:
   def entries(self) -> Iterator[Entry]:
     """Yields one entry for each row; only ids are read."""
     names = (self.fields.id,) if self.fields.id else ()
-    for number, path in enumerate(parquet_files(self.path)):
+    for path in parquet_files(self.path):
+      name = name_below(self.path, path)
       for count, (group, place, values) in enumerate(rows(path, columns=names, needs=self.fields.columns)):
         own = values.get(self.fields.id)
-        yield Entry(str(own) if own is not None else f"{path.stem}/{count}", (number, group, place))
+        yield Entry(str(own) if own is not None else f"{path.stem}/{count}", (name, group, place))
 
   def read(self, entry: Entry) -> Example:
     """Returns the record of a row."""
-    number, group, place = entry.at
-    values = row(parquet_files(self.path)[number], group=group, place=place, columns=self.fields.columns)
+    name, group, place = entry.at
+    values = row(self.path / name, group=group, place=place, columns=self.fields.columns)
     return example_of_fields(
       entry.id, values, fields=self.fields, corpus="table", reading=self.reading, limits=self.limits
     )

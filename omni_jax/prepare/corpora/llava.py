@@ -14,7 +14,7 @@ from typing import Any
 
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.corpora.conversations import READING, Reading, example_of
-from omni_jax.prepare.corpora.entries import LIMITS, Entry, Limits, inside, require_file, require_some
+from omni_jax.prepare.corpora.entries import LIMITS, Entry, Limits, inside, name_below, require_file, require_some
 from omni_jax.prepare.corpora.lines import json_at, json_items, lines, parse_json
 from omni_jax.prepare.corpora.pictures import read_picture
 from omni_jax.prepare.schema import Example
@@ -38,18 +38,19 @@ class Llava:
 
   def entries(self) -> Iterator[Entry]:
     """Yields one entry for each item."""
-    for number, path in enumerate(self._files()):
+    for path in self._files():
+      name = name_below(self.annotations, path)
       if path.suffix == ".jsonl":
         found = ((line.start, line.size, _id_in(line.text), line.reason) for line in lines(path))
       else:
         found = ((start, size, _id_of(item), "") for start, size, item in json_items(path))
       for place, (start, size, own, reason) in enumerate(found):
-        yield Entry(own or f"{path.stem}/{place}", (number, start, size), reason)
+        yield Entry(own or f"{path.stem}/{place}", (name, start, size), reason)
 
   def read(self, entry: Entry) -> Example:
     """Returns the conversation, with its image."""
-    number, start, size = entry.at
-    item = json_at(self._files()[number], start=start, size=size)
+    name, start, size = entry.at
+    item = json_at(self.annotations / name, start=start, size=size)
     if not isinstance(item, dict):
       raise UserError("an item that is no object", where=entry.id, rule="an item has conversations", remedy="repair it")
     image = self._image(item.get("image"), entry.id)
@@ -60,7 +61,9 @@ class Llava:
       return b""
     if not isinstance(name, str):
       raise UserError(f"image {name!r:.80}", where=where, rule="a record has one image", remedy="split the record")
-    roots = [Path(root) for root in self.images] or [self._files()[0].parent]
+    roots = [Path(root) for root in self.images] or [
+      self.annotations if self.annotations.is_dir() else self.annotations.parent
+    ]
     found = [root for root in roots if (root / name).is_file()]
     return read_picture(inside(found[0] if found else roots[0], name), limits=self.limits)
 

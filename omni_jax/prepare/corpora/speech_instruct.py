@@ -30,15 +30,19 @@ class SpeechInstruct:
 
   Attributes:
     file: `SpeechInstruct_cross_modal.jsonl` or `SpeechInstruct_chain_of_modality.jsonl`.
+    task: only records of this task, `speech`, `text` or `dialogue`; empty: all.
     num_units: units are below it.
   """
 
   file: Path
+  task: str = ""
   num_units: int = 1000
 
   def entries(self) -> Iterator[Entry]:
     """Yields one entry for each line."""
     for line in lines(self.file):
+      if self.task and self.task != _task_of(line.text):
+        continue
       yield Entry(f"{self.file.stem}/{line.number}", (line.start, line.size), line.reason)
 
   def read(self, entry: Entry) -> Example:
@@ -77,6 +81,11 @@ class SpeechInstruct:
     if len(found) != 1:
       raise _wrong(f"{len(found)} runs of units in one turn", where)
     return in_range([int(number) for number in re.findall(r"\d+", found[0])], num_units=self.num_units, where=where)
+
+
+def _task_of(line: str) -> str:
+  """Returns what a line will be, without parsing it."""
+  return "text" if "<sosp>" not in line else "dialogue" if "[ua]" in line else "speech"
 
 
 _ROLES = ("user", "assistant")

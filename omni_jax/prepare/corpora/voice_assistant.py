@@ -13,7 +13,7 @@ from typing import Any
 
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.corpora.conversations import in_range
-from omni_jax.prepare.corpora.entries import LIMITS, Entry, Limits, require_text
+from omni_jax.prepare.corpora.entries import LIMITS, Entry, Limits, name_below, require_text
 from omni_jax.prepare.corpora.sound import read_speech
 from omni_jax.prepare.corpora.tables import parquet_files, row, rows
 from omni_jax.prepare.schema import Example, Turn
@@ -33,19 +33,19 @@ class VoiceAssistant:
 
   def entries(self) -> Iterator[Entry]:
     """Yields one entry for each row."""
-    for number, path in enumerate(parquet_files(self.path)):
+    for path in parquet_files(self.path):
       for group, place, values in rows(path, columns=_NAMES, needs=_COLUMNS):
-        yield Entry("/".join(str(values[name]) for name in _NAMES), (number, group, place))
+        yield Entry("/".join(str(values[name]) for name in _NAMES), (name_below(self.path, path), group, place))
 
   def read(self, entry: Entry) -> Example:
     """Returns the dialogue: the sound of the question, the codes of the answer."""
-    number, group, place = entry.at
-    values = row(parquet_files(self.path)[number], group=group, place=place, columns=_COLUMNS)
+    name, group, place = entry.at
+    values = row(self.path / name, group=group, place=place, columns=_COLUMNS)
     sound = values["question_audio"] or {}
     if not isinstance(sound.get("bytes"), bytes):
       raise UserError("no sound", where=entry.id, rule="question_audio holds bytes", remedy="fetch the table again")
     audio = read_speech(sound["bytes"], limits=self.limits)
-    question, answer = (require_text(values[name], where=entry.id) for name in ("question", "answer"))
+    question, answer = (require_text(values[field], where=entry.id) for field in ("question", "answer"))
     turns = (Turn("user", question, audio=audio), Turn("assistant", answer, units=_codes(values["answer_snac"], entry)))
     return Example(entry.id, "dialogue", turns)
 

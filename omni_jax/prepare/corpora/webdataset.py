@@ -16,7 +16,7 @@ from typing import Any
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.corpora import pictures, sound
 from omni_jax.prepare.corpora.conversations import READING, Reading
-from omni_jax.prepare.corpora.entries import LIMITS, Entry, Limits, require_file, require_some
+from omni_jax.prepare.corpora.entries import LIMITS, Entry, Limits, name_below, require_file, require_some
 from omni_jax.prepare.corpora.fields import Fields, example_of_fields
 from omni_jax.prepare.corpora.lines import parse_json
 from omni_jax.prepare.schema import Example
@@ -42,26 +42,27 @@ class WebDataset:
 
   def entries(self) -> Iterator[Entry]:
     """Yields one entry for each sample."""
-    for number, path in enumerate(self._files()):
+    for path in self._files():
+      file = name_below(self.path, path)
       key, members, reason = "", [], ""
       for name, offset, size, wrong in _members(path):
         _, dot, ending = name.rpartition("/")[2].partition(".")
         own = name[: len(name) - len(dot + ending)]
         if own != key and members:
-          yield Entry(f"{path.stem}/{key}", (number, members), reason)
+          yield Entry(f"{path.stem}/{key}", (file, members), reason)
         if own != key:
           key, members, reason = own, [], ""
         too_large = f"{name}: {size} bytes" if size > self.limits.max_bytes else ""
         reason = reason or wrong or too_large
         members.append((f".{ending.lower()}", offset, size))
       if members:
-        yield Entry(f"{path.stem}/{key}", (number, members), reason)
+        yield Entry(f"{path.stem}/{key}", (file, members), reason)
 
   def read(self, entry: Entry) -> Example:
     """Returns the record of a sample."""
-    number, members = entry.at
+    name, members = entry.at
     row: dict[str, Any] = {}
-    with self._files()[number].open("rb") as file:
+    with (self.path / name).open("rb") as file:
       for ending, offset, size in members:
         if PurePosixPath(f"x{ending}").suffix in _USED:
           file.seek(offset)
