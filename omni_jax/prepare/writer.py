@@ -11,7 +11,6 @@ renamed into place, so an interrupted write leaves the earlier state.
 """
 
 import dataclasses
-import functools
 import hashlib
 import json
 import os
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from omni_jax.core.errors import UserError
-from omni_jax.prepare.schema import SCHEMA_VERSION, Example, features, to_record, validate
+from omni_jax.prepare.schema import SCHEMA_VERSION, Example, features, to_bytes, validate
 
 FORMAT = "array_record"
 CHECKSUMS = "checksums.json"
@@ -119,18 +118,7 @@ def serialize(example: Example) -> bytes:
   Raises:
     UserError: the record breaks the schema.
   """
-  layout, serializer = _serializer()
-  # Fields are a map of the protobuf, whose order is another in each process unless it is asked for.
-  fields = serializer.get_tf_example(layout.encode_example(to_record(validate(example))))
-  return fields.SerializeToString(deterministic=True)
-
-
-@functools.lru_cache(maxsize=1)
-def _serializer() -> tuple[Any, Any]:
-  from tensorflow_datasets.core.example_serializer import ExampleSerializer
-
-  layout = features()
-  return layout, ExampleSerializer(layout.get_serialized_info())
+  return to_bytes(validate(example))
 
 
 def checksum(path: Path) -> str:
