@@ -13,6 +13,7 @@ from omni_jax.core.errors import UserError
 
 SAMPLE_RATE = 16000
 _LOWEST_RATE, _HIGHEST_RATE = 4000, 384000
+_MOST_VALUES = 2**27  # 512 MiB: silence in a thousand channels is a small file
 _FLAC_COMPRESSION = 0.0  # the fastest: a tenth larger than the smallest, five times quicker
 
 
@@ -104,6 +105,7 @@ def read_clip(
       first = round(start_seconds * file.samplerate)
       last = file.frames if stop_seconds is None else round(stop_seconds * file.samplerate)
       _require_part(first, last, num_frames=file.frames, longest=max_seconds * file.samplerate, where=where)
+      _require_size((last - first) * file.channels, where)
       file.seek(first)
       samples = file.read(last - first, dtype="float32", always_2d=True)
       sample_rate, kind, is_cut = file.samplerate, file.format, _CUT in file.extra_info
@@ -163,6 +165,16 @@ def _require_part(first: int, last: int, *, num_frames: int, longest: float, whe
       where=where,
       rule=f"at most {longest:.0f} samples at this rate",
       remedy="cut it in pieces, or raise the limit of seconds",
+    )
+
+
+def _require_size(values: int, where: str) -> None:
+  if values > _MOST_VALUES:
+    raise UserError(
+      f"{values} samples in all channels",
+      where=where,
+      rule=f"at most {_MOST_VALUES}",
+      remedy="cut the recording, or mix its channels down",
     )
 
 

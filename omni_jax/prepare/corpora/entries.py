@@ -50,14 +50,14 @@ class Limits:
   Attributes:
     min_seconds, max_seconds: of a recording.
     max_pixels: of a picture; it is known before anything is decoded.
-    max_bytes: of a file, a member of an archive or a cell of a table.
+    max_bytes: of what is read whole: an image file, a member of an archive, a cell of a table.
     any_name: also read files whose content is of another format than their name says.
   """
 
   min_seconds: float = 0.1
   max_seconds: float = 60.0
   max_pixels: int = 50_000_000
-  max_bytes: int = 256 * 2**20
+  max_bytes: int = 64 * 2**20
   any_name: bool = False
 
 

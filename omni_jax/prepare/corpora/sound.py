@@ -37,11 +37,10 @@ def read_speech(
       its name says.
   """
   name = name or (source.name if isinstance(source, Path) else "")
-  size = source.stat().st_size if isinstance(source, Path) else len(source)
-  where = str(source) if isinstance(source, Path) else name or f"{size} bytes of audio"
-  if size > limits.max_bytes:
+  where = str(source) if isinstance(source, Path) else name or f"{len(source)} bytes of audio"
+  if isinstance(source, bytes) and len(source) > limits.max_bytes:
     raise UserError(
-      f"{size} bytes", where=where, rule=f"a recording has at most {limits.max_bytes} bytes", remedy="cut it in pieces"
+      f"{len(source)} bytes", where=where, rule=f"at most {limits.max_bytes} bytes", remedy="cut it in pieces"
     )
   clip = read_clip(
     source if isinstance(source, Path) else io.BytesIO(source),

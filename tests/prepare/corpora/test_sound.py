@@ -5,6 +5,7 @@ import pytest
 import soundfile
 
 from omni_jax.core.errors import UserError
+from omni_jax.prepare import audio
 from omni_jax.prepare.audio import decode_audio
 from omni_jax.prepare.corpora.entries import LIMITS, inside
 from omni_jax.prepare.corpora.sound import read_speech
@@ -50,9 +51,18 @@ def test_what_cannot_be_used_is_told(data, message):
     read_speech(data, limits=LIMITS)
 
 
-def test_a_large_file_is_not_opened():
+def test_what_is_too_large_is_not_opened(tmp_path):
   with pytest.raises(UserError, match="at most 100 bytes"):
     read_speech(sound_bytes(), limits=dataclasses.replace(LIMITS, max_bytes=100))
+  save_sound(tmp_path / "a.wav")  # of a file only the part that is asked for is read
+  assert read_speech(tmp_path / "a.wav", limits=dataclasses.replace(LIMITS, max_bytes=100))
+
+
+def test_many_channels_are_not_decoded(tmp_path, monkeypatch):
+  monkeypatch.setattr(audio, "_MOST_VALUES", 10000)
+  save_sound(tmp_path / "a.wav", channels=4)
+  with pytest.raises(UserError, match="12800 samples in all channels"):
+    read_speech(tmp_path / "a.wav", limits=LIMITS)
 
 
 def test_samples_that_are_no_numbers(tmp_path):
