@@ -9,15 +9,19 @@ from typing import Any
 from omni_jax.core.errors import UserError
 
 
-def run_in_processes(workers: int) -> Callable[..., Generator[int]]:
-  """Returns a runner with so many processes; 1 works in this one, so that a model is loaded once and sees its device.
+def run_in_processes(workers: int, *, start: Callable[[], Any] | None = None) -> Callable[..., Generator[int]]:
+  """Returns a runner that yields the number of each job that is done. A job's error ends the others.
 
-  It yields the number of each job that is done. A job's error ends the others.
+  Args:
+    workers: processes; 1 works in this one, so that a model is loaded once and sees its device.
+    start: called first in every new process.
   """
-  return functools.partial(_run, workers=workers)
+  return functools.partial(_run, workers=workers, start=start)
 
 
-def _run(jobs: Sequence[Any], work: Callable[[Any], None], *, workers: int) -> Generator[int]:
+def _run(
+  jobs: Sequence[Any], work: Callable[[Any], None], *, workers: int, start: Callable[[], Any] | None
+) -> Generator[int]:
   if workers <= 1 or len(jobs) <= 1:
     for job in jobs:
       work(job)
@@ -25,7 +29,7 @@ def _run(jobs: Sequence[Any], work: Callable[[Any], None], *, workers: int) -> G
     return
   # Fresh processes: forking would copy the threads of JAX and of a running espeak-ng.
   context = multiprocessing.get_context("spawn")
-  pool = concurrent.futures.ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context)
+  pool = concurrent.futures.ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=start)
   try:
     numbers = {pool.submit(work, job): job.number for job in jobs}
     for future in concurrent.futures.as_completed(numbers):

@@ -37,7 +37,8 @@ def run(arguments: argparse.Namespace) -> None:
     write_phones(arguments.workdir / "corpus", arguments.phones)
     steps = (Phones(name=arguments.phones),)
   preparation = sources.preparation_of(arguments, steps=steps)
-  sources.make(preparation, arguments, arguments.workdir / "corpus" / arguments.name, workers=sources.all_cpus())
+  folder = arguments.workdir / "corpus" / arguments.name
+  sources.make(preparation, arguments, folder, run=sources.run_with(arguments, workers=sources.all_cpus()))
 
 
 def _collect(arguments: argparse.Namespace) -> None:

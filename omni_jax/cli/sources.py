@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from omni_jax.build.driver import Made, Preparation, Runner, Step, prepare, quarantine_path
 from omni_jax.build.processes import run_in_processes
@@ -116,18 +117,18 @@ def corpus_of(reference: str, settings: list[str]) -> Corpus:
   return config.replace(KINDS[kind](Path(path).resolve()), parse_settings(settings))
 
 
-def run_with(arguments: argparse.Namespace, *, workers: int) -> Runner:
-  """Returns the runner that was asked for; `workers` processes where none were."""
+def run_with(arguments: argparse.Namespace, *, workers: int, start: Callable[[], Any] | None = None) -> Runner:
+  """Returns the runner that was asked for; `workers` processes where none were, each of which calls `start`."""
   if arguments.runner == LOCAL:
-    return run_in_processes(arguments.workers or workers)
+    return run_in_processes(arguments.workers or workers, start=start)
   from omni_jax.build.beam import run_on_beam
 
   return run_on_beam(arguments.runner, flags=tuple(arguments.runner_flag))
 
 
-def make(preparation: Preparation, arguments: argparse.Namespace, folder: Path, *, workers: int) -> Made:
+def make(preparation: Preparation, arguments: argparse.Namespace, folder: Path, *, run: Runner) -> Made:
   """Makes the split and says what became of it."""
-  made = prepare(preparation, folder, arguments.split, run=run_with(arguments, workers=workers))
+  made = prepare(preparation, folder, arguments.split, run=run)
   again = ", as it was made before" if made.was_there else ""
   print(f"{folder} {arguments.split}: {made.records} records{again}")
   if made.rejected:

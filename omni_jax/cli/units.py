@@ -5,6 +5,7 @@ encoder unless `--style none`. Each process loads both; on an accelerator leave 
 """
 
 import argparse
+import logging
 
 from omni_jax.build.phones import Phones, write_phones
 from omni_jax.build.units import TOGETHER, Units
@@ -37,4 +38,11 @@ def run(arguments: argparse.Namespace) -> None:
     write_phones(arguments.workdir / "corpus", arguments.phones)
     phones = (Phones(name=arguments.phones),)
   preparation = sources.preparation_of(arguments, steps=(*phones, units), mark=units.mark, chunk=TOGETHER)
-  sources.make(preparation, arguments, arguments.workdir / "units" / arguments.name, workers=1)
+  folder = arguments.workdir / "units" / arguments.name
+  sources.make(preparation, arguments, folder, run=sources.run_with(arguments, workers=1, start=start))
+
+
+def start() -> None:
+  """Sets a new process up as the command line is."""
+  enable_compilation_cache()
+  logging.getLogger("absl").setLevel(logging.ERROR)

@@ -77,6 +77,10 @@ def _pairs(conversation: Any, *, where: str) -> list[tuple[str, str]]:
       conversation = json.loads(conversation)
     except ValueError as error:
       raise _wrong(f"conversations that are no JSON: {error}", where, "a list of turns") from error
+  if isinstance(conversation, dict) and all(isinstance(column, list) for column in conversation.values()):
+    lengths = {len(column) for column in conversation.values()}  # a `Sequence` of the datasets package: columns
+    rows = range(lengths.pop()) if len(lengths) == 1 else ()
+    conversation = [{name: column[row] for name, column in conversation.items()} for row in rows]
   if not isinstance(conversation, Sequence) or not conversation:
     raise _wrong("an empty conversation", where, "a conversation has turns")
   if not all(isinstance(turn, dict) for turn in conversation):

@@ -57,8 +57,10 @@ class Llava:
     return example_of(entry.id, item.get("conversations"), image=image, reading=self.reading)
 
   def _image(self, name: Any, where: str) -> bytes:
-    if name in (None, "", []):
+    if name is None or name in ("", []):
       return b""
+    if isinstance(name, list) and len(name) == 1:
+      name = name[0]
     if not isinstance(name, str):
       raise UserError(f"image {name!r:.80}", where=where, rule="a record has one image", remedy="split the record")
     roots = [Path(root) for root in self.images] or [

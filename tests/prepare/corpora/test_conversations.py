@@ -33,6 +33,7 @@ def read(conversation, image=b"", reading=READING):
 def test_written_conversations():
   example = read(talk("Hi", "Hello", "Bye", "See you"))
   assert (example.task, [turn.role for turn in example.turns]) == ("text", ["user", "assistant"] * 2)
+  assert read({"from": ["human", "gpt"], "value": ["Hi", "Hello"]}).turns == example.turns[:2]
   example = read(talk("<image>\nwhat is it", "a dog", "sure?", "yes"), picture_bytes())
   assert (example.task, example.turns[0].text) == ("visual_question", "what is it")
   example = read(json.dumps(talk("what\n<image>", "a dog")), picture_bytes(), Reading(image_task="caption"))
@@ -66,6 +67,8 @@ def test_spoken_dialogue(image):
   [
     ([], "empty conversation"),
     (None, "empty conversation"),
+    ({}, "empty conversation"),
+    ({"from": ["human", "gpt"], "value": ["hi"]}, "empty conversation"),
     ("{", "no JSON"),
     (["hi", "ho"], "no object"),
     (talk("hi"), "roles human"),
