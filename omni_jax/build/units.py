@@ -1,31 +1,36 @@
 """From recorded speech to units and heard styles: what the language model is trained on.
 
 Every turn with sound gets its units (25 a second, repetitions kept) and the style that the style encoder hears; in
-training splits, turns of the answering voices also get how long each unit lasts, to 10 ms, for the vocoder to learn
-from, and the sound itself is dropped; a test needs it. A split that was encoded by the same two models from the same
-records is left as it is.
+training splits of the corpus made here, turns of the answering voices also get how long each unit lasts, to 10 ms, for
+the vocoder to learn from, and the sound itself is dropped; a test needs it. `Units` is a step of
+`build/driver.py`, for a set of the corpus and for any public corpus alike.
 """
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from omni_jax.build.driver import Preparation, Work, prepare
 from omni_jax.checkpoint.card import read_card
 from omni_jax.checkpoint.store import load_model, require_step
 from omni_jax.core.errors import UserError
-from omni_jax.core.files import write_whole
 from omni_jax.core.styles import Style
 from omni_jax.generate.speech_stages import load_tokenizer
 from omni_jax.prepare.audio import SAMPLE_RATE, decode_audio
+from omni_jax.prepare.corpora.records import Records
+from omni_jax.prepare.quarantine import Rejected, reason_of
 from omni_jax.prepare.reader import open_set
 from omni_jax.prepare.schema import Example
-from omni_jax.prepare.writer import read_splits, write_split
+from omni_jax.prepare.writer import read_splits
 from omni_jax.speech.interface import SpeechTokenizer, StyleEncoder
 from omni_jax.speech.lengths import LENGTHS_FILE, Recording, fit
 
-_TOGETHER = 256  # records encoded at once; sorted by length, so little of them is padding
+TOGETHER = 256  # records encoded at once; sorted by length, so little of them is padding
+_PORTION = 8 * TOGETHER  # a shard holds whole batches, so that units do not depend on how sets are cut
 _TRAINING = "train"
 _TIMES_PER_SECOND = 100  # `time_batch` tells durations to 10 ms
 
@@ -37,8 +42,47 @@ class EncodeConfig:
   sets: tuple[str, ...]
   tokenizer: str = "tokenizer"
   style: str = "style"
-  shards: int = 1
   timed_voices: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Units:
+  """The step from sound to units and heard styles.
+
+  Attributes:
+    tokenizer: the folder of a trained tokenizer stage.
+    style: the folder of a trained style encoder stage; None: styles are not heard.
+    keep_audio: whether the sound stays in the record.
+    timed_voices: voices whose units get their durations.
+  """
+
+  tokenizer: Path
+  style: Path | None
+  keep_audio: bool
+  timed_voices: tuple[str, ...] = ()
+
+  def open(self) -> Work:
+    """Returns the step with both models loaded."""
+    tokenizer = load_tokenizer(self.tokenizer.parents[1], stage=self.tokenizer.name)
+    style_encoder = load_model(self.style)[1] if self.style else None
+    _require_one_row(tokenizer, self.tokenizer)
+
+    def work(examples: Sequence[Example]) -> list[Example | Rejected]:
+      return encode_examples(
+        examples, tokenizer, style_encoder, keep_audio=self.keep_audio, timed_voices=self.timed_voices
+      )
+
+    return work
+
+  @property
+  def mark(self) -> str:
+    """Which training of the models made the units.
+
+    Raises:
+      UserError: a stage is missing or damaged.
+    """
+    stages = [folder for folder in (self.tokenizer, self.style) if folder]
+    return json.dumps([[read_card(folder)["fingerprint"], require_step(folder)] for folder in stages])
 
 
 def encode_corpus(config: EncodeConfig, workdir: Path, *, say: Callable[[str], None] = print) -> Path:
@@ -47,67 +91,83 @@ def encode_corpus(config: EncodeConfig, workdir: Path, *, say: Callable[[str], N
   Raises:
     UserError: a set or a stage is missing or damaged, or the disk refuses. Finished splits stay.
   """
-  stages = workdir / "stages"
+  stages, units = workdir / "stages", workdir / "units"
   wanted = [(name, split) for name in config.sets for split in _splits(workdir / "corpus" / name)]
-  identities = {name: _identity(workdir / "corpus" / name, config, stages) for name in config.sets}
-  missing = [pair for pair in wanted if not _is_encoded(workdir / "units", *pair, identities)]
-  if not missing:
-    say(f"units of {', '.join(config.sets)}: already encoded")
-    _fit_lengths(config, workdir)
-    return workdir / "units"
-  tokenizer = load_tokenizer(workdir, stage=config.tokenizer)
-  if tokenizer.num_codebooks != 1 or tokenizer.sample_rate != SAMPLE_RATE:
-    raise UserError(
-      f"{tokenizer.num_codebooks} units a frame, {tokenizer.sample_rate} Hz",
-      where=stages / config.tokenizer,
-      rule=f"records hold one row of units, of sound at {SAMPLE_RATE} Hz",
-      remedy="choose a tokenizer with one codebook; SNAC's codes are printed by `omni hear --units`",
-    )
-  style_encoder = load_model(stages / config.style)[1]
-  for name, split in missing:
-    folder = workdir / "units" / name
-    source = open_set(workdir / "corpus" / name, split)
+  anything_new = False
+  for name, split in wanted:
+    source = Records(folder=workdir / "corpus" / name, split=split)
     training = split == _TRAINING
-    timed_voices = config.timed_voices if training else ()
-    examples = encode_examples(source, tokenizer, style_encoder, keep_audio=not training, timed_voices=timed_voices)
-    count = write_split(folder, split, examples, shards=config.shards)
-    _remember(folder, split, identities[name])
-    say(f"{name}/{split}: {count} records encoded")
+    step = Units(
+      tokenizer=stages / config.tokenizer,
+      style=stages / config.style,
+      keep_audio=not training,
+      timed_voices=config.timed_voices if training else (),
+    )
+    mark = json.dumps([step.mark, _written(source)])
+    preparation = Preparation(corpus=source, steps=(step,), portion=_PORTION, chunk=TOGETHER, max_rejected=0, mark=mark)
+    made = prepare(preparation, units / name, split, replace=True, say=lambda _: None)
+    anything_new |= not made.was_there
+    if not made.was_there:
+      say(f"{name}/{split}: {made.records} records encoded")
+  if not anything_new:
+    say(f"units of {', '.join(config.sets)}: already encoded")
   _fit_lengths(config, workdir)
-  return workdir / "units"
+  return units
 
 
 def encode_examples(
-  source: Sequence[Example] | Any,
+  examples: Sequence[Example],
   tokenizer: SpeechTokenizer,
-  style_encoder: StyleEncoder,
+  style_encoder: StyleEncoder | None,
   *,
   keep_audio: bool,
   timed_voices: tuple[str, ...] = (),
-) -> Iterator[Example]:
-  """Yields the records of `source` in order, turns with sound with `units` and `heard` filled in.
+) -> list[Example | Rejected]:
+  """Returns the records in order, turns with sound with `units` and, if there is a style encoder, `heard` filled in.
 
-  Turns of `timed_voices` have `unit_frames` too.
+  Turns of `timed_voices` have `unit_frames` too. A record whose sound cannot be encoded is put aside.
   """
-  for start in range(0, len(source), _TOGETHER):
-    examples = [source[index] for index in range(start, min(start + _TOGETHER, len(source)))]
-    spoken = [turn for example in examples for turn in example.turns if turn.audio]
-    waveforms = [decode_audio(turn.audio) for turn in spoken]
-    encoded = tokenizer.encode_batch(waveforms)
-    timed = [row for row, turn in enumerate(spoken) if turn.voice in timed_voices]
-    frames = iter(tokenizer.time_batch([waveforms[row] for row in timed], [encoded[row] for row in timed]))
-    units = iter(encoded)
-    heard = iter(style_encoder.hear_batch(waveforms))
-    for example in examples:
-      turns = []
-      for turn in example.turns:
-        if turn.audio:
-          lasting = next(frames) if turn.voice in timed_voices else ()
-          audio = turn.audio if keep_audio else b""
-          changes = {"units": next(units), "unit_frames": lasting, "heard": str(next(heard)), "audio": audio}
-          turn = dataclasses.replace(turn, **changes)
-        turns.append(turn)
-      yield dataclasses.replace(example, turns=tuple(turns))
+  settings: dict[str, Any] = {"keep_audio": keep_audio, "timed_voices": timed_voices}
+  try:
+    return list(_encode(examples, tokenizer, style_encoder, **settings))
+  except UserError as error:
+    if len(examples) == 1:
+      return [Rejected(examples[0].id, reason_of(error))]
+  singly = [encode_examples([example], tokenizer, style_encoder, **settings) for example in examples]  # find which
+  return [result for results in singly for result in results]
+
+
+def _encode(
+  examples: Sequence[Example],
+  tokenizer: SpeechTokenizer,
+  style_encoder: StyleEncoder | None,
+  *,
+  keep_audio: bool,
+  timed_voices: tuple[str, ...],
+) -> list[Example]:
+  spoken = [turn for example in examples for turn in example.turns if turn.audio]
+  waveforms = [decode_audio(turn.audio) for turn in spoken]
+  encoded = tokenizer.encode_batch(waveforms) if spoken else []
+  timed = [row for row, turn in enumerate(spoken) if turn.voice in timed_voices]
+  frames = iter(tokenizer.time_batch([waveforms[row] for row in timed], [encoded[row] for row in timed]))
+  units = iter(encoded)
+  heard = iter(style_encoder.hear_batch(waveforms)) if style_encoder and spoken else None
+  results = []
+  for example in examples:
+    turns = []
+    for turn in example.turns:
+      if turn.audio:
+        lasting = next(frames) if turn.voice in timed_voices else ()
+        changes: dict[str, Any] = {
+          "units": np.ravel(next(units)),
+          "unit_frames": lasting,
+        }  # frames of codebooks in a row
+        if heard is not None:
+          changes["heard"] = str(next(heard))
+        turn = dataclasses.replace(turn, **changes, audio=turn.audio if keep_audio else b"")
+      turns.append(turn)
+    results.append(dataclasses.replace(example, turns=tuple(turns)))
+  return results
 
 
 def _fit_lengths(config: EncodeConfig, workdir: Path) -> None:
@@ -119,7 +179,7 @@ def _fit_lengths(config: EncodeConfig, workdir: Path) -> None:
     for source in sources
     for index in range(len(source))
     for turn in source[index].turns
-    if turn.voice in config.timed_voices
+    if turn.voice in config.timed_voices and turn.style
   )
   path, found = workdir / "units" / LENGTHS_FILE, fit(recordings)
   if found is None:
@@ -135,36 +195,22 @@ def _splits(folder: Path) -> list[str]:
   return splits
 
 
-def _identity(folder: Path, config: EncodeConfig, stages: Path) -> dict[str, Any]:
-  """Returns what the units of a set depend on: the records, both trained models, and which voices are timed."""
-
-  def stage_of(name: str) -> dict[str, Any]:
-    return {"run": read_card(stages / name)["fingerprint"], "step": require_step(stages / name)}
-
-  splits = {
-    name: {"bytes": entry.get("numBytes"), "lengths": entry["shardLengths"], "written": _written(folder, name)}
-    for name, entry in read_splits(folder).items()
-  }
-  stages_used = {"tokenizer": stage_of(config.tokenizer), "style": stage_of(config.style)}
-  return {**stages_used, "timed_voices": list(config.timed_voices), "splits": splits}
+def _written(source: Records) -> list[Any]:
+  """Returns what changes whenever the records are written anew."""
+  entry = read_splits(source.folder)[source.split]
+  files = sorted(source.folder.glob(f"{source.folder.name}-{source.split}.*"))
+  return [
+    entry["shardLengths"],
+    entry.get("numBytes"),
+    [[path.stat().st_size, path.stat().st_mtime_ns] for path in files],
+  ]
 
 
-def _written(folder: Path, split: str) -> list[list[int]]:
-  return [[path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(folder.glob(f"{folder.name}-{split}.*"))]
-
-
-def _is_encoded(units: Path, name: str, split: str, identities: dict[str, dict[str, Any]]) -> bool:
-  path = units / name / "encoded.json"
-  if split not in read_splits(units / name) or not path.is_file():
-    return False
-  return json.loads(path.read_text()).get(split) == _of_split(identities[name], split)
-
-
-def _remember(folder: Path, split: str, identity: dict[str, Any]) -> None:
-  path = folder / "encoded.json"
-  known = json.loads(path.read_text()) if path.is_file() else {}
-  write_whole(path, json.dumps({**known, split: _of_split(identity, split)}, indent=1))
-
-
-def _of_split(identity: dict[str, Any], split: str) -> dict[str, Any]:
-  return {**identity, "splits": identity["splits"][split]}
+def _require_one_row(tokenizer: SpeechTokenizer, stage: Path) -> None:
+  if tokenizer.num_codebooks != 1 or tokenizer.sample_rate != SAMPLE_RATE:
+    raise UserError(
+      f"{tokenizer.num_codebooks} units a frame, the tokenizer reads {tokenizer.sample_rate} Hz",
+      where=stage,
+      rule=f"records hold one row of units, of sound at {SAMPLE_RATE} Hz",
+      remedy="choose a tokenizer with one codebook; SNAC's codes are printed by `omni hear --units`",
+    )

@@ -10,11 +10,13 @@ from omni_jax.core.errors import UserError
 # In the order of the journey. Each is a module of this package with EXAMPLE, add_arguments(parser), run(arguments).
 VERBS = {
   "corpus": "make a labelled corpus of speech, images and text on the spot",
+  "prepare": "read a public corpus into a checked record set",
   "vocabulary": "train the text tokenizer and lay out the ids of text, units and styles",
   "train": "train one stage: tokenizer, style, vocoder_filters, vocoder, pretrain, prealign, align, tune",
   "pod": "run omni train on rented machines: TPU virtual machines, GKE, Slurm",
   "centres": "train k-means on speech: labels for a HuBERT, or a speech tokenizer from its frames",
   "encode": "turn the speech of a corpus into units and heard styles",
+  "units": "turn the speech of any corpus into units, styles and phones",
   "chat": "talk to the assistant: text, image or speech in, text and speech out",
   "say": "speak a text in a style",
   "hear": "recognise the words and the style of a recording",

@@ -7,7 +7,7 @@ than its one channel; they are resampled by soxr. Corpora hold FLAC bytes.
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from omni_jax.core.errors import UserError
 
 SAMPLE_RATE = 16000
 _LOWEST_RATE, _HIGHEST_RATE = 4000, 384000
-_BLOCK_SECONDS = 60
+_BLOCK_VALUES = 2**23  # of all channels, decoded at once
+_MOST_VALUES = 2**27  # silence in a thousand channels is a small file
 _FLAC_COMPRESSION = 0.0  # the fastest: a tenth larger than the smallest, five times quicker
 
 
@@ -74,39 +75,129 @@ def resample(waveform: np.ndarray, *, sample_rate: int, to: int = SAMPLE_RATE) -
   return np.ascontiguousarray(soxr.resample(waveform, sample_rate, to), np.float32)
 
 
+class Clip(NamedTuple):
+  """A `waveform`, float32 [A], and what libsndfile calls the `format` of its file."""
+
+  waveform: np.ndarray
+  format: str
+
+
+def read_clip(
+  source: Path | io.BytesIO,
+  *,
+  where: str,
+  start_seconds: float = 0.0,
+  stop_seconds: float | None = None,
+  max_seconds: float = float("inf"),
+  sample_rate: int = SAMPLE_RATE,
+) -> Clip:
+  """Returns a part of a sound file of any rate and any number of channels; the rest is not decoded.
+
+  Args:
+    source: the file.
+    where: its name in messages.
+    start_seconds, stop_seconds: the part; by default all of it.
+    max_seconds: how long the part may be.
+    sample_rate: of what is returned.
+
+  Raises:
+    UserError: unreadable, cut short, empty, not finite, of an impossible sample rate, too long, or without this part.
+  """
+  import soundfile
+
+  try:
+    with soundfile.SoundFile(source) as file:
+      _require_rate(file.samplerate, where)
+      first = round(start_seconds * file.samplerate)
+      last = file.frames if stop_seconds is None else round(stop_seconds * file.samplerate)
+      _require_part(first, last, num_frames=file.frames, longest=max_seconds * file.samplerate, where=where)
+      _require_size((last - first) * file.channels, where)
+      file.seek(first)
+      waveform = _mixed(file, where, most=last - first)
+      stated, kind, is_cut = file.samplerate, file.format, _CUT in file.extra_info
+  except (soundfile.LibsndfileError, RuntimeError) as error:
+    raise _unreadable(error, where) from error
+  if len(waveform) < last - first or is_cut:
+    raise _unreadable("it is cut short", where)
+  return Clip(resample(waveform, sample_rate=stated, to=sample_rate), kind)
+
+
+_CUT = "(should be"  # libsndfile's log of a header that promises more than the file holds
+
+
 def _read(source: Path | io.BytesIO, where: str, *, sample_rate: int) -> np.ndarray:
   import soundfile
 
   try:
     with soundfile.SoundFile(source) as file:
-      stated = file.samplerate
-      waveform = _mixed(file, where) if _LOWEST_RATE <= stated <= _HIGHEST_RATE else None
+      _require_rate(file.samplerate, where)
+      waveform, stated = _mixed(file, where), file.samplerate
   except (soundfile.LibsndfileError, RuntimeError) as error:
+    raise _unreadable(error, where) from error
+  return resample(waveform, sample_rate=stated, to=sample_rate)
+
+
+def _mixed(file: Any, where: str, *, most: int | None = None) -> np.ndarray:
+  """Returns the mean of the channels of an open sound file, of at most so many samples."""
+  block = max(_BLOCK_VALUES // file.channels, 1)
+  parts, left = [], file.frames if most is None else most
+  while left > 0 and len(samples := file.read(min(block, left), dtype="float32", always_2d=True)):
+    _require_finite(samples, where)
+    parts.append(samples.mean(axis=1))
+    left -= len(samples)
+  if not parts:
+    raise UserError("no samples", where=where, rule="a recording holds at least one sample", remedy="record it again")
+  return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _unreadable(what: object, where: str) -> UserError:
+  return UserError(
+    f"cannot read audio: {what}",
+    where=where,
+    rule="audio is WAV, FLAC, OGG or another format of libsndfile, not cut short",
+    remedy="convert the recording to WAV or FLAC",
+  )
+
+
+def _require_rate(sample_rate: int, where: str) -> None:
+  if not _LOWEST_RATE <= sample_rate <= _HIGHEST_RATE:
     raise UserError(
-      f"cannot read audio: {error}",
-      where=where,
-      rule="audio is WAV, FLAC, OGG or another format of libsndfile, not cut short",
-      remedy="convert the recording to WAV or FLAC",
-    ) from error
-  if waveform is None:
-    raise UserError(
-      f"sample rate {stated} Hz",
+      f"sample rate {sample_rate} Hz",
       where=where,
       rule=f"the sample rate lies within {_LOWEST_RATE}..{_HIGHEST_RATE} Hz",
       remedy="the header is damaged or wrong; write the file again with its true rate",
     )
-  if not len(waveform):
-    raise UserError("no samples", where=where, rule="a recording holds at least one sample", remedy="record it again")
-  return resample(waveform, sample_rate=stated, to=sample_rate)
 
 
-def _mixed(file: Any, where: str) -> np.ndarray:
-  """Returns the mean of the channels of an open sound file."""
-  parts = [np.zeros(0, np.float32)]
-  while len(block := file.read(_BLOCK_SECONDS * file.samplerate, dtype="float32", always_2d=True)):
-    if not np.isfinite(block).all():
-      raise UserError(
-        "samples that are not numbers", where=where, rule="samples are finite", remedy="export the recording again"
-      )
-    parts.append(block.mean(axis=1))
-  return np.concatenate(parts)
+def _require_part(first: int, last: int, *, num_frames: int, longest: float, where: str) -> None:
+  if not 0 <= first < last <= num_frames:
+    raise UserError(
+      f"samples {first} to {last} of {num_frames}",
+      where=where,
+      rule="a part begins before it ends, within its recording, and holds samples",
+      remedy="correct the times, or leave it out",
+    )
+  if last - first > longest:
+    raise UserError(
+      f"{last - first} samples",
+      where=where,
+      rule=f"at most {longest:.0f} samples at this rate",
+      remedy="cut it in pieces, or raise the limit of seconds",
+    )
+
+
+def _require_size(values: int, where: str) -> None:
+  if values > _MOST_VALUES:
+    raise UserError(
+      f"{values} samples in all channels",
+      where=where,
+      rule=f"at most {_MOST_VALUES}",
+      remedy="cut the recording, or mix its channels down",
+    )
+
+
+def _require_finite(samples: np.ndarray, where: str) -> None:
+  if not np.isfinite(samples).all():
+    raise UserError(
+      "samples that are not numbers", where=where, rule="samples are finite", remedy="export the recording again"
+    )

@@ -144,11 +144,11 @@ def _read(data: bytes, where: str) -> np.ndarray:
 
 def _told(read: Callable[[], Result], where: str) -> Result:
   """Returns what `read` returns; what Pillow finds wrong becomes a UserError."""
-  from PIL import UnidentifiedImageError
+  from PIL import Image, UnidentifiedImageError
 
   try:
     return read()
-  except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+  except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
     raise UserError(
       f"cannot read image: {error}",
       where=where,

@@ -5,7 +5,7 @@ from typing import Any
 
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.schema import Example, features, from_record
-from omni_jax.prepare.writer import read_splits, shard_names
+from omni_jax.prepare.writer import checksum, read_checksums, read_splits, shard_names
 
 
 class ExampleSource:
@@ -46,13 +46,22 @@ class ExampleSource:
     try:
       return from_record(layout.deserialize_example_np(records[index]))
     except Exception as error:  # array_record and protobuf raise their own types; all mean damage
-      raise _damaged(self.folder, f"record {index} of split {self.split}: {error}") from error
+      path, place = self._locate(index)
+      raise _damaged(path, f"record {place} (number {index} of split {self.split}): {error}") from error
 
   def __repr__(self) -> str:
     return f"ExampleSource({str(self.folder)!r}, {self.split!r})"
 
   def __getstate__(self) -> dict[str, Any]:
     return {**self.__dict__, "_opened": None}
+
+  def _locate(self, index: int) -> tuple[Path, int]:
+    """Returns the shard of a record and its place there."""
+    for path, length in zip(self._paths, self._lengths, strict=True):
+      if index < length:
+        return path, index
+      index -= length
+    raise AssertionError("the index is within the split")
 
   def _open(self) -> tuple[Any, Any]:
     """Returns the records and the features that decode them."""
@@ -77,8 +86,23 @@ def open_set(folder: Path, split: str) -> ExampleSource:
   return ExampleSource(folder, split)
 
 
+def verify_split(folder: Path, split: str) -> int:
+  """Reads every shard of a split once and returns how many are as they were written; old sets have no checksums.
+
+  Raises:
+    UserError: a shard is missing or has changed; it is named.
+  """
+  folder = Path(folder)
+  names = shard_names(folder.name, split, len(ExampleSource(folder, split)._lengths))
+  expected = read_checksums(folder)
+  for name in names:
+    if name in expected and checksum(folder / name) != expected[name]:
+      raise _damaged(folder / name, "the file is another than the one that was written")
+  return sum(name in expected for name in names)
+
+
 _REMEDY = "delete the folder and run `omni corpus` (or `omni encode`) again"
 
 
-def _damaged(folder: Path, what: str) -> UserError:
-  return UserError(f"damaged: {what}", where=folder, rule="records are what the writer wrote", remedy=_REMEDY)
+def _damaged(path: Path, what: str) -> UserError:
+  return UserError(f"damaged: {what}", where=path, rule="records are what the writer wrote", remedy=_REMEDY)

@@ -5,6 +5,7 @@
     annotations             image, any number of these exchanges, each independent of the others
     text                    one turn: a sentence; two turns: a question and its answer
     speech                  one user turn with text and audio: recognition or synthesis is decided by the token layer
+    recording               the same without words: speech that nobody wrote down
     dialogue                user: text and audio -> assistant: text and audio
     spoken_visual_question  the same, with an image
 
@@ -14,7 +15,7 @@ turns, followed by the frames of all turns.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -24,9 +25,11 @@ from omni_jax.core.styles import Style
 SCHEMA_VERSION = "1.0.0"
 
 ROLES = ("user", "assistant")
-TASKS = ("text", "caption", "visual_question", "annotations", "speech", "dialogue", "spoken_visual_question")
+TASKS = (
+  "text", "caption", "visual_question", "annotations", "speech", "recording", "dialogue", "spoken_visual_question",
+)  # fmt: skip
 IMAGE_TASKS = frozenset({"caption", "visual_question", "annotations", "spoken_visual_question"})
-SPOKEN_TASKS = frozenset({"speech", "dialogue", "spoken_visual_question"})
+SPOKEN_TASKS = frozenset({"speech", "recording", "dialogue", "spoken_visual_question"})
 
 
 _TEXT_FIELDS = ("role", "text", "style", "heard", "voice", "phones")
@@ -77,7 +80,10 @@ class Turn:
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-  """One record: an identity unique in its set, a task, perhaps an image (PNG), and the turns in order."""
+  """One record: an identity unique in its set, a task, the turns in order, and perhaps an image.
+
+  An image is PNG, JPEG, WebP, BMP or GIF, as it came.
+  """
 
   id: str
   task: str
@@ -95,22 +101,22 @@ def validate(example: Example) -> Example:
   _require(bool(example.id), "empty id", where, "every record has an id")
   _require(example.task in TASKS, f"unknown task {example.task!r}", where, f"task is one of {', '.join(TASKS)}")
   _require(bool(example.turns), "no turns", where, "a record has at least one turn")
-  if example.task == "speech":
-    _require(len(example.turns) == 1, f"{len(example.turns)} turns", where, "a speech record has one turn")
+  if example.task in ("speech", "recording"):
+    _require(len(example.turns) == 1, f"{len(example.turns)} turns", where, f"a {example.task} record has one turn")
   has_image, needs_image = bool(example.image), example.task in IMAGE_TASKS
   _require(has_image == needs_image, f"image: {has_image}", where, f"{example.task} has image: {needs_image}")
   for index, turn in enumerate(example.turns):
-    _validate_turn(turn, f"{where}, turn {index}")
+    _validate_turn(turn, f"{where}, turn {index}", needs_words=example.task != "recording")
   if example.task in SPOKEN_TASKS:
     spoken = all(turn.audio or len(turn.units) for turn in example.turns)
     _require(spoken, "a turn without sound", where, f"every turn of {example.task} has audio or units")
   return example
 
 
-def _validate_turn(turn: Turn, where: str) -> None:
+def _validate_turn(turn: Turn, where: str, *, needs_words: bool) -> None:
   _require(turn.role in ROLES, f"unknown role {turn.role!r}", where, f"role is one of {', '.join(ROLES)}")
   spoken = bool(turn.audio) or len(turn.units) > 0
-  _require(bool(turn.text.strip()) or not spoken, "empty text", where, "what is spoken has words")
+  _require(bool(turn.text.strip()) or not (spoken and needs_words), "empty text", where, "what is spoken has words")
   _require(turn.audio[:4] in (b"", b"fLaC"), f"audio starts {turn.audio[:4]!r}", where, "audio is FLAC")
   for name in (turn.style, turn.heard):
     if name:
@@ -154,6 +160,28 @@ def to_record(example: Example) -> dict[str, Any]:
     "units": np.concatenate(numbers),
     "unit_counts": np.array([len(row) for row in numbers], np.int64),
   }
+
+
+def to_bytes(example: Example) -> bytes:
+  """Returns the `tf.train.Example` that `features` makes of `to_record`, ten times as fast as they do.
+
+  Fields are a map of the protobuf, whose order is another in each process unless it is asked for.
+  """
+  from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
+
+  examples, fields = cast(Any, tf_example_pb2), cast(Any, tf_feature_pb2)  # generated code, without types
+  record = to_record(example)
+  lists = {f"turns/{name}": values for name, values in record.pop("turns").items()}
+  made = {}
+  for name, value in (record | lists).items():
+    if isinstance(value, np.ndarray):
+      made[name] = fields.Feature(int64_list=fields.Int64List(value=value.tolist()))
+    else:
+      texts = value if isinstance(value, list) else [value]
+      raw = [text.encode() if isinstance(text, str) else text for text in texts]
+      made[name] = fields.Feature(bytes_list=fields.BytesList(value=raw))
+  whole = examples.Example(features=fields.Features(feature=made))
+  return whole.SerializeToString(deterministic=True)
 
 
 def from_record(record: dict[str, Any]) -> Example:

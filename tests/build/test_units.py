@@ -12,7 +12,8 @@ from omni_jax.checkpoint.store import load_model
 from omni_jax.cli.main import main
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
-from omni_jax.prepare.audio import decode_audio, encode_flac
+from omni_jax.prepare.audio import decode_audio, encode_flac, save_wav
+from omni_jax.prepare.quarantine import Rejected
 from omni_jax.prepare.reader import open_set
 from omni_jax.prepare.schema import Example, Turn
 from omni_jax.prepare.writer import write_split
@@ -131,6 +132,41 @@ def test_turns_of_the_asked_voices_are_timed():
   (encoded,) = encode_examples([example], _Fake(), _Fake(), keep_audio=False, timed_voices=("a",))
   assert [turn.unit_frames.tolist() for turn in encoded.turns] == [[24], [], [32]]
   assert [turn.units.tolist() for turn in encoded.turns] == [[3840], [4480], [5120]]
+
+
+def test_a_recording_that_no_model_reads_is_put_aside():
+  class Strict(_Fake):
+    def encode_batch(self, waveforms):
+      if any(len(waveform) < 4000 for waveform in waveforms):
+        raise UserError("too short", where="sound", rule="4000 samples", remedy="none")
+      return super().encode_batch(waveforms)
+
+  long, short = (Example(name, "speech", (_spoken("user", seed),)) for name, seed in (("long", 2), ("short", 1)))
+  results = encode_examples([long, short, long], Strict(), None, keep_audio=False)
+  assert results[1] == Rejected("short", "too short (sound): 4000 samples")
+  assert [results[place].turns[0].units.tolist() for place in (0, 2)] == [[4480]] * 2 and not results[0].turns[0].heard
+
+
+def test_units_of_any_folder(workdir, tmp_path, capsys):
+  waveforms = [decode_audio(_sound(seed)) for seed in range(3)]
+  for number, waveform in enumerate(waveforms):
+    save_wav(tmp_path / "wavs" / f"{number}.wav", waveform)
+  (tmp_path / "wavs" / "0.txt").write_text("Quiet, please!")
+  (tmp_path / "wavs" / "3.wav").write_bytes(b"RIFF")
+  command = ["units", "--source", f"folder:{tmp_path / 'wavs'}", "--name", "mine", "--workdir", str(workdir)]
+  assert main(command) == 2  # one of four files is no sound
+  assert "1 of 4 entries cannot be used" in capsys.readouterr().err
+  assert main([*command, "--max-rejected", "0.3", "--keep-audio"]) == 2  # it was begun with other settings
+  assert "begun with another" in capsys.readouterr().err
+  assert main([*command, "--max-rejected", "0.3"]) == 0
+  source = open_set(workdir / "units" / "mine", "train")
+  tokenizer, style_encoder = (load_model(workdir / "stages" / name)[1] for name in ("tokenizer", "style"))
+  for record, waveform in zip(source, waveforms, strict=True):
+    (turn,) = record.turns
+    np.testing.assert_array_equal(turn.units, tokenizer.encode(waveform))
+    assert turn.heard == str(style_encoder.hear(waveform)) and not turn.audio
+  assert (source[0].task, source[0].turns[0].text, source[1].task) == ("speech", "quiet please", "recording")
+  assert "3.wav" in (workdir / "units" / "mine" / "quarantine-train.jsonl").read_text()
 
 
 def test_lengths_of_texts_are_counted_on_the_timed_voices(workdir, monkeypatch):

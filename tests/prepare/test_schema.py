@@ -2,9 +2,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from omni_jax.core.errors import UserError
-from omni_jax.prepare.schema import Example, Turn, features, from_record, to_record, validate
+from omni_jax.prepare.schema import Example, Turn, features, from_record, to_bytes, to_record, validate
 
 SOUND = b"fLaC" + bytes(range(20))
 
@@ -23,6 +24,22 @@ def test_a_record_comes_back_from_its_serialized_form():
   layout = features()
   data = layout.serialize_example(layout.encode_example(to_record(example)))
   assert from_record(layout.deserialize_example_np(data)) == example
+
+
+@pytest.mark.parametrize(
+  "example",
+  [
+    dialogue(),
+    Example("ü", "text", (Turn("assistant", "你好 😀"),)),
+    Example("i", "caption", (Turn("user", ""), Turn("assistant", "a dog")), image=b"\x89PNG\0"),
+  ],
+)
+def test_the_bytes_are_those_of_tensorflow_datasets(example):
+  layout = features()
+  serializer = ExampleSerializer(layout.get_serialized_info())
+  expected = serializer.get_tf_example(layout.encode_example(to_record(example)))
+  assert to_bytes(example) == expected.SerializeToString(deterministic=True)
+  assert from_record(layout.deserialize_example_np(to_bytes(example))) == example
 
 
 def test_records_without_frames_can_be_read():

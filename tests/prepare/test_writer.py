@@ -6,7 +6,7 @@ import tensorflow_datasets as tfds
 
 from omni_jax.core.errors import UserError
 from omni_jax.prepare import writer
-from omni_jax.prepare.reader import open_set
+from omni_jax.prepare.reader import open_set, verify_split
 from omni_jax.prepare.schema import Example, Turn
 from omni_jax.prepare.writer import write_split
 
@@ -55,7 +55,7 @@ def test_an_interruption_before_the_metadata_leaves_the_earlier_split(tmp_path, 
   def interrupted(*_, **__):
     raise KeyboardInterrupt
 
-  monkeypatch.setattr(writer, "_publish", interrupted)
+  monkeypatch.setattr(writer, "publish", interrupted)
   with pytest.raises(KeyboardInterrupt):
     write_split(tmp_path / "text", "train", examples(5))
   assert list(open_set(tmp_path / "text", "train")) == examples(3)
@@ -69,6 +69,33 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
   with pytest.raises(UserError, match="No space left"):
     write_split(tmp_path / "text", "train", examples(3))
   assert not list((tmp_path / "text").iterdir())
+
+
+def test_checksums_name_the_shard_that_changed(tmp_path):
+  write_split(tmp_path / "text", "train", examples(6), shards=2)
+  assert write_split(tmp_path / "text", "test", examples(2)) == 2
+  assert verify_split(tmp_path / "text", "train") == 2
+  path = tmp_path / "text" / "text-train.array_record-00001-of-00002"
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 255
+  path.write_bytes(data)
+  with pytest.raises(UserError, match="another than the one") as error:
+    verify_split(tmp_path / "text", "train")
+  assert error.value.where == str(path)
+  write_split(tmp_path / "text", "train", examples(3))
+  assert verify_split(tmp_path / "text", "train") == 1
+  assert len(json.loads((tmp_path / "text" / "checksums.json").read_text())) == 2  # one of each split
+
+
+def test_a_damaged_record_is_named_with_its_shard(tmp_path):
+  write_split(tmp_path / "text", "train", examples(6), shards=2)
+  path = tmp_path / "text" / "text-train.array_record-00001-of-00002"
+  data = path.read_bytes()
+  path.write_bytes(data[:384] + bytes(20) + data[404:])  # within the second of its records
+  assert open_set(tmp_path / "text", "train")[3] == examples(6)[3]
+  with pytest.raises(UserError, match=r"record 1 \(number 4 of split train\)") as error:
+    open_set(tmp_path / "text", "train")[4]
+  assert error.value.where == str(path)
 
 
 def test_damaged_or_foreign_metadata_is_told(tmp_path):
