@@ -13,6 +13,7 @@ VERBS = {
   "vocabulary": "train the text tokenizer and lay out the ids of text, units and styles",
   "train": "train one stage: tokenizer, style, vocoder_filters, vocoder, pretrain, prealign, align, tune",
   "centres": "train k-means on speech: labels for a HuBERT, or a speech tokenizer from its frames",
+  "data": "look at data: what sets hold and share, what a record becomes, how fast batches come",
   "encode": "turn the speech of a corpus into units and heard styles",
   "chat": "talk to the assistant: text, image or speech in, text and speech out",
   "say": "speak a text in a style",
