@@ -1,10 +1,15 @@
-"""How long every sample of a source is, counted once: tokens of text, units and images, and pieces of images.
+"""Every sample of a source written as tokens once: how long it is, and the tokens themselves.
 
     plans/counts/speech-train-recognise-<key>.counts      COUNT [record], mapped into memory
+                                             .tokens      uint32, the grids one after another, the same way
 
 A record is written as tokens, its image measured from its header. What the key names (the records, the view, the
-vocabulary, the template, how images are cut) is all that a length depends on, so that a file is counted once and serves
-every run. Counting goes on where it was interrupted.
+vocabulary, the template, how images are cut) is all that a grid depends on, so that a file is made once and serves
+every run, and a row of text needs no record. Making it goes on where it was interrupted.
+
+A grid is its rows, each token with the highest bit where it is learned, then the branches if there are any:
+
+    a1 a2 a3 ... b1 b2 b3 ... (0 0 1 1 2 2)
 """
 
 import fcntl
@@ -14,7 +19,7 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -23,11 +28,47 @@ from omni_jax.core.errors import UserError
 from omni_jax.prepare.reader import ExampleSource
 from omni_jax.prepare.schema import Example
 from omni_jax.prepare.writer import read_splits
+from omni_jax.tokens.grid import Grid
 
 VERSION = 1
 # Tokens without and with the heard style of the user's speech; 0: it was not asked for, below: it cannot be made.
-COUNT = np.dtype([("tokens", "<i4", 2), ("pieces", "<i4"), ("image_tokens", "<i4"), ("units", "<i4")])
+COUNT = np.dtype(
+  [
+    ("start", "<u8"),  # in the tokens
+    ("tokens", "<i4", 2),
+    ("pieces", "<i4"),
+    ("image_tokens", "<i4"),
+    ("units", "<i4"),
+    ("rows", "u1"),  # of its grid
+    ("branched", "u1"),
+    ("images", "<u2"),
+  ]
+)
+_LEARNED = np.uint32(1 << 31)
 _TOGETHER = 4096  # records between two writes
+
+
+class Counted(NamedTuple):
+  """What is known of the samples of one view."""
+
+  counts: np.ndarray  # COUNT [record]
+  words: np.ndarray  # uint32, all grids
+  styles: tuple[bool, ...]
+
+  def grid(self, record: int, *, heard: bool) -> Grid:
+    """Returns the grid of a record."""
+    row = self.counts[record]
+    start, stacked = int(row["start"]), int(row["rows"]) + int(row["branched"])
+    for style in self.styles:
+      columns = int(row["tokens"][int(style)]) + 1
+      if style == heard:
+        break
+      start += columns * stacked
+    words = self.words[start : start + columns * stacked].reshape(stacked, columns)
+    tokens = words[: row["rows"]]
+    branches = words[-1].astype(np.int32) if row["branched"] else np.zeros(columns, np.int32)
+    return Grid((tokens & ~_LEARNED).astype(np.int32), tokens >= _LEARNED, branches)
+
 
 Aside = Callable[[str, str], None]  # is given the id of a record that cannot be used, and why
 
@@ -41,8 +82,8 @@ def count(
   aside: Aside,
   voices: tuple[str, ...] = (),
   progress: Callable[[range], Iterable[int]] = iter,
-) -> np.ndarray:
-  """Returns COUNT [record], counted now unless `path` is there.
+) -> Counted:
+  """Returns the samples of a view, counted now unless `path` is there.
 
   Args:
     records: of one source.
@@ -74,7 +115,9 @@ def count(
       rule=f"{COUNT.itemsize} bytes for each record",
       remedy="delete the file: it is counted again",
     )
-  return np.memmap(path, COUNT, "r")
+  tokens = path.with_suffix(".tokens")
+  words = np.memmap(tokens, np.uint32, "r") if tokens.stat().st_size else np.zeros(0, np.uint32)
+  return Counted(np.memmap(path, COUNT, "r"), words, styles)
 
 
 def counts_path(folder: Path, records: ExampleSource, *, view: str, key: Any) -> Path:
@@ -99,7 +142,7 @@ def set_identity(records: ExampleSource) -> Any:
 
 def _count_all(
   records: ExampleSource,
-  counted: Callable[[Example], np.ndarray],
+  counted: Callable[[Example], tuple[np.ndarray, list[np.ndarray]]],
   *,
   path: Path,
   progress: Callable[[range], Iterable[int]],
@@ -109,32 +152,57 @@ def _count_all(
     fcntl.flock(lock, fcntl.LOCK_EX)
     if path.is_file():  # by the process that had the lock before
       return
-    partial, size = path.with_suffix(".partial"), _TOGETHER * COUNT.itemsize
-    with partial.open("ab") as file:
-      done = file.tell() // size
-      file.truncate(done * size)  # what a killed process wrote of a block
-      for start in progress(range(done * _TOGETHER, len(records), _TOGETHER)):
-        block = range(start, min(start + _TOGETHER, len(records)))
-        file.write(np.stack([counted(records[index]) for index in block]).tobytes())
+    paths = {name: path.with_suffix(f".{name}") for name in ("counts", "tokens")}
+    partial = {name: whole.with_suffix(f".{name}.partial") for name, whole in paths.items()}
+    with partial["counts"].open("a+b") as file, partial["tokens"].open("ab") as words:
+      done, end = _kept(file)
+      words.truncate(end * 4)
+      for start in progress(range(done, len(records), _TOGETHER)):
+        rows = []
+        for index in range(start, min(start + _TOGETHER, len(records))):
+          row, grids = counted(records[index])
+          row["start"] = end
+          end += sum(words.write(grid.tobytes()) // 4 for grid in grids)
+          rows.append(row)
+        words.flush()
+        file.write(np.stack(rows).tobytes())
         file.flush()
-    os.replace(partial, path)
+    os.replace(partial["tokens"], paths["tokens"])
+    os.replace(partial["counts"], path)  # the last: it says that both are there
+
+
+def _kept(file: BinaryIO) -> tuple[int, int]:
+  """Returns how many records were counted in whole blocks, and where their tokens end; cuts off what was not."""
+  size = _TOGETHER * COUNT.itemsize
+  blocks = file.seek(0, os.SEEK_END) // size
+  file.truncate(blocks * size)
+  if not blocks:
+    return 0, 0
+  file.seek(-COUNT.itemsize, os.SEEK_END)
+  last = np.frombuffer(file.read(), COUNT)[0]
+  columns = sum(int(tokens) + 1 for tokens in last["tokens"] if tokens > 0)
+  return blocks * _TOGETHER, int(last["start"]) + columns * (int(last["rows"]) + int(last["branched"]))
 
 
 def _counted(
   example: Example, *, writer: Writer, styles: tuple[bool, ...], aside: Aside, voices: tuple[str, ...]
-) -> np.ndarray:
-  """Returns the COUNT of one record."""
-  row = np.zeros((), COUNT)
+) -> tuple[np.ndarray, list[np.ndarray]]:
+  """Returns the COUNT of one record, and its grids as words."""
+  row, grids = np.zeros((), COUNT), []
   if voices and example.turns[-1].voice not in voices:
-    return row
+    return row, grids
   try:
-    for hear_style in styles:
-      made = writer.measure(example, hear_style=hear_style)
-      row["tokens"][int(hear_style)] = made.tokens
-      row["pieces"] = max(row["pieces"], made.pieces)
-      row["image_tokens"], row["units"] = made.image_tokens, made.units
+    made = {hear_style: writer.measure(example, hear_style=hear_style) for hear_style in styles}
   except UserError as error:
     aside(example.id, error.what)
-    row = np.zeros((), COUNT)
     row["tokens"] = -1
-  return row
+    return row, grids
+  branched = any(size.grid.branches.any() for size in made.values())
+  for hear_style, size in made.items():
+    row["tokens"][int(hear_style)] = size.tokens
+    row["pieces"], row["images"] = max(row["pieces"], size.pieces), max(row["images"], size.images)
+    row["image_tokens"], row["units"], row["rows"] = size.image_tokens, size.units, len(size.grid.tokens)
+    words = size.grid.tokens.astype(np.uint32) | size.grid.learned * _LEARNED
+    grids += [words, *([size.grid.branches.astype(np.uint32)] if branched else [])]
+  row["branched"] = branched
+  return row, grids

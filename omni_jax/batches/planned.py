@@ -18,7 +18,7 @@ import grain
 import jax
 import numpy as np
 
-from omni_jax.batches.counts import COUNT, count, counts_path
+from omni_jax.batches.counts import COUNT, Counted, count, counts_path
 from omni_jax.batches.mixture import Cache, Quarantine
 from omni_jax.batches.packing import lay
 from omni_jax.batches.plan import Plan
@@ -110,7 +110,7 @@ class Part(NamedTuple):
   """One source, counted."""
 
   records: ExampleSource
-  counts: tuple[np.ndarray, ...]  # COUNT [record] of each view
+  views: tuple[Counted, ...]
   names: tuple[str, ...]  # of their files
   stock: Stock
   writers: tuple[Writer, ...]  # of each view
@@ -119,8 +119,8 @@ class Part(NamedTuple):
 
   def misfits(self) -> Iterable[tuple[int, str]]:
     """Yields the records of which a sample fits no row, with the reason."""
-    for counts in self.counts:
-      for name, sizes, room in zip(("tokens", "pieces"), _sizes(counts), self.room, strict=True):
+    for view in self.views:
+      for name, sizes, room in zip(("tokens", "pieces"), _sizes(view.counts), self.room, strict=True):
         for record in np.flatnonzero(sizes > room).tolist():
           yield record, f"{sizes[record]} {name}, a row has {room}"
 
@@ -185,21 +185,25 @@ class PlannedRows:
       return sample
     source, view, record, heard = key
     part = self._ready().parts[source]
-    example = part.records[record]
+    images = int(part.views[view].counts[record]["images"])
+    example = part.records[record] if images else None  # text and units are in the counted grid
+    shown = [example.image][:images] if example else []
     try:
-      sample = part.writers[view](example, hear_style=bool(heard))
+      sample = part.writers[view].sample(part.views[view].grid(record, heard=bool(heard)), shown)
     except UserError as error:
+      assert example is not None, "only images can be damaged"
       part.aside.add(example.id, error.what)
       return None
-    if len(sample.tokens) != entry["tokens"]:
+    pieces = len(next(iter(sample.images.values())))
+    if pieces != entry["pieces"]:
       raise UserError(
-        f"record {example.id!r} has {len(sample.tokens)} tokens, {entry['tokens']} were counted",
+        f"record {record} has an image of {pieces} pieces, {entry['pieces']} were counted",
         where=part.records.folder,
         rule="records are those that were counted",
         remedy=f"delete {self._config.plans}: they are counted and planned again",
       )
     if self._config.cache_bytes:
-      self._kept.put(key, sample, image=example.image)
+      self._kept.put(key, sample, image=example.image if example else b"")
     return sample
 
   def _first_sample(self) -> Sample:
@@ -276,17 +280,23 @@ def _counted(config: PlannedBatches, source: Source, dialogue: Dialogue) -> Part
     config.writer(dataclasses.replace(source, view=view, other_views=()), dialogue=dialogue) for view in source.views
   )
   paths = [counts_path(config.plans / "counts", records, view=view, key=key) for view in source.views]
-  counts = tuple(
+  views = tuple(
     count(records, writer, styles=styles, path=path, aside=aside.add, voices=source.voices, progress=_tracked(path))
     for writer, path in zip(writers, paths, strict=True)
   )
   room = config.length, config.patches
-  stock = _stock(counts, room=room, source=source, max_share=config.max_bad_share, quarantine=config.quarantine)
-  return Part(records, counts, tuple(path.stem for path in paths), stock, writers, aside, room)
+  stock = _stock(
+    [view.counts for view in views],
+    room=room,
+    source=source,
+    max_share=config.max_bad_share,
+    quarantine=config.quarantine,
+  )
+  return Part(records, views, tuple(path.stem for path in paths), stock, writers, aside, room)
 
 
 def _stock(
-  counts: tuple[np.ndarray, ...], *, room: tuple[int, int], source: Source, max_share: float, quarantine: Path
+  counts: Sequence[np.ndarray], *, room: tuple[int, int], source: Source, max_share: float, quarantine: Path
 ) -> Stock:
   fits = [np.logical_and(*(sizes <= most for sizes, most in zip(_sizes(own), room, strict=True))) for own in counts]
   tokens = np.stack([np.where(fit[:, None], own["tokens"], 0) for own, fit in zip(counts, fits, strict=True)], axis=1)

@@ -185,7 +185,9 @@ class Sample(NamedTuple):
 class Size(NamedTuple):
   """How long a sample is."""
 
+  grid: Grid  # with its last target
   tokens: int
+  images: int
   pieces: int  # of its images
   image_tokens: int  # of the tokens, places of its images
   units: int  # of the tokens, units of speech
@@ -205,21 +207,26 @@ class Writer:
     Raises:
       UserError: the record lacks what the view needs, or nothing to learn is left before the cut.
     """
-    shown = [example.image] if example.image else []
-    pictures = self._images.read(shown)
-    grid, kept = self._grid(example, pictures.places, hear_style=hear_style)
-    if kept < len(shown):
-      pictures = self._images.read(shown[:kept])
+    size = self.measure(example, hear_style=hear_style)
+    return self.sample(size.grid, [example.image][: size.images])
+
+  def sample(self, grid: Grid, images: Sequence[Image]) -> Sample:
+    """Returns the sample of a grid and the images in it.
+
+    Raises:
+      UserError: bytes that are no image.
+    """
     rows = _columns_first(grid.tokens)
     targets = rows[1:]
     kinds = self._kinds[targets]
     weights = np.where(kinds == UNIT, self._source.unit_weight, self._source.text_weight).astype(np.float32)
     mask = np.where(_columns_first(grid.learned)[1:], weights, np.float32(0))
     read = (rows[:-1], grid.positions[:-1], grid.branches[:-1])
-    return Sample(*read, targets, mask, np.where(mask > 0, kinds, np.int8(0)), pictures.arrays)
+    arrays = self._images.read(images).arrays
+    return Sample(*read, targets, mask, np.where(mask > 0, kinds, np.int8(0)), arrays)
 
   def measure(self, example: Example, *, hear_style: bool) -> Size:
-    """Returns how long the sample of `example` is, without decoding its image.
+    """Returns how long the sample of `example` is, and its grid, without decoding its image.
 
     Raises:
       UserError: as the sample itself, unless only the pixels of its image are damaged.
@@ -230,16 +237,7 @@ class Writer:
     if kept < len(shown):
       places, pieces = self._images.measure(shown[:kept])
     units = (self._kinds[grid.tokens[:, :-1]] == UNIT).any(axis=0)
-    return Size(len(grid) - 1, pieces, sum(places), int(units.sum()))
-
-  def grid(self, example: Example, *, hear_style: bool) -> Grid:
-    """Returns the sample's tokens with its last target, and which of them are learned.
-
-    Raises:
-      UserError: as `measure`.
-    """
-    places, _ = self._images.measure([example.image] if example.image else [])
-    return self._grid(example, places, hear_style=hear_style)[0]
+    return Size(grid, len(grid) - 1, kept, pieces, sum(places), int(units.sum()))
 
   def _grid(self, example: Example, places: Sequence[int], *, hear_style: bool) -> tuple[Grid, int]:
     """Returns the sample's grid, cut where it is too long, and how many of its images are in it."""

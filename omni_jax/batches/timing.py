@@ -12,6 +12,8 @@ from omni_jax.batches.planned import PlannedBatches
 
 Result = TypeVar("Result")
 
+STAGES = ("plan", "read images", "cut images", "read tokens", "mark targets", "lay rows")
+
 
 class Rates(NamedTuple):
   """How fast batches come.
@@ -66,19 +68,22 @@ def stages(data: PlannedBatches, *, rows: int) -> dict[str, float]:
     rows: of the plan that are read for it, one after another.
   """
   prepared = data.prepared(data.dialogue())
-  spent: dict[str, float] = dict.fromkeys(("plan", "read records", "cut images", "write tokens", "lay rows"), 0.0)
+  spent: dict[str, float] = dict.fromkeys(STAGES, 0.0)
   laid = []
   for number in range(rows):
     entries = _timed(spent, "plan", lambda number=number: prepared.plan.row(number))
     samples = []
     for entry in entries:
       part = prepared.parts[entry["source"]]
-      example = _timed(spent, "read records", lambda part=part, entry=entry: part.records[int(entry["record"])])
-      shown = [example.image] if example.image else []
-      _timed(spent, "cut images", lambda shown=shown: data.images.read(shown))
-      writer, heard = part.writers[entry["view"]], bool(entry["heard"])
-      _timed(spent, "write tokens", lambda w=writer, e=example, h=heard: w.grid(e, hear_style=h))
-      samples.append(writer(example, hear_style=heard))
+      view, record, heard = part.views[entry["view"]], int(entry["record"]), bool(entry["heard"])
+      images = int(view.counts[record]["images"])
+      example = _timed(spent, "read images", lambda part=part, record=record: part.records[record]) if images else None
+      shown = [example.image][:images] if example else []
+      pictures = _timed(spent, "cut images", lambda shown=shown: data.images.read(shown))
+      grid = _timed(spent, "read tokens", lambda view=view, record=record, heard=heard: view.grid(record, heard=heard))
+      writer = part.writers[entry["view"]]
+      sample = _timed(spent, "mark targets", lambda writer=writer, grid=grid: writer.sample(grid, []))
+      samples.append(sample._replace(images=pictures.arrays))
     row = _timed(
       spent,
       "lay rows",

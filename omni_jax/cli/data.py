@@ -129,7 +129,7 @@ def _show(arguments: argparse.Namespace) -> None:
       remedy="choose one of these",
     )
   example, dialogue = records[arguments.number], data.dialogue()
-  grid = data.writer(source, dialogue=dialogue).grid(example, hear_style=source.style_dropout < 1)
+  grid = data.writer(source, dialogue=dialogue).measure(example, hear_style=source.style_dropout < 1).grid
   where = f"{source.folder}, split {source.split}, record {arguments.number}"
   write_whole(arguments.out, page(example, grid, dialogue=dialogue, view=source.view, where=where))
   print(arguments.out)

@@ -22,7 +22,7 @@ def dialogue(workdir):
 
 def test_every_token_is_shown_as_what_it_is(dialogue, workdir):
   write, records = make("dialogue", dialogue, workdir)
-  grid = write.grid(records[0], hear_style=True)
+  grid = write.measure(records[0], hear_style=True).grid
   cells = CELL.findall(grid_html(grid, dialogue=dialogue))
   assert len(cells) == len(grid)
   units, image = dialogue.vocabulary.unit_of(), dialogue.vocabulary.control("image")
@@ -40,7 +40,7 @@ def test_every_token_is_shown_as_what_it_is(dialogue, workdir):
 
 def test_sound_rows_and_branches_are_shown(dialogue, workdir):
   write, records = make("annotations", dialogue, workdir)
-  grid = write.grid(next(record for record in records if len(record.turns) > 2), hear_style=False)
+  grid = write.measure(next(record for record in records if len(record.turns) > 2), hear_style=False).grid
   begun = [place for place, cell in enumerate(CELL.findall(grid_html(grid, dialogue=dialogue))) if "branch" in cell[0]]
   np.testing.assert_array_equal(begun, np.flatnonzero(np.diff(grid.branches, prepend=0)))
   several = Grid(np.repeat(grid.tokens, 8, axis=0), np.repeat(grid.learned, 8, axis=0), grid.branches)

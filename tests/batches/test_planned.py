@@ -150,7 +150,7 @@ def test_several_streams_go_the_same_way(config, monkeypatch):
 
 
 def test_what_fits_no_row_or_lacks_units_is_put_aside_once(config, workdir):
-  longest = max(int(part.counts[0]["tokens"].max()) for part in config.prepared(config.dialogue()).parts)
+  longest = max(int(part.views[0].counts["tokens"].max()) for part in config.prepared(config.dialogue()).parts)
   short = dataclasses.replace(config, length=longest - 1, max_bad_share=0.9)
   read = together(short, 1, count=3)
   lines = [json.loads(line) for line in short.quarantine.read_text().splitlines()]
@@ -175,12 +175,13 @@ def test_a_damaged_image_leaves_its_place_empty(config, tmp_path):
   rows = PlannedRows(own, Host(0, 1))
   writer = rows._ready().parts[0].writers[0]
 
-  def damaged(example, *, hear_style):
-    if example.id == records[3].id:
-      raise UserError("cannot read image", where="", rule="", remedy="")
-    return writer(example, hear_style=hear_style)
+  class Damaged:
+    def sample(self, grid, images):
+      if images[0] == records[3].image:
+        raise UserError("cannot read image", where="", rule="", remedy="")
+      return writer.sample(grid, images)
 
-  part = rows._ready().parts[0]._replace(writers=(damaged,))
+  part = rows._ready().parts[0]._replace(writers=(Damaged(),))
   rows._prepared = rows._ready()._replace(parts=(part,))
   holed = [rows.row(number) for number in range(8)]
   planned = np.concatenate([rows.plan.row(number) for number in range(8)])
@@ -193,8 +194,9 @@ def test_a_damaged_image_leaves_its_place_empty(config, tmp_path):
 
 def test_records_that_are_not_those_counted_are_refused(config):
   rows = PlannedRows(config, Host(0, 1))
-  part = rows._ready().parts[1]
-  rows._prepared = rows._ready()._replace(parts=(part, part, part))
+  parts = rows._ready().parts
+  other = parts[1]._replace(records=parts[2].records)
+  rows._prepared = rows._ready()._replace(parts=(parts[0], other, parts[2]))
   with pytest.raises(UserError, match="were counted"):
     for number in range(9):
       rows.row(number)

@@ -62,7 +62,7 @@ def test_show_writes_a_page(chosen, workdir, tmp_path, capsys):  # noqa: F811
 def test_bench_tells_rates_and_stages(chosen, workdir, capsys, monkeypatch):  # noqa: F811
   common = ("bench", "--config", "x.py:f", "--workdir", workdir, "--batches", 2)
   out = told(capsys, *common, "--step-seconds", 60)
-  for line in ("tokens/s", "padding: ", "read records", "write tokens", "cut images", "lay rows", "would not wait"):
+  for line in ("tokens/s", "padding: ", "read images", "read tokens", "cut images", "lay rows", "would not wait"):
     assert line in out
   assert "would wait 100%" in told(capsys, *common, "--step-seconds", 1e-6)
   assert "give --step-seconds" in told(capsys, *common)
