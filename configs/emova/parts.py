@@ -1,8 +1,8 @@
 """What the runs on a released base share: the model, the shares of a mixture, the shape of a batch, the optimizer.
 
 Shares are EMOVA's numbers of samples, in thousands (arXiv 2409.18042 v4, figures 8 and 9). A batch has its number of
-samples, counted as four to a packed row of 8192 tokens (an image of 1344 x 896 pixels is 1536 of them): an estimate,
-which nothing published confirms. Deviation: answers are laid out style first, so that speech can start at once.
+samples, counted as four to a packed row of 8192 tokens (1344 x 896 pixels are 1536): an estimate; none is published.
+Deviation: answers are laid out style first, so that speech can start at once.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from configs.emova.language import LAYOUT
-from omni_jax.batches.sequences import SequenceBatches
+from omni_jax.batches.planned import PlannedBatches
 from omni_jax.batches.sources import ImageSize, Source
 from omni_jax.checkpoint.card import model_config
 from omni_jax.core.errors import UserError
@@ -107,8 +107,8 @@ def instructions(workdir: Path, *, images: bool) -> tuple[Source, ...]:
 
 def batches(
   workdir: Path, *, model: EmovaConfig | LanguageConfig, scale: Scale, sources: tuple[Source, ...], stage: int
-) -> SequenceBatches:
-  """Returns the packed batches of a stage (0, 1 or 2), images cut as the model's tower wants them."""
+) -> PlannedBatches:
+  """Returns the planned batches of a stage (0, 1 or 2), images cut as the model's tower wants them."""
   vision = model.vision if isinstance(model, EmovaConfig) and isinstance(model.vision, VisionConfig) else None
   images, patches = PATCHES_OF_A_LANGUAGE_MODEL, 0
   if vision is not None:
@@ -117,7 +117,7 @@ def batches(
       patch=vision.patch, merge=vision.merge, min_pixels=4 * cell, max_pixels=scale.largest_image * cell
     )
     patches = scale.image_tokens * vision.merge**2
-  return SequenceBatches(
+  return PlannedBatches(
     text=workdir / "text",
     vocabulary_id=vocabulary(workdir).fingerprint(),
     template=scale.template,
@@ -129,6 +129,7 @@ def batches(
     images=images,
     quarantine=workdir / "quarantine.jsonl",
     seed=42 + stage,
+    plans=workdir / "plans",
   )
 
 

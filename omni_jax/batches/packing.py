@@ -8,7 +8,7 @@ A sample stays whole and targets were shifted before, so no target crosses a bor
 than a batch keeps about nineteen of twenty places full.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grain
@@ -33,9 +33,7 @@ def pack(
     images: how images are laid into rows.
     pieces: of images, patches or tiles, in a row; 0 if no sample has an image.
   """
-  lengths: dict[str, int] = dict.fromkeys(("tokens", *_TOKEN_FIELDS), length)
-  if pieces:
-    lengths |= images.lengths(pieces, tokens=length)
+  lengths = _lengths(length, images=images, pieces=pieces)
   packed = grain.experimental.FirstFitPackIterDataset(
     samples.map(lambda sample: {name: value for name, value in fields(sample).items() if name in lengths}),
     length_struct=lengths,
@@ -44,6 +42,30 @@ def pack(
     meta_features=_TOKEN_FIELDS,  # for these, places and segments would be counted once more
   )
   return packed.map(lambda row: _named(row, images=images if pieces else None)).batch(rows, drop_remainder=True)
+
+
+def lay(
+  samples: Sequence[Sample], *, like: Sample, length: int, images: ImageSize | TileSize, pieces: int
+) -> dict[str, np.ndarray]:
+  """Returns the row that `pack` makes of these samples.
+
+  Args:
+    samples: in their order; together they fit.
+    like: any sample of the same data, where there is none.
+    length: tokens of a row.
+    images: how images are laid into rows.
+    pieces: of images in a row; 0 if no sample has an image.
+  """
+  row: dict[str, Any] = {}
+  for name, size in _lengths(length, images=images, pieces=pieces).items():
+    parts = [fields(sample)[name] for sample in samples] or [fields(like)[name][:0]]
+    joined = np.concatenate(parts)
+    row[name] = np.zeros((size, *joined.shape[1:]), joined.dtype)
+    row[name][: len(joined)] = joined
+    segments = np.repeat(np.arange(1, len(parts) + 1, dtype=np.int32), [len(part) for part in parts])
+    row[name + SEGMENTS] = np.zeros(size, np.int32)
+    row[name + SEGMENTS][: len(joined)] = segments
+  return _named(row, images=images if pieces else None)
 
 
 def fields(sample: Sample) -> dict[str, np.ndarray]:
@@ -58,6 +80,12 @@ def fits(sample: Sample, lengths: Mapping[str, int]) -> str:
     if len(arrays[name]) > length:
       return f"{len(arrays[name])} {name}, a row has {length}"
   return ""
+
+
+def _lengths(length: int, *, images: ImageSize | TileSize, pieces: int) -> dict[str, int]:
+  """Returns how long each array of a row is."""
+  lengths: dict[str, int] = dict.fromkeys(("tokens", *_TOKEN_FIELDS), length)
+  return lengths | images.lengths(pieces, tokens=length) if pieces else lengths
 
 
 def _named(row: dict[str, Any], *, images: ImageSize | TileSize | None) -> dict[str, np.ndarray]:

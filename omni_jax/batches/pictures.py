@@ -1,9 +1,10 @@
 """How images enter a batch: as patches of a tower of any resolution, or as tiles of a tower of one resolution.
 
 `ImageSize` (`batches.sources`) is the one, `TileSize` the other; which of them fits a model says its config
-(`models.emova.EmovaConfig.image_layout`). Both do the same four things, and nobody else knows the arrays:
+(`models.emova.EmovaConfig.image_layout`). Both do the same five things, and nobody else knows the arrays:
 
     read       images of one sample -> Pictures: the places they take, and arrays that lie end to end in a row
+    measure    the same images -> their places and pieces, from their sizes alone
     lengths    how long each of these arrays is in a row
     finished   the arrays of a packed row -> what the model reads
     row        the Pictures of one prompt -> the same, in few sizes
@@ -98,6 +99,11 @@ class TileSize:
     late[:] = tiles
     layout = np.concatenate([np.zeros(0, np.int32), *pieces])
     return Pictures(tuple(places), {"tiles": late, "tile_layout": layout})
+
+  def measure(self, images: Sequence[Image]) -> tuple[tuple[int, ...], int]:
+    """Returns the places that each image takes and the tiles of all, as `read` would."""
+    pictures = self.read(images)  # nothing is decoded
+    return pictures.places, len(pictures.arrays["tiles"])
 
   def lengths(self, pieces: int, *, tokens: int) -> dict[str, int]:
     """Returns the length of each array in a row of so many tiles and tokens."""

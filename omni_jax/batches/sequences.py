@@ -12,6 +12,8 @@ A batch is a dict of arrays, all [B, ...], as `models.emova` reads it:
     patch_positions, patch_segment_ids       int32 [B, W, P, 2], [B, W, P]
     tiles                                    uint8 [B, N, Y, X, 3]  with `TileSize`, where a row has tiles
     tile_layout, tile_segment_ids            int32 [B, T], [B, N]
+
+Of grids with several rows (codec models), tokens, targets, loss_mask and target_kind are [B, T, R].
 """
 
 import dataclasses
@@ -28,7 +30,7 @@ from omni_jax.core.errors import UserError
 from omni_jax.prepare.images import PatchLayout
 from omni_jax.prepare.tiles import TileLayout
 from omni_jax.tokens.answers import Layout
-from omni_jax.tokens.dialogue import load_dialogue
+from omni_jax.tokens.dialogue import Dialogue, load_dialogue
 from omni_jax.tokens.templates import Template
 
 
@@ -91,6 +93,31 @@ class SequenceBatches:
     Raises:
       UserError: a set or the vocabulary is missing or another one; while reading: too many records cannot be used.
     """
+    planned = [source for source in self.sources if source.changes or source.other_views]
+    if planned:
+      raise UserError(
+        f"source {planned[0].folder} with changes or other_views",
+        where="SequenceBatches",
+        rule="weights that change and views drawn by chance need a planned order",
+        remedy="use PlannedBatches, or leave them out",
+      )
+    dialogue = self.dialogue()
+    samples = mix(
+      self.sources,
+      writer=lambda source: self.writer(source, dialogue=dialogue),
+      quarantine=lambda source, size: self.aside(source, size=size),
+      lengths={"tokens": self.length, **self.images.lengths(self.patches, tokens=self.length)},
+      cache_bytes=self.cache_bytes,
+      seed=self.seed,
+    )
+    return pack(samples, rows=self.rows, length=self.length, images=self.images, pieces=self.patches)
+
+  def dialogue(self) -> Dialogue:
+    """Returns the writer of conversations.
+
+    Raises:
+      UserError: the vocabulary is missing or another one.
+    """
     dialogue = load_dialogue(self.text, template=self.template, layout=self.layout)
     found = dialogue.vocabulary.fingerprint()
     if self.vocabulary_id not in ("", found):
@@ -100,18 +127,12 @@ class SequenceBatches:
         rule=f"this run was configured for the vocabulary {self.vocabulary_id}",
         remedy="restore the vocabulary, or configure and train again",
       )
+    return dialogue
 
-    def quarantine(source: Source, size: int) -> Quarantine:
-      return Quarantine(source, size=size, max_share=self.max_bad_share, path=self.quarantine)
+  def writer(self, source: Source, *, dialogue: Dialogue) -> Writer:
+    """Returns what turns the records of a source into samples."""
+    return Writer(source, dialogue=dialogue, images=self.images, length=self.length if self.truncate else None)
 
-    samples = mix(
-      self.sources,
-      writer=lambda source: Writer(
-        source, dialogue=dialogue, images=self.images, length=self.length if self.truncate else None
-      ),
-      quarantine=quarantine,
-      lengths={"tokens": self.length, **self.images.lengths(self.patches, tokens=self.length)},
-      cache_bytes=self.cache_bytes,
-      seed=self.seed,
-    )
-    return pack(samples, rows=self.rows, length=self.length, images=self.images, pieces=self.patches)
+  def aside(self, source: Source, *, size: int) -> Quarantine:
+    """Returns where the records of a source that cannot be used are put, of `size` in all."""
+    return Quarantine(source, size=size, max_share=self.max_bad_share, path=self.quarantine)

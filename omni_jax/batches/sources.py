@@ -1,35 +1,20 @@
-"""Records -> samples: which side of a record is asked and which is learned (its view), and its image's arrays.
-
-One record serves several views: a recording is a recognition sample and a synthesis sample, a spoken dialogue also a
-written question with a spoken answer.
-
-| view             | the user gives               | the model learns                                     |
-| ---------------- | ---------------------------- | ---------------------------------------------------- |
-| `text`           | text (nothing: one turn)     | text                                                 |
-| `image_text`     | image, text if there is any  | text                                                 |
-| `recognise`      | speech                       | its transcript                                       |
-| `synthesise`     | text and a style             | units                                                |
-| `dialogue`       | speech, image if there is one| style, transcript, text and units                    |
-| `spoken_reply`   | text, image if there is one  | style, text and units                                |
-| `written_reply`  | speech, image if there is one| transcript and text (JSON layout: text alone)        |
-"""
+"""Records -> samples: a source is a set seen in one way (`batches.views`), a sample its tokens and its images."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from omni_jax.batches.pictures import SEGMENTS, Image, Pictures, TileSize, packed
+from omni_jax.batches.views import VIEWS, Scene
+from omni_jax.core.config import added
 from omni_jax.core.errors import UserError
-from omni_jax.core.styles import Style
-from omni_jax.prepare.images import Patches, PatchLayout, decode_image, patchify
-from omni_jax.prepare.schema import Example, Turn
-from omni_jax.tokens.answers import Reply
-from omni_jax.tokens.dialogue import Dialogue, Question
+from omni_jax.prepare.images import Patches, PatchLayout, decode_image, image_size, patchify, target_size
+from omni_jax.prepare.schema import Example
+from omni_jax.tokens.dialogue import Dialogue
 from omni_jax.tokens.grid import Grid, truncate
-from omni_jax.tokens.units import reduce_units
 from omni_jax.tokens.vocabulary import UNIT
 
 
@@ -46,6 +31,8 @@ class Source:
     style_dropout: share of samples without the heard style of the user's speech.
     text_weight: weight of text and style targets in the loss.
     unit_weight: weight of unit targets; below 1 where many units would drown a few words.
+    changes: later weights, as (from this step on, weight), in a planned order (`batches.planned`).
+    other_views: a sample takes one of `view` and these by chance, in a planned order.
   """
 
   folder: Path
@@ -56,14 +43,25 @@ class Source:
   style_dropout: float = 0.0
   text_weight: float = 1.0
   unit_weight: float = 1.0
+  changes: tuple[tuple[int, float], ...] = added(())
+  other_views: tuple[str, ...] = added(())
 
   def __post_init__(self):
-    if self.view not in VIEWS:
-      raise _bad(f"unknown view {self.view!r}", f"a view is one of {', '.join(VIEWS)}", self)
-    if not self.weight > 0 or min(self.text_weight, self.unit_weight) < 0:
+    for view in self.views:
+      if view not in VIEWS:
+        raise _bad(f"unknown view {view!r}", f"a view is one of {', '.join(VIEWS)}", self)
+    if any(step < 1 or not weight >= 0 for step, weight in self.changes):
+      raise _bad(f"changes {self.changes}", "pairs of a step above 0 and a weight of 0 or more", self)
+    later = any(weight > 0 for _, weight in self.changes)
+    if not (self.weight > 0 or (later and self.weight == 0)) or min(self.text_weight, self.unit_weight) < 0:
       raise _bad("a weight below zero, or no weight", "weight > 0, text_weight and unit_weight >= 0", self)
     if not 0 <= self.style_dropout <= 1:
       raise _bad(f"style_dropout {self.style_dropout}", "a share between 0 and 1", self)
+
+  @property
+  def views(self) -> tuple[str, ...]:
+    """All views of its records."""
+    return (self.view, *self.other_views)
 
 
 NO_PATCH = -1  # row and column of a place that only fills a window up
@@ -124,6 +122,22 @@ class ImageSize:
       places.append(len(own.patches) // self.merge**2)
     return Pictures(tuple(places), {"patches": np.concatenate(patches), "patch_positions": np.concatenate(positions)})
 
+  def measure(self, images: Sequence[Image]) -> tuple[tuple[int, ...], int]:
+    """Returns the places that each image takes and the patches of all, as `read` would, from their sizes alone.
+
+    Raises:
+      UserError: bytes that are no image, or an image too long and thin.
+    """
+    places, pieces = [], 0
+    for image in images:
+      size = image_size(image) if isinstance(image, bytes) else image.shape[:2]
+      factor, bounds = self.patch * self.merge, {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
+      height, width = target_size(*size, factor=factor, **bounds)
+      patches = height * width // self.patch**2
+      places.append(patches // self.merge**2)
+      pieces += patches + (-patches % self.window if self.window else 0)
+    return tuple(places), pieces
+
   def lengths(self, pieces: int, *, tokens: int) -> dict[str, int]:
     """Returns the length of each array in a row of so many patches."""
     return {"patches": pieces, "patch_positions": pieces}
@@ -154,38 +168,29 @@ class ImageSize:
 
 
 class Sample(NamedTuple):
-  """One packed piece: `targets[t]` is what position t predicts, of kind `target_kind[t]`, weighing `loss_mask[t]`."""
+  """One packed piece: `targets[t]` is what position t predicts, of kind `target_kind[t]`, weighing `loss_mask[t]`.
 
-  tokens: np.ndarray  # int32 [T]
+  Where a grid has several rows, what is [T, R] here has them last; of one row it is [T].
+  """
+
+  tokens: np.ndarray  # int32 [T, R]
   positions: np.ndarray  # int32 [T]
   branch_ids: np.ndarray  # int32 [T]
-  targets: np.ndarray  # int32 [T]
-  loss_mask: np.ndarray  # float32 [T]
-  target_kind: np.ndarray  # int8 [T]
+  targets: np.ndarray  # int32 [T, R]
+  loss_mask: np.ndarray  # float32 [T, R]
+  target_kind: np.ndarray  # int8 [T, R]
   images: dict[str, np.ndarray]  # the arrays of its `Pictures`
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Scene:
-  """What a view needs besides the record: the writer, the tokens its image takes, and whether styles are heard."""
+class Size(NamedTuple):
+  """How long a sample is."""
 
-  dialogue: Dialogue
-  image_tokens: int
-  hear_style: bool
-
-  def written(self, turn: Turn) -> Question:
-    """Returns the typed question of a turn."""
-    return Question(text=turn.text, image_tokens=self.image_tokens)
-
-  def spoken(self, turn: Turn) -> Question:
-    """Returns the spoken question of a turn."""
-    style = _style(turn.heard, turn, "heard") if self.hear_style else None
-    return Question(image_tokens=self.image_tokens, units=_units(turn), style=style)
-
-  def turns(self, example: Example) -> list[tuple["Scene", Turn, Turn]]:
-    """Returns the exchanges of a conversation, each with what it may ask of: images are in front of the first."""
-    later = dataclasses.replace(self, image_tokens=0)
-    return [(later if number else self, *pair) for number, pair in enumerate(_pairs(example))]
+  grid: Grid  # with its last target
+  tokens: int
+  images: int
+  pieces: int  # of its images
+  image_tokens: int  # of the tokens, places of its images
+  units: int  # of the tokens, units of speech
 
 
 class Writer:
@@ -202,31 +207,57 @@ class Writer:
     Raises:
       UserError: the record lacks what the view needs, or nothing to learn is left before the cut.
     """
-    shown = [example.image] if example.image else []
-    pictures = self._images.read(shown)
-    scene = Scene(dialogue=self._dialogue, image_tokens=sum(pictures.places), hear_style=hear_style)
-    grid = VIEWS[self._source.view](example, scene)
-    if self._length is not None and len(grid) > self._length + 1:
-      grid, kept = self._cut(grid, pictures.places)
-      pictures = self._images.read(shown[:kept])
-    row, targets = grid.row, grid.row[1:]
+    size = self.measure(example, hear_style=hear_style)
+    return self.sample(size.grid, [example.image][: size.images])
+
+  def sample(self, grid: Grid, images: Sequence[Image]) -> Sample:
+    """Returns the sample of a grid and the images in it.
+
+    Raises:
+      UserError: bytes that are no image.
+    """
+    rows = _columns_first(grid.tokens)
+    targets = rows[1:]
     kinds = self._kinds[targets]
     weights = np.where(kinds == UNIT, self._source.unit_weight, self._source.text_weight).astype(np.float32)
-    mask = np.where(grid.learned[0, 1:], weights, np.float32(0))
-    read = (row[:-1], grid.positions[:-1], grid.branches[:-1])
-    return Sample(*read, targets, mask, np.where(mask > 0, kinds, np.int8(0)), pictures.arrays)
+    mask = np.where(_columns_first(grid.learned)[1:], weights, np.float32(0))
+    read = (rows[:-1], grid.positions[:-1], grid.branches[:-1])
+    arrays = self._images.read(images).arrays
+    return Sample(*read, targets, mask, np.where(mask > 0, kinds, np.int8(0)), arrays)
+
+  def measure(self, example: Example, *, hear_style: bool) -> Size:
+    """Returns how long the sample of `example` is, and its grid, without decoding its image.
+
+    Raises:
+      UserError: as the sample itself, unless only the pixels of its image are damaged.
+    """
+    shown = [example.image] if example.image else []
+    places, pieces = self._images.measure(shown)
+    grid, kept = self._grid(example, places, hear_style=hear_style)
+    if kept < len(shown):
+      places, pieces = self._images.measure(shown[:kept])
+    units = (self._kinds[grid.tokens[:, :-1]] == UNIT).any(axis=0)
+    return Size(grid, len(grid) - 1, kept, pieces, sum(places), int(units.sum()))
+
+  def _grid(self, example: Example, places: Sequence[int], *, hear_style: bool) -> tuple[Grid, int]:
+    """Returns the sample's grid, cut where it is too long, and how many of its images are in it."""
+    scene = Scene(dialogue=self._dialogue, image_tokens=sum(places), hear_style=hear_style)
+    grid = VIEWS[self._source.view](example, scene)
+    if self._length is None or len(grid) <= self._length + 1:
+      return grid, len(places)
+    return self._cut(grid, places)
 
   def _cut(self, grid: Grid, places: Sequence[int]) -> tuple[Grid, int]:
     """Returns what fits a row, and how many images are in it; an image is whole or left out with what follows."""
     assert self._length is not None
-    columns = np.flatnonzero(grid.row == self._dialogue.vocabulary.control("image"))
+    columns = np.flatnonzero(grid.tokens[0] == self._dialogue.vocabulary.control("image"))
     ends = np.cumsum(places)
     kept = int((ends <= (columns < self._length).sum()).sum())  # the last column of the cut is a target only
     whole = int(ends[kept - 1]) if kept else 0
     # Only what follows an image sees it: without its first places the loss is that of the release, which keeps them.
     split = len(columns) > whole and columns[whole] <= self._length
     cut = truncate(grid, int(columns[whole]) if split else self._length + 1)
-    if not cut.learned[0, 1:].any():
+    if not cut.learned[:, 1:].any():
       raise UserError(
         f"nothing to learn in the first {self._length} of {len(grid) - 1} tokens",
         where="record",
@@ -236,93 +267,9 @@ class Writer:
     return cut, kept
 
 
-def _text(example: Example, scene: Scene) -> Grid:
-  if len(example.turns) == 1:
-    return scene.dialogue.document(example.turns[0].text)
-  return _image_text(example, scene)
-
-
-def _image_text(example: Example, scene: Scene) -> Grid:
-  pairs = [(now.written(user), Reply(text=answer.text)) for now, user, answer in scene.turns(example)]
-  return scene.dialogue.conversation(pairs)
-
-
-def _annotations(example: Example, scene: Scene) -> Grid:
-  pairs = [(scene.written(user), Reply(text=answer.text)) for user, answer in _pairs(example)]
-  return scene.dialogue.annotations(pairs)
-
-
-def _recognise(example: Example, scene: Scene) -> Grid:
-  turn = example.turns[0]
-  return scene.dialogue.recognition(scene.spoken(turn), turn.text)
-
-
-def _synthesise(example: Example, scene: Scene) -> Grid:
-  turn = example.turns[-1]
-  return scene.dialogue.synthesis(turn.text, _style(turn.style or turn.heard, turn, "style"), _units(turn))
-
-
-def _dialogue(example: Example, scene: Scene) -> Grid:
-  pairs = [(now.spoken(user), _spoken_answer(answer, heard=user)) for now, user, answer in scene.turns(example)]
-  return scene.dialogue.conversation(pairs)
-
-
-def _spoken_reply(example: Example, scene: Scene) -> Grid:
-  pairs = [(now.written(user), _spoken_answer(answer, heard=None)) for now, user, answer in scene.turns(example)]
-  return scene.dialogue.conversation(pairs)
-
-
-def _written_reply(example: Example, scene: Scene) -> Grid:
-  pairs = [
-    (now.spoken(user), Reply(text=answer.text, heard_text=user.text)) for now, user, answer in scene.turns(example)
-  ]
-  return scene.dialogue.conversation(pairs)
-
-
-VIEWS: dict[str, Callable[[Example, Scene], Grid]] = {
-  "text": _text,
-  "image_text": _image_text,
-  "annotations": _annotations,
-  "recognise": _recognise,
-  "synthesise": _synthesise,
-  "dialogue": _dialogue,
-  "spoken_reply": _spoken_reply,
-  "written_reply": _written_reply,
-}
-
-
-def _spoken_answer(turn: Turn, *, heard: Turn | None) -> Reply:
-  return Reply(
-    text=turn.text,
-    style=_style(turn.style or turn.heard, turn, "style"),
-    units=_units(turn),
-    heard_text=heard.text if heard else "",
-    heard_style=Style.parse(heard.heard) if heard and heard.heard else None,
-  )
-
-
-def _pairs(example: Example) -> list[tuple[Turn, Turn]]:
-  users, answers = example.turns[0::2], example.turns[1::2]
-  roles = [turn.role for turn in example.turns]
-  if len(users) != len(answers) or set(roles[0::2]) != {"user"} or set(roles[1::2]) != {"assistant"}:
-    raise _lacks(f"turns of {', '.join(roles)}", "user and assistant take turns, the assistant last")
-  return list(zip(users, answers, strict=True))
-
-
-def _units(turn: Turn) -> np.ndarray:
-  if not len(turn.units):
-    raise _lacks(f"turn {turn.text!r} without units", "speech was encoded to units")
-  return reduce_units(turn.units)[0]
-
-
-def _style(name: str, turn: Turn, field: str) -> Style:
-  if not name:
-    raise _lacks(f"turn {turn.text!r} without {field}", "the record says the style of its speech")
-  return Style.parse(name)
-
-
-def _lacks(what: str, rule: str) -> UserError:
-  return UserError(what, where="record", rule=rule, remedy="run `omni encode`, or choose another view or set")
+def _columns_first(rows: np.ndarray) -> np.ndarray:
+  """Returns [R, T] as [T, R], and one row as [T]."""
+  return rows[0] if len(rows) == 1 else np.ascontiguousarray(rows.T)
 
 
 def _bad(what: str, rule: str, source: Source) -> UserError:

@@ -7,6 +7,7 @@ going on. Paths inside the working folder are written `<workdir>/...`, so the fo
 import hashlib
 import importlib.metadata
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,11 @@ def make_card(run: Any, *, workdir: Path, ignored: tuple[str, ...], starts: tupl
   Args:
     run: a dataclass with a field `model`.
     workdir: the working folder.
-    ignored: fields of `run` that change how it is run and not what comes out.
+    ignored: fields of `run`, by dotted path, that change how it is run and not what comes out.
     starts: fingerprints of the checkpoints it starts from.
   """
   stored = _relative(to_json(run), str(workdir))
-  same = {name: value for name, value in stored.items() if name not in ignored}
+  same = _without(stored, ignored)
   identity = {**same, "starts": list(starts)}
   digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
   return {
@@ -82,12 +83,22 @@ def model_config(stage_folder: Path) -> Any:
 
 def card_difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
   """Returns one line for each field that makes two runs different: `path: old -> new`."""
-  before, after = (
-    _flatten({name: value for name, value in card["run"].items() if name not in new["ignored"]}) for card in (old, new)
-  )
+  before, after = (_flatten(_without(card["run"], new["ignored"])) for card in (old, new))
   before["starts"], after["starts"] = old["starts"], new["starts"]
   paths = [path for path in sorted(set(before) | set(after)) if before.get(path) != after.get(path)]
   return [f"{path}: {before.get(path)!r} -> {after.get(path)!r}" for path in paths]
+
+
+def _without(data: dict[str, Any], paths: Iterable[str]) -> dict[str, Any]:
+  """Returns stored fields without those at these dotted paths."""
+  kept = dict(data)
+  for path in paths:
+    head, _, rest = path.partition(".")
+    if not rest:
+      kept.pop(head, None)
+    elif isinstance(kept.get(head), dict):
+      kept[head] = _without(kept[head], (rest,))
+  return kept
 
 
 def _relative(data: Any, workdir: str) -> Any:

@@ -15,6 +15,7 @@ VERBS = {
   "train": "train one stage: tokenizer, style, vocoder_filters, vocoder, pretrain, prealign, align, tune",
   "pod": "run omni train on rented machines: TPU virtual machines, GKE, Slurm",
   "centres": "train k-means on speech: labels for a HuBERT, or a speech tokenizer from its frames",
+  "data": "look at data: what sets hold and share, what a record becomes, how fast batches come",
   "encode": "turn the speech of a corpus into units and heard styles",
   "units": "turn the speech of any corpus into units, styles and phones",
   "chat": "talk to the assistant: text, image or speech in, text and speech out",

@@ -35,7 +35,7 @@ _PREFETCH = 2  # batches made ahead by a thread
 _AHEAD = 2  # steps given to the device before the host waits for the first of them
 
 # Fields that say how a run is run; all others decide what comes out, and belong to its identity.
-_HOW = ("mesh", "log_every", "save_every", "keep")
+_HOW = ("mesh", "log_every", "save_every", "keep", "data.workers")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,10 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
-from omni_jax.checkpoint.card import card_difference, model_config, read_card, write_card
+from omni_jax.checkpoint.card import card_difference, make_card, model_config, read_card, write_card
 from omni_jax.core import config
 from omni_jax.core.errors import UserError
 from tests.checkpoint.tiny import TinyConfig, TinyRun, card_of
@@ -21,6 +22,16 @@ def test_the_card_knows_what_makes_two_runs_different():
   other = card_of(dataclasses.replace(run, model=TinyConfig(width=5), mesh="fsdp=8"), starts=("abc@3",))
   assert other["fingerprint"] != card["fingerprint"]
   assert card_difference(card, other) == ["model.width: 4 -> 5", "starts: [] -> ['abc@3']"]
+
+
+def test_a_field_of_a_part_may_say_how_and_not_what():
+  def card(width, steps=3):
+    run = TinyRun(model=TinyConfig(width=width), steps=steps)
+    return make_card(run, workdir=Path("w"), ignored=("mesh", "model.width", "folder.none"), starts=())
+
+  assert card(4)["fingerprint"] == card(5)["fingerprint"] != card(4, steps=4)["fingerprint"]
+  assert card(4)["run"]["model"]["width"] == 4, "it is stored all the same"
+  assert card_difference(card(4), card(5, steps=4)) == ["steps: 3 -> 4"]
 
 
 def test_the_card_of_a_moved_folder_is_the_same():

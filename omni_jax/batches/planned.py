@@ -1,0 +1,340 @@
+"""Batches in a planned order: the same on any number of hosts and workers, gone on with at any row.
+
+    counts of every record -> plan: row -> samples -> rows read by number -> this host's rows of a batch
+
+What a row holds was decided before anything is read (`batches.planner`), so mixture, choice, filter and packing are all
+behind a number: row r is a record like any other. Host h of H reads the h-th part of the rows of each batch; put
+together in the order of hosts they are the same batch for every H. The position is the number of the next row.
+
+A record whose pixels turn out to be damaged leaves its place in the row empty and is put aside; nothing replaces it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grain
+import jax
+import numpy as np
+
+from omni_jax.batches.counts import COUNT, Counted, count, counts_path
+from omni_jax.batches.mixture import Cache, Quarantine
+from omni_jax.batches.packing import lay
+from omni_jax.batches.plan import Plan
+from omni_jax.batches.planner import Planner, Stock
+from omni_jax.batches.sequences import SequenceBatches
+from omni_jax.batches.shares import Phase, phases
+from omni_jax.batches.sources import Sample, Source, Writer
+from omni_jax.core.config import to_json
+from omni_jax.core.errors import UserError
+from omni_jax.prepare.reader import ExampleSource
+from omni_jax.tokens.dialogue import Dialogue
+
+_ENDLESS = 2**40  # rows
+_AHEAD = 2  # rows that a worker has ready
+
+
+class Host(NamedTuple):
+  """One of the processes that train together."""
+
+  index: int
+  count: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlannedBatches(SequenceBatches):
+  """What a stage of the language model reads, in a planned order.
+
+  Attributes:
+    plans: folder for counts and plans.
+    workers: processes of each host that read rows; 0: its own thread does.
+  """
+
+  plans: Path
+  workers: int = 0
+
+  def __post_init__(self):
+    super().__post_init__()
+    _shares(self.sources)
+    if self.workers < 0:
+      raise UserError(
+        f"{self.workers} workers", where="PlannedBatches", rule="0 or more", remedy="correct the config or the flag"
+      )
+
+  def open(self, *, host: Host | None = None) -> grain.IterDataset:
+    """Returns the endless batches of a host, by default of this process.
+
+    Raises:
+      UserError: a set or the vocabulary is missing or another one, too many records cannot be used, or the rows of a
+        batch do not divide over the hosts.
+    """
+    host = host or Host(jax.process_index(), jax.process_count())
+    if self.rows % host.count:
+      raise UserError(
+        f"{self.rows} rows for {host.count} hosts",
+        where="PlannedBatches",
+        rule="the rows of a batch divide over the hosts",
+        remedy="change rows, or the number of hosts",
+      )
+    return _Batches(PlannedRows(self, host), rows_of_all=self.rows, host=host, workers=self.workers)
+
+  def prepared(self, dialogue: Dialogue) -> "Prepared":
+    """Returns the plan and what reads it; counts the sources first, where that was not done.
+
+    Raises:
+      UserError: as `open`.
+    """
+    parts = [_counted(self, source, dialogue) for source in self.sources]
+    identity = [
+      [self.seed, self.rows, self.length, self.patches],
+      [[part.names, *_drawing(source)] for part, source in zip(parts, self.sources, strict=True)],
+    ]
+    planner = Planner(
+      [part.stock for part in parts],
+      shares=_shares(self.sources),
+      rows=self.rows,
+      length=self.length,
+      pieces=self.patches,
+      seed=self.seed,
+    )
+    plan = Plan(planner, folder=self.plans, identity=identity)
+    if not plan.folder.exists():  # the first time, what fits no row is told
+      for part in parts:
+        for record, reason in part.misfits():
+          part.aside.add(part.records[record].id, reason)
+    return Prepared(plan, tuple(parts))
+
+
+class Part(NamedTuple):
+  """One source, counted."""
+
+  records: ExampleSource
+  views: tuple[Counted, ...]
+  names: tuple[str, ...]  # of their files
+  stock: Stock
+  writers: tuple[Writer, ...]  # of each view
+  aside: Quarantine
+  room: tuple[int, int]  # tokens and pieces of a row
+
+  def misfits(self) -> Iterable[tuple[int, str]]:
+    """Yields the records of which a sample fits no row, with the reason."""
+    for view in self.views:
+      for name, sizes, room in zip(("tokens", "pieces"), _sizes(view.counts), self.room, strict=True):
+        for record in np.flatnonzero(sizes > room).tolist():
+          yield record, f"{sizes[record]} {name}, a row has {room}"
+
+
+class Prepared(NamedTuple):
+  """A plan, and the sources it is about."""
+
+  plan: Plan
+  parts: tuple[Part, ...]
+
+
+class PlannedRows:
+  """The rows of a host by number, in the order in which it reads them; a source for grain."""
+
+  def __init__(self, config: PlannedBatches, host: Host):
+    """Prepares the plan; a copy in another process prepares it again, from the files."""
+    self._config, self._host = config, host
+    self._kept = Cache(config.cache_bytes)
+    self._prepared: Prepared | None = None
+    self._like: Sample | None = None
+    self.plan = self._ready().plan
+
+  def __len__(self) -> int:
+    return _ENDLESS
+
+  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    own = self._config.rows // self._host.count
+    step, row = divmod(int(index), own)
+    return self.row(step * self._config.rows + self._host.index * own + row)
+
+  def __getstate__(self) -> dict[str, Any]:
+    return {"_config": self._config, "_host": self._host, "_kept": self._kept}
+
+  def __setstate__(self, state: dict[str, Any]) -> None:
+    self.__dict__.update(state, _prepared=None, _like=None)
+
+  def __repr__(self) -> str:
+    return f"PlannedRows(host {self._host.index} of {self._host.count})"
+
+  def row(self, number: int) -> dict[str, np.ndarray]:
+    """Returns a row of the plan as arrays, as `packing.pack` makes them."""
+    samples = self.samples(number)
+    config = self._config
+    if self._like is None:
+      self._like = samples[0] if samples else self._first_sample()
+    return lay(samples, like=self._like, length=config.length, images=config.images, pieces=config.patches)
+
+  def samples(self, number: int) -> list[Sample]:
+    """Returns the samples of a row, without those that are damaged."""
+    made = (self._sample(entry) for entry in self._ready().plan.row(number))
+    return [sample for sample in made if sample is not None]
+
+  def _ready(self) -> Prepared:
+    if self._prepared is None:
+      self._prepared = self._config.prepared(self._config.dialogue())
+    return self._prepared
+
+  def _sample(self, entry: np.void) -> Sample | None:
+    key = tuple(int(entry[name]) for name in ("source", "view", "record", "heard"))
+    sample = self._kept.get(key)
+    if sample is not None:
+      return sample
+    source, view, record, heard = key
+    part = self._ready().parts[source]
+    images = int(part.views[view].counts[record]["images"])
+    example = part.records[record] if images else None  # text and units are in the counted grid
+    shown = [example.image][:images] if example else []
+    try:
+      sample = part.writers[view].sample(part.views[view].grid(record, heard=bool(heard)), shown)
+    except UserError as error:
+      assert example is not None, "only images can be damaged"
+      part.aside.add(example.id, error.what)
+      return None
+    pieces = len(next(iter(sample.images.values())))
+    if pieces != entry["pieces"]:
+      raise UserError(
+        f"record {record} has an image of {pieces} pieces, {entry['pieces']} were counted",
+        where=part.records.folder,
+        rule="records are those that were counted",
+        remedy=f"delete {self._config.plans}: they are counted and planned again",
+      )
+    if self._config.cache_bytes:
+      self._kept.put(key, sample, image=example.image if example else b"")
+    return sample
+
+  def _first_sample(self) -> Sample:
+    """Returns the first sample of the plan that is whole, for its kinds of arrays."""
+    return next(samples[0] for row in range(_ENDLESS) if (samples := self.samples(row)))
+
+
+class _Batches(grain.IterDataset):
+  """The batches of one host."""
+
+  def __init__(self, rows: PlannedRows, *, rows_of_all: int, host: Host, workers: int):
+    super().__init__()
+    self._args = rows, rows_of_all, host, workers
+
+  def __iter__(self) -> grain.DatasetIterator:
+    return _BatchIterator(*self._args)
+
+
+class _BatchIterator(grain.DatasetIterator):
+  """Batches from a row on, whose number is the whole state."""
+
+  def __init__(self, rows: PlannedRows, rows_of_all: int, host: Host, workers: int):
+    super().__init__()
+    self._rows, self._rows_of_all, self._host, self._workers = rows, rows_of_all, host, workers
+    self._next, self._reading = 0, None
+
+  def __next__(self) -> dict[str, np.ndarray]:
+    if self._reading is None:
+      self._reading = self._read()
+    batch = next(self._reading)
+    self._next += self._rows_of_all
+    return batch
+
+  def get_state(self) -> dict[str, Any]:
+    return {"row": self._next, "plan": self._rows.plan.fingerprint}
+
+  def set_state(self, state: dict[str, Any]) -> None:
+    if state["plan"] != self._rows.plan.fingerprint:
+      raise UserError(
+        f"the position is of the plan {state['plan']}",
+        where=self._rows.plan.folder,
+        rule="training goes on with the records, the order and the packing it began with",
+        remedy="restore the record sets and the config, or train the stage again with --overwrite",
+      )
+    self.close()
+    self._next = int(state["row"])
+
+  def close(self) -> None:
+    if self._reading is not None:
+      self._reading.close()
+      self._reading = None
+
+  def _read(self) -> grain.DatasetIterator:
+    own = self._rows_of_all // self._host.count
+    ahead = grain.MapDataset.source(self._rows)[self._next // self._host.count :]
+    read = ahead.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+    if self._workers:
+      from absl import flags
+
+      # grain 0.2.18 reads a flag in each worker, which fails in a program that never parsed flags (google/grain 1361).
+      flags.FLAGS.mark_as_parsed()
+      read = read.mp_prefetch(grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=_AHEAD))
+    return iter(read.batch(own, drop_remainder=True))
+
+
+def _counted(config: PlannedBatches, source: Source, dialogue: Dialogue) -> Part:
+  """Returns a source with the counts of its samples and those that can be used."""
+  records = ExampleSource(source.folder, source.split)
+  aside = config.aside(source, size=len(records))
+  styles = tuple(style for style, share in ((False, source.style_dropout), (True, 1 - source.style_dropout)) if share)
+  key = to_json((dialogue.vocabulary.fingerprint(), config.template, config.layout, config.images))
+  key += [config.length if config.truncate else None, source.voices, styles]
+  writers = tuple(
+    config.writer(dataclasses.replace(source, view=view, other_views=()), dialogue=dialogue) for view in source.views
+  )
+  paths = [counts_path(config.plans / "counts", records, view=view, key=key) for view in source.views]
+  views = tuple(
+    count(records, writer, styles=styles, path=path, aside=aside.add, voices=source.voices, progress=_tracked(path))
+    for writer, path in zip(writers, paths, strict=True)
+  )
+  room = config.length, config.patches
+  stock = _stock(
+    [view.counts for view in views],
+    room=room,
+    source=source,
+    max_share=config.max_bad_share,
+    quarantine=config.quarantine,
+  )
+  return Part(records, views, tuple(path.stem for path in paths), stock, writers, aside, room)
+
+
+def _stock(
+  counts: Sequence[np.ndarray], *, room: tuple[int, int], source: Source, max_share: float, quarantine: Path
+) -> Stock:
+  fits = [np.logical_and(*(sizes <= most for sizes, most in zip(_sizes(own), room, strict=True))) for own in counts]
+  tokens = np.stack([np.where(fit[:, None], own["tokens"], 0) for own, fit in zip(counts, fits, strict=True)], axis=1)
+  tokens = np.maximum(tokens, 0)
+  usable = np.flatnonzero(tokens.any(axis=(1, 2))).astype(np.int32)
+  bad = int(np.logical_or.reduce([own["tokens"].min(axis=1) < 0 for own in counts]).sum())
+  if bad > max_share * len(tokens) or not len(usable):
+    raise UserError(
+      f"{bad} of {len(tokens)} records cannot be used" if len(usable) else "no record can be used",
+      where=f"{source.folder}, split {source.split}, view {', '.join(source.views)}",
+      rule=f"a source has records, of which at most {max_share:.1%} are put aside",
+      remedy=f"repair the set, or choose another view or other voices; reasons are in {quarantine}",
+    )
+  pieces = np.stack([own["pieces"] for own in counts], axis=1)
+  return Stock(tokens=tokens, pieces=pieces, records=usable, style_dropout=source.style_dropout)
+
+
+def _sizes(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns tokens and pieces of the longest sample of each record."""
+  assert counts.dtype == COUNT, "counts of samples"
+  return counts["tokens"].max(axis=1), counts["pieces"]
+
+
+def _drawing(source: Source) -> list[Any]:
+  """Returns what of a source decides which samples are drawn."""
+  return [source.weight, source.changes, source.style_dropout]
+
+
+def _shares(sources: Sequence[Source]) -> tuple[Phase, ...]:
+  return phases([source.weight for source in sources], [source.changes for source in sources])
+
+
+def _tracked(path: Path) -> Callable[[range], Iterable[int]]:
+  """Returns what shows a bar while a large set is counted."""
+
+  def track(blocks: range) -> Iterable[int]:
+    from rich.progress import track as bar
+
+    return bar(blocks, description=f"counting into {path.name}") if len(blocks) > 2 else blocks
+
+  return track
