@@ -62,6 +62,11 @@ class PlannedBatches(SequenceBatches):
         f"{self.workers} workers", where="PlannedBatches", rule="0 or more", remedy="correct the config or the flag"
       )
 
+  @property
+  def reads_own_rows(self) -> bool:
+    """Each process is given its own part of a batch."""
+    return True
+
   def open(self, *, host: Host | None = None) -> grain.IterDataset:
     """Returns the endless batches of a host, by default of this process.
 
@@ -77,7 +82,7 @@ class PlannedBatches(SequenceBatches):
         rule="the rows of a batch divide over the hosts",
         remedy="change rows, or the number of hosts",
       )
-    return _Batches(PlannedRows(self, host), rows_of_all=self.rows, host=host, workers=self.workers)
+    return self.finished(_Batches(PlannedRows(self, host), rows_of_all=self.rows, host=host, workers=self.workers))
 
   def prepared(self, dialogue: Dialogue) -> "Prepared":
     """Returns the plan and what reads it; counts the sources first, where that was not done.

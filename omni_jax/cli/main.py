@@ -12,6 +12,7 @@ VERBS = {
   "corpus": "make a labelled corpus of speech, images and text on the spot",
   "prepare": "read a public corpus into a checked record set",
   "vocabulary": "train the text tokenizer and lay out the ids of text, units and styles",
+  "plan": "what a step of a run needs on a TPU pod, compiled without one: memory, operations, traffic",
   "train": "train one stage: tokenizer, style, vocoder_filters, vocoder, pretrain, prealign, align, tune",
   "pod": "run omni train on rented machines: TPU virtual machines, GKE, Slurm",
   "centres": "train k-means on speech: labels for a HuBERT, or a speech tokenizer from its frames",

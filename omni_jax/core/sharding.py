@@ -57,7 +57,7 @@ def make_mesh(shape: str = "", *, devices: Sequence[Any] | None = None) -> Mesh:
   """
   devices = jax.devices() if devices is None else list(devices)
   # Only on TPUs does an index mean the network between slices; elsewhere each host may have its own.
-  slices = len({device.slice_index for device in devices if device.platform == "tpu"}) or 1
+  slices = len({getattr(device, "slice_index", 0) for device in devices if device.platform == "tpu"}) or 1
   sizes = _sizes(shape or f"replica={slices},fsdp={len(devices) // slices}", text=shape)
   if math.prod(sizes.values()) != len(devices):
     raise UserError(

@@ -57,8 +57,8 @@ def splash_attention(
   whole = PartitionSpec(rows, heads)
   num_heads = NamedSharding(mesh, whole).shard_shape(queries.shape)[1]
   kernel = _kernel((num_heads, queries.shape[2]), parts=parts, causal=causal, window=window, interpret=interpret)
-  # The kernel's table of blocks to visit is cut like the queries.
-  blocks = kernel.manual_sharding_spec(NamedSharding(mesh, PartitionSpec(None, positions)))
+  # The kernel's table of blocks to visit is cut like the queries, where there is one.
+  blocks = kernel.manual_sharding_spec(NamedSharding(mesh, PartitionSpec(None, positions if causal else None)))
   specs = (blocks, split, whole, whole, PartitionSpec(rows, positions), PartitionSpec(rows))
   run = jax.shard_map(_splash, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)
   return run(kernel, queries, keys, values, ids, ids)[:, :, : queries.shape[2] - filled]
@@ -67,19 +67,18 @@ def splash_attention(
 def _kernel(shape: tuple[int, ...], *, parts: int, causal: bool, window: int | None, interpret: bool) -> Any:
   """Returns the kernel for the heads of one device and the length of a row, with the blocks to visit of every part."""
   num_heads, length = shape
-  shape = (length, length)
-  if not causal:
-    mask = splash.FullMask(shape)
+  if not causal:  # every part visits every block: one kernel for the queries of a part
+    mask, cut = splash.FullMask((length // parts, length)), 1
   elif window is None:
-    mask = splash.CausalMask(shape)
+    mask, cut = splash.CausalMask((length, length)), parts
   else:
-    mask = splash.LocalMask(shape, (window - 1, 0), 0)
+    mask, cut = splash.LocalMask((length, length), (window - 1, 0), 0), parts
   block = next(size for size in _BLOCKS if length // parts % size == 0)
   return splash.make_splash_mha(
     splash.MultiHeadMask([mask] * num_heads),
     is_mqa=False,
     head_shards=1,
-    q_seq_shards=parts,
+    q_seq_shards=cut,
     block_sizes=splash.BlockSizes(
       block_q=block,
       block_kv=block,

@@ -47,7 +47,9 @@ class Run:
   # (model, batch, key) -> (mean loss, {name: (sum, count)}), a module-level function or frozen dataclass; or critics
   loss: Callable | Adversarial
   optimizer: OptimizerConfig
-  data: Any  # config with open() -> grain.IterDataset of dicts of arrays, endless
+  data: (
+    Any  # config with open() -> grain.IterDataset of dicts of arrays, endless; may have reads_own_rows, see _batches
+  )
   steps: int
   seed: int = 0
   start: tuple[Start, ...] = ()  # parameters taken from other stages
@@ -216,13 +218,15 @@ def _batches(run: Run, mesh: jax.sharding.Mesh, position: dict[str, Any] | None)
   if position is not None:
     iterator.set_state(position)
   rows = sharding.batch_sharding(mesh)
+  # Data that reads by number gives each process its own rows. Otherwise every process makes the whole batch and places
+  # its part of it: what is trained on does not depend on their number either way.
+  own = getattr(run.data, "reads_own_rows", False)
   for number, arrays in enumerate(iterator):
     if number == 0:
-      _check_rows(arrays, mesh, parts=run.step.accumulate)
+      _check_rows(arrays, mesh, parts=run.step.accumulate, hosts=jax.process_count() if own else 1)
     counted, unit = count_batch(arrays)
-    # Every process makes the whole batch and places its own part: what is trained on does not depend on their number.
     placed = {
-      name: jax.make_array_from_process_local_data(rows, array, global_shape=array.shape)
+      name: jax.make_array_from_process_local_data(rows, array, global_shape=None if own else array.shape)
       for name, array in arrays.items()
     }
     yield _Batch(placed, counted, unit, copy.deepcopy(iterator.get_state()))
@@ -234,10 +238,10 @@ def _batches(run: Run, mesh: jax.sharding.Mesh, position: dict[str, Any] | None)
   )
 
 
-def _check_rows(arrays: dict[str, np.ndarray], mesh: jax.sharding.Mesh, *, parts: int) -> None:
+def _check_rows(arrays: dict[str, np.ndarray], mesh: jax.sharding.Mesh, *, parts: int, hosts: int) -> None:
   devices = sharding.parts_of("batch", mesh)
   pieces = devices * parts
-  wrong = {name: array.shape for name, array in arrays.items() if array.ndim == 0 or array.shape[0] % pieces}
+  wrong = {name: array.shape for name, array in arrays.items() if array.ndim == 0 or array.shape[0] * hosts % pieces}
   if wrong:
     over = f"{devices} devices (mesh axes {sharding.RULES['batch']})"
     raise UserError(
