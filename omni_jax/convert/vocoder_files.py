@@ -3,17 +3,16 @@
 Both keep a `config.json` beside a file of torch; unit HiFi-GAN's holds its tensors under `generator`.
 """
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from omni_jax.convert import snac, unit_hifigan
 from omni_jax.convert.folders import read_json, write_json
 from omni_jax.convert.table import Rule, export_tensors, import_leaves
+from omni_jax.convert.torch_files import read_torch, to_arrays, to_torch, write_torch
 from omni_jax.core import trees
 from omni_jax.core.errors import UserError
 from omni_jax.speech.snac import SNAC
@@ -29,7 +28,7 @@ def read_unit_hifigan(checkpoint: Path, *, config: Path | None = None) -> UnitHi
     UserError: a file is missing, damaged, or of another model.
   """
   made = unit_hifigan.read_config(read_json(config or checkpoint.parent / CONFIG), where=config or checkpoint.parent)
-  tensors = _read_torch(checkpoint)
+  tensors = read_torch(checkpoint)
   if unit_hifigan.CHECKPOINT_KEY not in tensors:
     raise UserError(
       f"keys {', '.join(map(str, list(tensors)[:8]))}",
@@ -44,7 +43,7 @@ def write_unit_hifigan(model: UnitHiFiGAN, folder: Path, *, name: str = UNIT_WEI
   """Writes the vocoder as fairseq reads it: `config.json` and a checkpoint."""
   tensors = export_tensors(unit_hifigan.unit_hifigan_rules(model.config), trees.flatten(model))
   write_json(folder / CONFIG, unit_hifigan.write_config(model.config))
-  _write_torch(folder / name, {unit_hifigan.CHECKPOINT_KEY: _in_torch(tensors)})
+  write_torch(folder / name, {unit_hifigan.CHECKPOINT_KEY: to_torch(tensors)})
 
 
 def read_snac(folder: Path) -> SNAC:
@@ -54,47 +53,17 @@ def read_snac(folder: Path) -> SNAC:
     UserError: a file is missing, damaged, or of another model.
   """
   config = snac.read_config(read_json(folder / CONFIG), where=folder)
-  return _filled(config, snac.snac_rules(config), _read_torch(folder / SNAC_WEIGHTS))
+  return _filled(config, snac.snac_rules(config), read_torch(folder / SNAC_WEIGHTS))
 
 
 def write_snac(model: SNAC, folder: Path) -> None:
   """Writes the codec as the `snac` package reads it."""
   tensors = export_tensors(snac.snac_rules(model.config), trees.flatten(model))
   write_json(folder / CONFIG, snac.write_config(model.config))
-  _write_torch(folder / SNAC_WEIGHTS, _in_torch(tensors))
+  write_torch(folder / SNAC_WEIGHTS, to_torch(tensors))
 
 
 def _filled(config: Any, rules: list[Rule], tensors: Mapping[str, Any]) -> Any:
   model = jax.eval_shape(lambda: config.make(key=jax.random.key(0)))
   shapes = {path: tuple(leaf.shape) for path, leaf in trees.flatten(model).items()}
-  arrays = {name: np.asarray(tensor) for name, tensor in tensors.items()}
-  return trees.unflatten(model, import_leaves(rules, arrays, shapes=shapes))
-
-
-def _in_torch(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-  import torch
-
-  return {name: torch.from_numpy(np.array(tensor)) for name, tensor in tensors.items()}
-
-
-def _read_torch(path: Path) -> dict[str, Any]:
-  import torch
-
-  try:
-    return torch.load(path, map_location="cpu", weights_only=True)
-  except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-    raise UserError(
-      f"cannot read {path.name}: {str(error).splitlines()[0]}",
-      where=path,
-      rule="the weights are one whole file of torch that holds tensors only",
-      remedy="copy the file again",
-    ) from error
-
-
-def _write_torch(path: Path, value: Any) -> None:
-  import torch
-
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(path.name + ".partial")
-  torch.save(value, partial)
-  partial.replace(path)
+  return trees.unflatten(model, import_leaves(rules, to_arrays(tensors), shapes=shapes))
