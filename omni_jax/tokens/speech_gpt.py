@@ -3,6 +3,9 @@
     <s> system text   [Human]: ... <sosp><71><4>...<eosp> ...<eoh>  [SpeechGPT]: ... <eoa> </s>
     '--- prefix ----' '---------------------- learned, the question too ----------------------'
 
+Text is cut once, where the answer begins, so that a prompt is always the beginning of what was learned. The space
+behind the last colon belongs to the answer; the release's command line writes it in the prompt.
+
 Chain of modality: an answer writes down what it heard, then the answer's text, then speaks it (`[tq]`, `[ta]`, `[ua]`).
 `<eoa>` and these three are ordinary text; units, their markers and the roles are tokens of the vocabulary.
 
@@ -71,7 +74,7 @@ class SpeechTemplate:
   marks_question: bool = False
   system: str = SYSTEM
   human: str = "[Human]: "
-  answer: str = "[SpeechGPT]: "
+  answer: str = "[SpeechGPT]:"
 
 
 RELEASED = SpeechTemplate(human_end="<eoh> ", answer_end="<eoa> ")  # the cross-modal data
@@ -178,8 +181,9 @@ class SpeechGPTWriter:
   def exchange(self, asked: Sequence[Segment], answered: Sequence[Segment]) -> Grid:
     """Returns a question and its answer; everything behind the system text is learned, as in the original."""
     ending = [*self._spelt(self.template.answer_end), [self.vocabulary.control("end")]]
-    rest = [*self._asking(asked), *answered, *ending]
-    return join(given(self._ids(self._prefix())), learned(self._ids(rest)))
+    asking, answering = self._asking(asked), [*self._answering(answered), *ending]
+    pieces = (learned(self._ids(asking)), learned(self._ids(answering)))
+    return join(given(self._ids(self._prefix())), *pieces)
 
   def prompt(self, asked: Sequence[Segment]) -> list[int]:
     """Returns the ids up to where the answer begins."""
@@ -246,6 +250,13 @@ class SpeechGPTWriter:
   def _asking(self, asked: Sequence[Segment]) -> list[Segment]:
     template = self.template
     return [*self._spelt(template.human), *asked, *self._spelt(template.human_end + template.answer)]
+
+  def _answering(self, answered: Sequence[Segment]) -> list[Segment]:
+    """Returns the answer with the space that separates it from the colon before it, as its text would have it."""
+    if answered and isinstance(answered[0], str):
+      return [*answered] if self.tokenizer.prefixes_space else [" ", *answered]
+    colon, both = self.tokenizer.encode(":"), self.tokenizer.encode(": ")
+    return [both[len(colon) :] if both[: len(colon)] == colon else self.tokenizer.encode(" "), *answered]
 
   def _said(self, side: Side) -> list[Segment]:
     if side.units is None:

@@ -10,7 +10,7 @@ from tests.models.drawn import drawn
 from tests.models.test_mini_omni import LAYOUT, tiny
 
 CODEC = SNACConfig(
-  sample_rate=24000, encoder_width=2, encoder_rates=(2, 2), decoder_width=8, decoder_rates=(2, 2),
+  sample_rate=24000, encoder_width=2, encoder_rates=(4, 8), decoder_width=8, decoder_rates=(8, 4),
   codebook_size=LAYOUT.num_codes, code_width=2, strides=(4, 2, 1), depthwise=True, noise=True, normed=False,
 )  # fmt: skip
 
