@@ -6,7 +6,7 @@ encoder; cosine from and to 4e-6; recognition and questions about one to one. No
 since nothing says it: AdamW with torch's betas, clip 1, no decay, all eight rows weigh the same (as in SLAM-LLM's
 public reproduction), new rows near the mean of the old, warm-up as Mini-Omni2's (1,500 steps).
 
-Records: sound in `corpus/`, sound with the codec's codes in `codes/` (`build.codes`).
+Records: sound in `corpus/`, sound with the codec's codes in `codes/` (`omni encode --codec STAGE`).
 """
 
 import dataclasses
@@ -79,7 +79,7 @@ TINY = Scale(
     dataclasses.replace(
       QWEN2_0_5B, width=256, depth=4, num_heads=4, num_kv_heads=2, mlp_dim=640, rope_theta=1e4, remat=True
     ),
-    layout=MiniOmniLayout(num_pieces=768, text_size=784, num_codes=1024, codebook_size=1040),
+    layout=MiniOmniLayout(num_pieces=768, text_size=784, num_codes=256, codebook_size=272),
     hearing=_HEARING,
     inputs=128,
     speaker=2,

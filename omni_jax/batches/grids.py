@@ -184,6 +184,4 @@ def _codes(turn: Turn, layout: MiniOmniLayout) -> np.ndarray:
 
 
 def _lacks(what: str, rule: str) -> UserError:
-  return UserError(
-    what, where="record", rule=rule, remedy="encode the set with the codec (`build.codes`), or choose another view"
-  )
+  return UserError(what, where="record", rule=rule, remedy="run `omni encode --codec`, or choose another view or set")

@@ -117,7 +117,8 @@ class RowAssistant:
     prompts = self._prompts(question)
     paired = len(prompts) == 2
     room = self._max_columns - len(prompts[0].tokens)
-    most = min(_MOST_COLUMNS, room) if max_new_columns is None else max_new_columns
+    # A question that leaves no room asks for one column too many, which the engine refuses.
+    most = max(min(_MOST_COLUMNS, room), 1) if max_new_columns is None else max_new_columns
     for columns in self._engine.stream(prompts, max_new_columns=most, paired=paired, block=block):
       yield columns[0][:, columns[0, -1] >= 0]
 

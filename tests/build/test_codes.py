@@ -1,12 +1,21 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from omni_jax.build.codes import CodesConfig, code_corpus
+from omni_jax.checkpoint.card import make_card, write_card
+from omni_jax.checkpoint.store import Store
+from omni_jax.cli.main import main
+from omni_jax.convert.stage import Imported
+from omni_jax.core import trees
 from omni_jax.core.errors import UserError
-from omni_jax.prepare.audio import encode_flac
+from omni_jax.prepare.audio import decode_audio, encode_flac
 from omni_jax.prepare.reader import open_set
 from omni_jax.prepare.schema import Example, Turn
 from omni_jax.prepare.writer import write_split
+from tests.generate.test_row_assistant import CODEC
+from tests.models.drawn import drawn
 
 
 class Loudness:
@@ -41,3 +50,22 @@ def test_sound_gets_its_codes_and_stays(tmp_path):
     code_corpus(CodesConfig(sets=("talk",), codec="snac"), tmp_path, codec=codec)
   with pytest.raises(UserError, match="no records"):
     code_corpus(CodesConfig(sets=("other",), codec="snac"), tmp_path, codec=codec)
+
+
+def test_the_codec_of_a_stage_codes_a_corpus_by_command(tmp_path, capsys):
+  config = dataclasses.replace(CODEC, sample_rate=16_000)
+  store = Store(tmp_path / "stages" / "snac", keep=1)
+  codec = drawn(config)
+  store.save(0, params=trees.flatten(codec), moments=None, position={"step": 0})
+  store.close()
+  run = Imported(name="snac", model=config, source=tmp_path)
+  write_card(tmp_path / "stages" / "snac", make_card(run, workdir=tmp_path, ignored=("source",), starts=()))
+  sound = 0.3 * np.random.default_rng(0).standard_normal(1000)
+  turns = (Turn("user", "a", audio=encode_flac(sound)),)
+  write_split(tmp_path / "corpus" / "talk", "train", [Example("x", "speech", turns)])
+  assert main(["encode", "--workdir", str(tmp_path), "--sets", "talk", "--codec", "snac"]) == 0
+  assert "1 records coded" in capsys.readouterr().out
+  coded = open_set(tmp_path / "codes" / "talk", "train")[0].turns[0]
+  expected = codec.encode(decode_audio(coded.audio))
+  np.testing.assert_array_equal(coded.units.reshape(-1, 7), expected)
+  assert len(expected) == -(-1000 // codec.hop)

@@ -83,5 +83,7 @@ def test_questions_that_do_not_fit_are_refused(parts):
     assistant.answer(RowQuestion(task=Task.A1A2, text="abc"))
   with pytest.raises(UserError, match="together at most 64 columns"):
     assistant.answer(WRITTEN, max_new_columns=60)
+  with pytest.raises(UserError, match="a prompt of 67 columns"):
+    assistant.answer(RowQuestion(task=Task.T1T2, text="a" * 64))
   with pytest.raises(UserError, match="seconds"):
     assistant.answer(RowQuestion(task=Task.A1T1, waveform=np.zeros(16000)))
