@@ -8,15 +8,24 @@ import json
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import grain
 import numpy as np
 
 from omni_jax.batches.packing import fields, fits
-from omni_jax.batches.sources import Sample, Source, Writer
+from omni_jax.batches.sources import Sample, Source
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.reader import ExampleSource
 from omni_jax.prepare.schema import Example
+
+
+class SampleWriter(Protocol):
+  """Turns the records of one source into samples: `sources.Writer`, or that of grids of several rows."""
+
+  def __call__(self, example: Example, *, hear_style: bool) -> Sample:
+    """Returns the sample of a record; raises a UserError where it cannot be used."""
+    ...
 
 
 class Quarantine:
@@ -72,7 +81,7 @@ class Quarantine:
 def mix(
   sources: Sequence[Source],
   *,
-  writer: Callable[[Source], Writer],
+  writer: Callable[[Source], SampleWriter],
   quarantine: Callable[[Source, int], Quarantine],
   lengths: Mapping[str, int],
   cache_bytes: int,
@@ -136,8 +145,8 @@ class Cache:
     return self._samples.get(key)
 
   def put(self, key: Hashable, sample: Sample, *, image: bytes) -> None:
-    """Keeps a sample of a record with this image, if there is room."""
-    seen = self._images.get(image)
+    """Keeps a sample of a record with this image (none: of its own), if there is room."""
+    seen = self._images.get(image) if image else None
     if seen is not None:
       sample = sample._replace(images=seen.images)
     own = fields(sample if seen is None else sample._replace(images={}))
@@ -146,14 +155,16 @@ class Cache:
       size += len(image)  # not yet decoded
     if self._used + size <= self._limit:
       self._used += size
-      self._samples[key] = self._images[image] = sample
+      self._samples[key] = sample
+      if image:
+        self._images[image] = sample
 
 
 class _Sampler:
   """Index and random numbers -> sample, or None for a record that is put aside (grain leaves it out)."""
 
   def __init__(
-    self, source: Source, writer: Writer, quarantine: Quarantine, *, lengths: Mapping[str, int], kept: Cache
+    self, source: Source, writer: SampleWriter, quarantine: Quarantine, *, lengths: Mapping[str, int], kept: Cache
   ):
     self._source, self._records = source, ExampleSource(source.folder, source.split)
     self._writer, self._quarantine = writer, quarantine

@@ -15,6 +15,7 @@ import grain
 import numpy as np
 
 from omni_jax.batches.pictures import SEGMENTS, TileSize
+from omni_jax.batches.recordings import Recordings
 from omni_jax.batches.sources import ImageSize, Sample
 
 _LOOKAHEAD = 2  # batches that are filled at once
@@ -22,7 +23,7 @@ _TOKEN_FIELDS = ("positions", "branch_ids", "targets", "loss_mask", "target_kind
 
 
 def pack(
-  samples: grain.IterDataset, *, rows: int, length: int, images: ImageSize | TileSize, pieces: int
+  samples: grain.IterDataset, *, rows: int, length: int, images: ImageSize | TileSize | Recordings, pieces: int
 ) -> grain.IterDataset:
   """Returns batches of packed samples.
 
@@ -30,8 +31,8 @@ def pack(
     samples: `Sample`s that fit a row.
     rows: of a batch.
     length: tokens of a row.
-    images: how images are laid into rows.
-    pieces: of images, patches or tiles, in a row; 0 if no sample has an image.
+    images: how images, or recordings, are laid into rows.
+    pieces: of images, patches or tiles, or recordings, in a row; 0 if no sample has one.
   """
   lengths = _lengths(length, images=images, pieces=pieces)
   packed = grain.experimental.FirstFitPackIterDataset(
@@ -82,13 +83,13 @@ def fits(sample: Sample, lengths: Mapping[str, int]) -> str:
   return ""
 
 
-def _lengths(length: int, *, images: ImageSize | TileSize, pieces: int) -> dict[str, int]:
+def _lengths(length: int, *, images: ImageSize | TileSize | Recordings, pieces: int) -> dict[str, int]:
   """Returns how long each array of a row is."""
   lengths: dict[str, int] = dict.fromkeys(("tokens", *_TOKEN_FIELDS), length)
   return lengths | images.lengths(pieces, tokens=length) if pieces else lengths
 
 
-def _named(row: dict[str, Any], *, images: ImageSize | TileSize | None) -> dict[str, np.ndarray]:
+def _named(row: dict[str, Any], *, images: ImageSize | TileSize | Recordings | None) -> dict[str, np.ndarray]:
   """Returns the row under the names that models read."""
   named = {name: row[name] for name in ("tokens", *_TOKEN_FIELDS)} | {"segment_ids": row["tokens" + SEGMENTS]}
   return named if images is None else named | images.finished(row)

@@ -1,13 +1,15 @@
 """Models in and out of the Hugging Face format.
 
 export  writes the newest checkpoint of a stage: `stock` is the language model alone, which transformers loads with
-        equal logits; `origin` and `hf` are EMOVA's own formats of the whole model. Text rows and extra rows (speech
-        units, styles) become one token table, ids stay the same; tokenizer and vocabulary are written beside, with the
-        chat template of the stage's training. Adapters are merged into the weights, and written in PEFT's format into
-        `adapters` besides. origin and hf bring their own torch files; say `trust_remote_code=True` to load them.
-import  makes a stage of a folder in any of the three, checked before anything is written. A stock language model gets
-        rows for what the working folder's vocabulary adds to its tokenizer (`omni vocabulary --base`), and with
-        --vision an image tower and a new projector.
+        equal logits; `origin` and `hf` are EMOVA's own formats of the whole model, `lit` is Mini-Omni's. Text rows and
+        extra rows (speech units, styles) become one token table, ids stay the same; tokenizer and vocabulary are
+        written beside, with the chat template of the stage's training. Adapters are merged into the weights, and
+        written in PEFT's format into `adapters` besides. origin and hf bring their own torch files; say
+        `trust_remote_code=True` to load them.
+import  makes a stage of a folder in any of the first three, checked before anything is written. A stock language model
+        gets rows for what the working folder's vocabulary adds to its tokenizer (`omni vocabulary --base`), and with
+        --vision an image tower and a new projector. With --hearing and --config, a stock language model and a Whisper
+        become the base of a Mini-Omni for that run; so do Mini-Omni's own files and a Whisper.
 verify  compares a written folder with its stage, logit by logit, and puts the table into the folder's model card.
 
 Parts of speech: `import --part` makes a stage of a released speech tokenizer, vocoder or encoder. A stage that holds
@@ -21,11 +23,14 @@ from typing import Any
 
 from omni_jax.checkpoint.new_rows import DRAWS
 from omni_jax.checkpoint.store import load_model
+from omni_jax.cli.configs import load_config
 from omni_jax.convert.adapters import export_adapters
 from omni_jax.convert.emova_card import PIXELS
 from omni_jax.convert.emova_folder import export_folder
 from omni_jax.convert.folders import read_json
 from omni_jax.convert.language import dtype_named, export_language
+from omni_jax.convert.mini_omni import write_mini_omni
+from omni_jax.convert.mini_omni_base import import_mini_omni_base
 from omni_jax.convert.speech_files import FORMATS as PARTS
 from omni_jax.convert.speech_files import Part, SpeechSource
 from omni_jax.convert.speech_stage import export_part, import_part, part_in, verify_part
@@ -37,11 +42,13 @@ from omni_jax.core import trees
 from omni_jax.core.compilation_cache import enable_compilation_cache
 from omni_jax.core.errors import UserError
 from omni_jax.models.emova import EmovaConfig
+from omni_jax.models.mini_omni import MiniOmni
 from omni_jax.nn.lora import Adapted
 from omni_jax.tokens.dialogue import TOKENIZER_FILE, VOCABULARY_FILE
 from omni_jax.tokens.extension import load_tokenizer
 from omni_jax.tokens.templates import TEMPLATES, Template
 from omni_jax.tokens.vocabulary import Vocabulary
+from omni_jax.train.loop import Run
 
 EXAMPLE = """omni convert export --workdir runs/tiny --stage tune
   omni convert verify --workdir runs/tiny --stage tune
@@ -50,7 +57,7 @@ EXAMPLE = """omni convert export --workdir runs/tiny --stage tune
   omni convert import --workdir runs/qwen --stage base --source Qwen2.5-0.5B --vision qwen2vit600m
   omni convert import --workdir runs/emova --stage voice --part unit-to-speech --source emova_speech_tokenizer_hf
   omni convert export --workdir runs/emova --stage hearing --with voice"""
-FORMATS = ("stock", "origin", "hf")
+FORMATS = ("stock", "origin", "hf", "lit")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
       action.add_argument("--source", required=True, type=Path, metavar="DIR", help="config.json and safetensors")
       action.add_argument("--vision", type=Path, metavar="DIR", help="with a stock model: a Qwen2-VL image tower")
       action.add_argument("--new-rows", default="mean", choices=DRAWS, help="with a stock model: how they are drawn")
+      action.add_argument("--hearing", type=Path, metavar="DIR", help="for a Mini-Omni: a Whisper of transformers")
+      action.add_argument("--config", metavar="FILE:NAME", help="with --hearing: a run of configs/mini_omni")
       rows = "with EMOVA's formats: ids of its tokenizer before units; now the vocabulary's, or Qwen2.5's 151665"
       action.add_argument("--text-rows", type=int, metavar="N", help=rows)
       action.add_argument("--part", choices=sorted(PARTS), help="the source is this part of speech")
@@ -72,7 +81,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
       action.add_argument("--layer", type=int, metavar="N", help="of kmeans: whose frames they are; now 11")
       continue
     action.add_argument("--out", type=Path, metavar="DIR", help="the folder; by default WORKDIR/export/FORMAT")
-    action.add_argument("--format", default="stock", choices=FORMATS, help="now stock")
+    formats = FORMATS if name == "export" else FORMATS[:-1]
+    action.add_argument("--format", default="stock", choices=formats, help="now stock")
     if name == "export":
       action.add_argument("--template", choices=TEMPLATES, help="chat template; now that of the stage's training")
       action.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the tensors written")
@@ -92,6 +102,9 @@ def _export(arguments: argparse.Namespace) -> None:
     _export_speech(arguments, part)
     return
   folder = arguments.out or arguments.workdir / "export" / arguments.format
+  if arguments.format == "lit":
+    _export_mini_omni(arguments, folder, model)
+    return
   _check_language(arguments, model)
   data, text = stage_data(arguments.workdir / "stages" / arguments.stage), arguments.workdir / "text"
   template = TEMPLATES[arguments.template] if arguments.template else getattr(data, "template", None)
@@ -161,6 +174,8 @@ def _tokenizer_files(text: Path, *, template: Template | None) -> dict[str, str]
 def _import(arguments: argparse.Namespace) -> None:
   if arguments.part:
     folder, report = _import_speech(arguments)
+  elif arguments.hearing is not None or arguments.config is not None:
+    folder, report = _import_mini_omni(arguments)
   else:
     source = Source(
       folder=arguments.source, vision=arguments.vision, draw=arguments.new_rows, text_rows=arguments.text_rows
@@ -179,6 +194,37 @@ def _import_speech(arguments: argparse.Namespace) -> tuple[Path, tuple[str, ...]
   chosen = {} if arguments.layer is None else {"layer": arguments.layer}
   source = SpeechSource(path=arguments.source, styles=arguments.styles, centres=arguments.centres, **chosen)
   return import_part(arguments.part, source, arguments.workdir, stage=arguments.stage)
+
+
+def _import_mini_omni(arguments: argparse.Namespace) -> tuple[Path, tuple[str, ...]]:
+  if arguments.hearing is None or arguments.config is None:
+    raise UserError(
+      "one of --hearing and --config",
+      where="omni convert import",
+      rule="the base of a Mini-Omni is made of a Whisper and for a run",
+      remedy="give both, for example --config configs/mini_omni/omni.py:full",
+    )
+  model = load_config(arguments.config, returns=Run, arguments=(arguments.workdir,)).model
+  return import_mini_omni_base(
+    model,
+    arguments.workdir,
+    name=arguments.stage,
+    language=arguments.source,
+    hearing=arguments.hearing,
+    draw=arguments.new_rows,
+  )
+
+
+def _export_mini_omni(arguments: argparse.Namespace, folder: Path, model: Any) -> None:
+  if not isinstance(model, MiniOmni):
+    raise UserError(
+      f"stage {arguments.stage!r} holds a {type(model).__name__}",
+      where=arguments.workdir / "stages" / arguments.stage,
+      rule="--format lit writes a Mini-Omni",
+      remedy="choose a stage of configs/mini_omni, or another format",
+    )
+  write_mini_omni(model, folder)
+  print(folder)
 
 
 def _verify(arguments: argparse.Namespace) -> None:

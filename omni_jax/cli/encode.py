@@ -2,12 +2,17 @@
 
 Needs the stages `tokenizer` and `style` (omni train). The sound is kept in test splits only. In training splits the
 units of the answering voices are timed to 10 ms, for the vocoder.
+
+With --codec, the codes of that stage (a SNAC) instead, in WORKDIR/codes, where the sound stays: what Mini-Omni reads.
 """
 
 import argparse
 from pathlib import Path
 
+from omni_jax.build.codes import CodesConfig, code_corpus
 from omni_jax.build.units import EncodeConfig, encode_corpus
+from omni_jax.checkpoint.card import read_card
+from omni_jax.checkpoint.store import load_model, require_step
 from omni_jax.core.compilation_cache import enable_compilation_cache
 from omni_jax.prepare.voices.catalogue import cast
 
@@ -23,11 +28,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument("--tokenizer", default="tokenizer", metavar="STAGE", help="of the speech tokenizer")
   parser.add_argument("--style", default="style", metavar="STAGE", help="of the style encoder")
+  parser.add_argument("--codec", metavar="STAGE", help="of a codec: codes instead of units")
 
 
 def run(arguments: argparse.Namespace) -> None:
   """Encodes."""
   enable_compilation_cache()
+  if arguments.codec:
+    stage = arguments.workdir / "stages" / arguments.codec
+    identity = f"{read_card(stage)['fingerprint']}@{require_step(stage)}"
+    coded = CodesConfig(sets=tuple(arguments.sets), codec=identity)
+    print(code_corpus(coded, arguments.workdir, codec=load_model(stage)[1]))
+    return
   config = EncodeConfig(
     sets=tuple(arguments.sets),
     tokenizer=arguments.tokenizer,

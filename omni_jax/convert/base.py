@@ -20,7 +20,7 @@ from omni_jax.convert.vision import vision_rules
 from omni_jax.core import trees
 from omni_jax.core.errors import UserError
 from omni_jax.models.emova import EmovaConfig
-from omni_jax.models.language import LanguageConfig
+from omni_jax.models.language import NO_IMAGES, LanguageConfig
 from omni_jax.models.projectors import ProjectorConfig
 from omni_jax.models.vision_encoder import VisionConfig
 from omni_jax.tokens.vocabulary import Vocabulary
@@ -66,7 +66,7 @@ def import_base(
   report = [
     f"decoder: {len(params)} parameters, {_size(params)}; {tables} of {rows} rows and {new.number} new ({draw})"
   ]
-  image = vocabulary.control("image")
+  image = vocabulary.controls.get("image", NO_IMAGES)
   if vision is None:
     return Base(config=LanguageConfig(decoder=decoder.config, image_token=image), params=params, report=tuple(report))
   tower_config, tower = import_tower(vision)

@@ -5,6 +5,8 @@ A row says: their tensor, whose name may contain `{layer}`, is our leaves side b
     Rule("layers.{layer}.qkv.weight", ("query.weight", "key.weight", "value.weight"), "output input -> input output")
 
 With `{layer}`, our leaves carry a leading layer axis, and with `{layer}` and `{expert}` a layer and an expert axis.
+With `groups=G`, leaves lie side by side within each of G groups of rows: queries, keys and values of one head, then of
+the next.
 Each tensor must be used once and each leaf set once; everything that is left over or missing is told in one message.
 Values are moved, never computed with: a round trip is bit-exact.
 """
@@ -36,6 +38,7 @@ class Rule:
     pattern: einops pattern from their layout to ours.
     sizes: lengths of axes that a pattern splits.
     first_layer: their number of our layer 0.
+    groups: of their rows, each with its part of every leaf.
   """
 
   theirs: str
@@ -43,6 +46,7 @@ class Rule:
   pattern: str = "... -> ..."
   sizes: tuple[tuple[str, int], ...] = ()
   first_layer: int = 0
+  groups: int = 1
 
   @property
   def num_leading(self) -> int:
@@ -59,6 +63,21 @@ class Rule:
     for place, number in zip((LAYER, EXPERT), index, strict=False):
       name = name.replace(place, str(number + self.first_layer if place == LAYER else number))
     return name
+
+  def joined(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns their tensor of its parts in their layout."""
+    if len(parts) == 1:
+      return parts[0]
+    grouped = [part.reshape(self.groups, -1, *part.shape[1:]) for part in parts]
+    return np.concatenate(grouped, axis=1).reshape(-1, *parts[0].shape[1:])
+
+  def part(self, tensor: np.ndarray, rows: Sequence[int], part: int) -> np.ndarray:
+    """Returns one part of their tensor, in their layout; `rows` are those of each part."""
+    if len(rows) == 1:
+      return tensor
+    first, last = sum(rows[:part]) // self.groups, sum(rows[: part + 1]) // self.groups
+    grouped = tensor.reshape(self.groups, -1, *tensor.shape[1:])
+    return grouped[:, first:last].reshape(-1, *tensor.shape[1:])
 
   def to_ours(self, tensor: np.ndarray) -> np.ndarray:
     """Returns one part in our layout."""
@@ -109,7 +128,7 @@ def export_stream(rules: Sequence[Rule], leaves: Mapping[str, Any]) -> Iterator[
   for rule in rules:
     for index in rule.indices(shapes):
       moved = [rule.to_theirs(np.asarray(leaves[path][index] if index else leaves[path])) for path in rule.ours]
-      yield rule.name(index), np.asarray(np.concatenate(moved) if len(moved) > 1 else moved[0], order="C")
+      yield rule.name(index), np.asarray(rule.joined(moved), order="C")
 
 
 def export_tensors(rules: Sequence[Rule], leaves: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -195,10 +214,9 @@ def _leaf_reader(
   """Returns the function that makes any block of a leaf (None: all of it) from the tensors that it covers."""
   shape, leading = shapes[rule.ours[part]], rule.num_leading
   _, rows = _theirs_shape(rule, shapes)
-  own = slice(sum(rows[:part]), sum(rows[: part + 1])) if len(rows) > 1 else ...
 
   def read(index: Index, inner: tuple[slice, ...]) -> np.ndarray:
-    return rule.to_ours(tensors[rule.name(index)][own])[inner]
+    return rule.to_ours(rule.part(tensors[rule.name(index)], rows, part))[inner]
 
   def fill(where: tuple[slice, ...] | None) -> np.ndarray:
     bounds = [range(size)[one] for size, one in zip(shape, where or (slice(None),) * len(shape), strict=True)]

@@ -46,14 +46,19 @@ def write_torch(path: Path, value: Any) -> None:
 
 
 def in_torch(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-  """Returns arrays as torch tensors."""
+  """Returns arrays as tensors of the same bits; NumPy's bfloat16, which torch does not know, too."""
   import torch
 
-  return {name: torch.from_numpy(np.array(tensor)) for name, tensor in tensors.items()}
+  made = {}
+  for name, array in tensors.items():
+    half = array.dtype.name == "bfloat16"
+    tensor = torch.from_numpy(np.array(array.view(np.int16) if half else array))
+    made[name] = tensor.view(torch.bfloat16) if half else tensor
+  return made
 
 
 def in_numpy(tensors: Any, *, where: Path) -> dict[str, np.ndarray]:
-  """Returns torch tensors by name as arrays.
+  """Returns torch tensors by name as arrays of the same bits.
 
   Raises:
     UserError: something else than tensors by name.
@@ -65,4 +70,10 @@ def in_numpy(tensors: Any, *, where: Path) -> dict[str, np.ndarray]:
       rule="the file holds a state dict",
       remedy="check that it is the file of the weights",
     )
-  return {name: tensor.numpy() for name, tensor in tensors.items()}
+  import jax.numpy as jnp
+  import torch
+
+  return {
+    name: tensor.view(torch.int16).numpy().view(jnp.bfloat16) if tensor.dtype == torch.bfloat16 else tensor.numpy()
+    for name, tensor in tensors.items()
+  }

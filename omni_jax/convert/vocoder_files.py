@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from omni_jax.convert import snac, unit_hifigan
 from omni_jax.convert.folders import read_json, write_json

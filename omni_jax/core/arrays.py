@@ -33,6 +33,8 @@ Keys = Float[Array, "B S K H"]
 Values = Float[Array, "B S K H"]
 Mask = Bool[Array, "B T S"]
 Logits = Float[Array, "B T V"]
+RowTokens = Int[Array, "B T R"]
+RowLogits = Float[Array, "B T R V"]
 
 # Images, as packed rows of flattened patches
 Patches = Float[Array, "B P C"]

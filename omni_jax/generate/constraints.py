@@ -14,9 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from omni_jax.core.arrays import Array
+from omni_jax.tokens.speech_gpt import UNITS_CLOSE, UNITS_OPEN
 from omni_jax.tokens.vocabulary import Vocabulary
 
-_CLASSES = ("never", "piece", "unit", "gender", "emotion", "pitch", "heard", "answer", "end")
+# `opens` and `closes` speech in a vocabulary that has markers for it (SpeechGPT).
+_CLASSES = ("never", "piece", "unit", "gender", "emotion", "pitch", "heard", "answer", "end", "opens", "closes")
+_MARKERS = {"opens": UNITS_OPEN, "closes": UNITS_CLOSE}
 
 # state -> class of token that may come -> state after it
 RULES: Mapping[str, Mapping[str, str]] = {
@@ -40,6 +43,11 @@ RULES: Mapping[str, Mapping[str, str]] = {
   # a JSON answer: only its parser knows more
   "object": {"piece": "objects"},
   "objects": {"piece": "objects", "unit": "objects", "end": "over"},
+  # a chain of modality: text, and units between their markers only
+  "chain": {"piece": "chained", "opens": "opened"},
+  "chained": {"piece": "chained", "opens": "opened", "end": "over"},
+  "opened": {"unit": "sounding"},
+  "sounding": {"unit": "sounding", "closes": "chained"},
 }
 _STATES = tuple(RULES)
 
@@ -70,6 +78,9 @@ def make_automaton(vocabulary: Vocabulary) -> Automaton:
   for name in ("heard", "answer", "end"):
     if name in vocabulary.controls:  # a released vocabulary has only `end`
       classes[vocabulary.control(name)] = _CLASSES.index(name)
+  for name, marker in _MARKERS.items():
+    if marker in vocabulary.specials:
+      classes[vocabulary.specials[marker]] = _CLASSES.index(name)
   allowed = np.zeros((len(_STATES), len(_CLASSES)), bool)
   following = np.zeros(allowed.shape, np.int32)
   for state, rules in RULES.items():

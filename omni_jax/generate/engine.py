@@ -19,9 +19,9 @@ from omni_jax.core.errors import UserError
 from omni_jax.generate.constraints import Automaton, state_index
 from omni_jax.generate.sampling import Sampling, choose
 
-_SMALLEST_PROMPT = 32
+SMALLEST_PROMPT = 32
 _SMALLEST_ANSWER = 16
-_BLOCK = 64
+BLOCK = 64
 _LARGE_BATCH = 128  # rows
 
 
@@ -29,9 +29,10 @@ _LARGE_BATCH = 128  # rows
 class Prompt:
   """What one row reads, and the state of the automaton in which its answer begins."""
 
-  tokens: np.ndarray  # int32 [T]
+  tokens: np.ndarray  # int32 [T], of a grid of several rows [T, R]
   state: str
-  images: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)  # as the model reads them, without batch
+  # Images or recordings, as the model reads them, without batch.
+  images: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 class Progress(NamedTuple):
@@ -87,7 +88,7 @@ class Engine:
     max_new_tokens: int,
     key: Key | None = None,
     sampling: Sampling | None = None,
-    block: int = _BLOCK,
+    block: int = BLOCK,
   ) -> Iterator[np.ndarray]:
     """Returns the answers in blocks int32 [rows, up to `block`], -1 after the end of a row; the first comes soonest.
 
@@ -106,8 +107,8 @@ class Engine:
     """Returns the log probability of each answer after its prompt, float [N]; both are ids, prompts without images."""
     whole = [Prompt(tokens=np.asarray([*p, *a], np.int32), state="over") for p, a in zip(prompts, answers, strict=True)]
     longest = max(len(row.tokens) for row in whole)
-    rows = _batch_rows(len(whole))
-    batch = _pad_batch([*whole, *[whole[0]] * (rows - len(whole))], length=bucket(longest, smallest=_SMALLEST_PROMPT))
+    rows = batch_rows(len(whole))
+    batch = pad_batch([*whole, *[whole[0]] * (rows - len(whole))], length=bucket(longest, smallest=SMALLEST_PROMPT))
     most = bucket(max(map(len, answers)), smallest=_SMALLEST_ANSWER)
     places = np.zeros((rows, most), np.int32)
     said, counted = np.zeros((rows, most), np.int32), np.zeros((rows, most), np.float32)
@@ -126,11 +127,11 @@ class Engine:
         rule=f"together at most {self._max_tokens} tokens",
         remedy="ask something shorter: a shorter recording (about 20 tokens a second), a smaller image, fewer words",
       )
-    rows = _batch_rows(len(prompts))
-    batch = _pad_batch(
-      [*prompts, *[prompts[0]] * (rows - len(prompts))], length=bucket(longest, smallest=_SMALLEST_PROMPT)
+    rows = batch_rows(len(prompts))
+    batch = pad_batch(
+      [*prompts, *[prompts[0]] * (rows - len(prompts))], length=bucket(longest, smallest=SMALLEST_PROMPT)
     )
-    logits, cache = _prefill(self._model, batch, room=bucket(max_new_tokens, smallest=_BLOCK))
+    logits, cache = _prefill(self._model, batch, room=bucket(max_new_tokens, smallest=BLOCK))
     over = [state_index("over")] * (rows - len(prompts))
     states = np.array([state_index(prompt.state) for prompt in prompts] + over, np.int32)
     lengths = (batch["segment_ids"] > 0).sum(axis=1).astype(np.int32)
@@ -138,7 +139,7 @@ class Engine:
     return Progress(logits, cache, jnp.asarray(states), jnp.asarray(lengths), key)
 
 
-def _batch_rows(count: int) -> int:
+def batch_rows(count: int) -> int:
   """Returns the rows of a batch of `count`: a power of two, and in large batches, where padding costs, a multiple."""
   return bucket(count, smallest=1) if count <= _LARGE_BATCH else -(-count // _LARGE_BATCH) * _LARGE_BATCH
 
@@ -182,10 +183,11 @@ def _decode(
   return progress, tokens, count
 
 
-def _pad_batch(prompts: Sequence[Prompt], *, length: int) -> dict[str, np.ndarray]:
+def pad_batch(prompts: Sequence[Prompt], *, length: int) -> dict[str, np.ndarray]:
   """Returns the batch that a model reads; image arrays are left out if no prompt has an image."""
-  batch: dict[str, np.ndarray] = {}
-  batch |= {name: np.zeros((len(prompts), length), np.int32) for name in ("tokens", "positions", "segment_ids")}
+  shape = (len(prompts), length)
+  batch: dict[str, Any] = {"tokens": np.zeros((*shape, *prompts[0].tokens.shape[1:]), np.int32)}
+  batch |= {name: np.zeros(shape, np.int32) for name in ("positions", "segment_ids")}
   for row, prompt in enumerate(prompts):
     size = len(prompt.tokens)
     batch["tokens"][row, :size], batch["segment_ids"][row, :size] = prompt.tokens, 1

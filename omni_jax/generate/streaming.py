@@ -43,7 +43,7 @@ class ReplyStream:
     self._voice: SpeechStream | None = None
     self._style_ids: list[int] = []
     self._hearing = False
-    self._heard, self._said = _Words(dialogue.tokenizer), _Words(dialogue.tokenizer)
+    self._heard, self._said = Words(dialogue.tokenizer), Words(dialogue.tokenizer)
     if style:
       self._begin(style)
 
@@ -119,13 +119,14 @@ class Stopwatch:
     return {name: round(seconds, 4) for name, seconds in self.seconds.items()}
 
 
-class _Words:
+class Words:
   """Pieces of one text, of which only whole characters are told."""
 
   def __init__(self, tokenizer: TextTokenizer):
     self._tokenizer, self.ids, self._told = tokenizer, [], 0
 
   def news(self) -> str:
+    """Returns the text that `ids` have more than when this was last asked."""
     text = self._tokenizer.decode(self.ids).rstrip(_UNFINISHED)
     new, self._told = text[self._told :], len(text)
     return new

@@ -254,13 +254,20 @@ class Decoder(nnx.Module):
     self, x: Hidden, positions: Positions, segment_ids: SegmentIds, branch_ids: SegmentIds | None = None
   ) -> tuple[Hidden, Scalar]:
     """Returns the normalised last states, and the balance losses of all layers of experts (0 without)."""
+    states, balance = self.states(x, positions, segment_ids, branch_ids)
+    return self.norm(states), balance
+
+  def states(
+    self, x: Hidden, positions: Positions, segment_ids: SegmentIds, branch_ids: SegmentIds | None = None
+  ) -> tuple[Hidden, Scalar]:
+    """Returns the last states before the norm, which other blocks may go on from, and the balance losses."""
     require_parts("sequence", x.shape[1], what="positions")
     rotation, state = self._rotation(positions), (constrain(x, STREAM_AXES), jnp.zeros(()))
     sights = self._sights(x, positions, segment_ids, branch_ids)
     for section in self._sections():
       context = (rotation, sights[section.window], segment_ids > 0)
       state = fold(section.blocks, state, *context, remat=self.config.remat, call=DecoderBlock.add_balance)
-    return self.norm(state[0]), state[1]
+    return state
 
   @typed
   def logits(self, hidden: Hidden) -> Logits:
@@ -283,15 +290,27 @@ class Decoder(nnx.Module):
 
     `cache` must be empty.
     """
+    states, cache = self.prefill_states(x, positions, segment_ids, cache)
+    return self.norm(states), cache
+
+  def prefill_states(
+    self, x: Hidden, positions: Positions, segment_ids: SegmentIds, cache: KeyValueCache
+  ) -> tuple[Hidden, KeyValueCache]:
+    """Returns what `prefill` does, before the norm."""
     rotation, entries = self._rotation(positions), []
     sights = self._sights(x, positions, segment_ids, None)
     for section in self._sections():
       x, new = fold_with_cache(section.blocks, x, None, rotation, sights[section.window], None, segment_ids > 0)
       entries.append(new)
-    return self.norm(x), _remember(cache, _joined(entries), segment_ids > 0)
+    return x, _remember(cache, _joined(entries), segment_ids > 0)
 
   def step(self, x: Hidden, positions: Positions, cache: KeyValueCache) -> tuple[Hidden, KeyValueCache]:
     """Returns the normalised states of the next positions (usually one), and the cache that holds them too."""
+    states, cache = self.step_states(x, positions, cache)
+    return self.norm(states), cache
+
+  def step_states(self, x: Hidden, positions: Positions, cache: KeyValueCache) -> tuple[Hidden, KeyValueCache]:
+    """Returns what `step` does, before the norm."""
     batch, length = positions.shape
     valid = jnp.broadcast_to(cache.valid[:, None], (batch, length, cache.valid.shape[1]))
     causal = jnp.broadcast_to(jnp.tril(jnp.ones((length, length), bool)), (batch, length, length))
@@ -309,7 +328,7 @@ class Decoder(nnx.Module):
       is_real = jnp.ones((batch, length), bool)
       x, new = fold_with_cache(section.blocks, x, past, rotation, now, seen, is_real)
       entries.append(new)
-    return self.norm(x), _remember(cache, _joined(entries), jnp.ones((batch, length), bool))
+    return x, _remember(cache, _joined(entries), jnp.ones((batch, length), bool))
 
   def _rotation(self, positions: Positions) -> Rotation:
     config = self.config

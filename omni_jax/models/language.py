@@ -19,6 +19,8 @@ from omni_jax.models.decoder import Decoder, DecoderConfig, KeyValueCache
 
 Batch = Mapping[str, Array]
 
+NO_IMAGES = -1  # as `image_token`: the vocabulary keeps no id for them
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LanguageConfig:
@@ -26,7 +28,7 @@ class LanguageConfig:
 
   Attributes:
     decoder: language model.
-    image_token: id that is kept for image places.
+    image_token: id that is kept for image places, or NO_IMAGES.
   """
 
   decoder: DecoderConfig

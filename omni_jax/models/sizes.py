@@ -3,6 +3,8 @@
 Extending a vocabulary is `dataclasses.replace(size, vocab_size=..., extra_vocab_size=...)` (`models.emova`).
 """
 
+import dataclasses
+
 from omni_jax.models.decoder import DecoderConfig
 from omni_jax.models.moe import ExpertsConfig
 from omni_jax.nn.rotary import Llama3Scaling
@@ -76,6 +78,8 @@ LLAMA_7B = DecoderConfig(
   qkv_bias=False,
   tied=False,
 )
+
+LLAMA_13B = dataclasses.replace(LLAMA_7B, width=5120, depth=40, num_heads=40, num_kv_heads=40, mlp_dim=13_824)
 
 # The language model of DeepSeek-VL2-tiny (arXiv 2412.10302; hub `deepseek-ai/deepseek-vl2-tiny`, language_config):
 # ordinary attention, not latent attention. What the file leaves out are defaults of EMOVA's configuration_deepseek.py

@@ -24,6 +24,7 @@ from omni_jax.nn.convolution import Convolution
 from omni_jax.nn.feed_forward import gelu
 from omni_jax.nn.norm import LayerNorm
 from omni_jax.nn.stack import fold, stack
+from omni_jax.prepare.recordings import RecordingLayout
 from omni_jax.speech.encoder_block import EncoderBlock, EncoderConfig
 from omni_jax.speech.mel import mel_filters
 from omni_jax.speech.recordings import check_recording
@@ -61,13 +62,18 @@ class WhisperConfig:
       )
 
   @property
+  def layout(self) -> RecordingLayout:
+    """How recordings are cut for this encoder."""
+    return RecordingLayout(hop=HOP * _SPECTRA_PER_FRAME, most=self.num_positions)
+
+  @property
   def samples(self) -> int:
     """Samples of the longest recording, to which shorter ones are filled up."""
-    return self.num_positions * _SPECTRA_PER_FRAME * HOP
+    return self.layout.samples
 
   def num_frames(self, samples: Any) -> Any:
     """Returns how many vectors belong to `samples` samples, as Mini-Omni counts them: one for each 20 ms begun."""
-    return np.minimum(np.asarray(samples) // (HOP * _SPECTRA_PER_FRAME) + 1, self.num_positions)
+    return self.layout.num_frames(samples)
 
   def make(self, *, key: Key) -> "WhisperEncoder":
     """Returns an encoder with random weights."""

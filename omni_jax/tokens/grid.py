@@ -1,6 +1,6 @@
 """One sample: R token rows by T columns, each entry given or learned.
 
-EMOVA has one row; codec models have one per codebook.
+EMOVA and SpeechGPT have one row; Mini-Omni has one for each code of a frame and one for text (`tokens.delays`).
 
 A grid is built by joining pieces that say themselves whether they are learned, so that a loss mask is right by
 construction instead of being found again in finished text:
@@ -58,13 +58,19 @@ class Grid:
 
 
 def given(ids: Sequence[int] | np.ndarray) -> Grid:
-  """Returns a one-row grid that the model reads."""
-  return _one_row(ids, learned=False)
+  """Returns ids that the model reads: one row [T], or several [R, T]."""
+  return _piece(ids, learned=False)
 
 
-def learned(ids: Sequence[int] | np.ndarray) -> Grid:
-  """Returns a one-row grid that the model learns to write."""
-  return _one_row(ids, learned=True)
+def learned(ids: Sequence[int] | np.ndarray, *, where: np.ndarray | None = None) -> Grid:
+  """Returns ids that the model learns to write, one row [T] or several [R, T]; of several only those `where` is true.
+
+  Args:
+    ids: of the columns.
+    where: bool of the shape of the ids; everything by default.
+  """
+  piece = _piece(ids, learned=True)
+  return piece if where is None else Grid(piece.tokens, np.reshape(where, piece.tokens.shape), piece.branches)
 
 
 def join(*grids: Grid) -> Grid:
@@ -94,6 +100,6 @@ def truncate(grid: Grid, length: int) -> Grid:
   return Grid(grid.tokens[:, :length], grid.learned[:, :length], grid.branches[:length])
 
 
-def _one_row(ids: Sequence[int] | np.ndarray, *, learned: bool) -> Grid:
-  tokens = np.asarray(ids, np.int32).reshape(1, -1)
+def _piece(ids: Sequence[int] | np.ndarray, *, learned: bool) -> Grid:
+  tokens = np.atleast_2d(np.asarray(ids, np.int32))
   return Grid(tokens, np.full(tokens.shape, learned), np.zeros(tokens.shape[1], np.int32))

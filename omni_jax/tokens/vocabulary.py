@@ -39,7 +39,7 @@ CONTROLS = (
   "transcribe",  # a request: write the speech that follows
   "say",  # a request: speak the text that follows
 )
-NEEDED = ("pad", "image", "end")  # in every vocabulary; a released template spells the others in its own tokens
+NEEDED = ("pad", "end")  # in every vocabulary; a released template spells the others in its own tokens
 STYLE_PARTS = tuple(
   f"{part}-{value}"
   for part, values in (("gender", GENDERS), ("emotion", EMOTIONS), ("pitch", PITCHES))

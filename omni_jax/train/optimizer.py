@@ -79,6 +79,7 @@ class OptimizerConfig:
   orthogonal_steps: int = 5  # of Muon's Newton-Schulz iteration; fewer are cheaper and less exact
   averages: tuple[Average, ...] = added(())  # teachers
   moment_dtype: str = added("float32")  # of first moments; bfloat16 halves them
+  floor: float = added(0.0)  # rate that warm-up begins and the cosine ends at
 
   def __post_init__(self):
     for field, allowed in (
@@ -93,12 +94,14 @@ class OptimizerConfig:
           rule=f"one of {', '.join(allowed)}",
           remedy="choose one of these",
         )
-    if self.learning_rate <= 0 or self.warmup_steps < 0 or self.clip_norm < 0 or self.orthogonal_steps < 1:
+    low = min(self.warmup_steps, self.clip_norm, self.floor, self.orthogonal_steps - 1) < 0
+    if low or not self.floor <= self.learning_rate or self.learning_rate <= 0:
       raise UserError(
-        f"learning_rate {self.learning_rate}, warmup_steps {self.warmup_steps}, clip_norm {self.clip_norm}, "
-        f"orthogonal_steps {self.orthogonal_steps}",
+        f"learning_rate {self.learning_rate}, floor {self.floor}, warmup_steps {self.warmup_steps}, "
+        f"clip_norm {self.clip_norm}, orthogonal_steps {self.orthogonal_steps}",
         where="optimizer",
-        rule="learning_rate is above 0, warmup_steps and clip_norm are 0 or more, orthogonal_steps 1 or more",
+        rule="learning_rate is above 0 and not below floor; floor, warmup_steps and clip_norm are 0 or more, "
+        "orthogonal_steps 1 or more",
         remedy="change the one out of range",
       )
 
@@ -216,11 +219,13 @@ def _layer_scales(group: Group, *, path: str, parameter: Parameter, before: Any)
 
 
 def _schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
-  warmup = optax.linear_schedule(0.0, config.learning_rate, max(config.warmup_steps, 1))
+  warmup = optax.linear_schedule(config.floor, config.learning_rate, max(config.warmup_steps, 1))
   if config.schedule == "constant":
     after = optax.constant_schedule(config.learning_rate)
   else:
-    after = optax.cosine_decay_schedule(config.learning_rate, max(steps - config.warmup_steps, 1))
+    after = optax.cosine_decay_schedule(
+      config.learning_rate, max(steps - config.warmup_steps, 1), alpha=config.floor / config.learning_rate
+    )
   return optax.join_schedules([warmup, after], [config.warmup_steps]) if config.warmup_steps else after
 
 

@@ -44,6 +44,16 @@ def test_a_cache_keeps_what_fits_and_each_image_once():
   assert pickle.loads(pickle.dumps(cache)).get("a") is None
 
 
+def test_a_cache_keeps_the_recordings_of_each_sample_apart():
+  row, weights, kinds = np.ones(10, np.int32), np.ones(10, np.float32), np.ones(10, np.int8)
+  cache = Cache(1 << 20)
+  for name, sound in (("a", 1), ("b", 2)):
+    sample = Sample(row, row, row, row, weights, kinds, {"recordings": np.full((1, 8), sound, np.int16)})
+    cache.put(name, sample, image=b"")
+  kept = [cache.get(name) for name in ("a", "b")]
+  assert [int(one.images["recordings"][0, 0]) for one in kept if one is not None] == [1, 2]
+
+
 def test_a_cache_counts_images_that_wait_to_be_decoded():
   late = np.empty(3, object)
   row, weights, kinds = np.ones(10, np.int32), np.ones(10, np.float32), np.ones(10, np.int8)

@@ -1,3 +1,6 @@
+import types
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -5,6 +8,7 @@ import pytest
 from omni_jax.core.styles import ALL_STYLES
 from omni_jax.generate.constraints import RULES, make_automaton, state_index
 from omni_jax.tokens.answers import JsonLayout, Reply
+from omni_jax.tokens.speech_gpt import speech_gpt_vocabulary
 from omni_jax.tokens.vocabulary import NONE
 
 
@@ -51,3 +55,27 @@ def test_every_answer_can_end(state):
       frontier += [after] if after not in reached else []
       reached.add(after)
   assert "over" in reached
+
+
+def test_units_come_between_their_markers_only():
+  tokenizer: Any = types.SimpleNamespace(num_pieces=30, num_ids=30, specials={"<unk>": 0}, fingerprint="0")
+  vocabulary = speech_gpt_vocabulary(tokenizer, num_units=6)
+  automaton = make_automaton(vocabulary)
+  opens, closes = (vocabulary.specials[name] for name in ("<sosp>", "<eosp>"))
+  end, unit = vocabulary.control("end"), int(vocabulary.unit_ids[2])
+
+  def allowed(state, *tokens):
+    mask = np.asarray(automaton.mask(jnp.array([state])))[0]
+    return [bool(mask[token]) for token in tokens]
+
+  state = state_index("chain")
+  assert allowed(state, 5, opens, unit, closes, end) == [True, True, False, False, False]
+  for token, after in (
+    (5, [True, True, False, False, True]),
+    (opens, [False, False, True, False, False]),
+    (unit, [False, False, True, True, False]),
+    (closes, [True, True, False, False, True]),
+  ):
+    state = int(automaton.advance(jnp.array([state]), jnp.array([token]))[0])
+    assert allowed(state, 5, opens, unit, closes, end) == after
+  assert allowed(state, vocabulary.specials["[Human]"], vocabulary.specials["<eoh>"]) == [False, False]

@@ -227,3 +227,13 @@ def test_impossible_settings_are_refused():
     OptimizerConfig(learning_rate=0.1, algorithm="muon", orthogonal_steps=0)
   with pytest.raises(UserError, match="scale -1"):
     Group("head", -1)
+
+
+def test_a_cosine_rises_from_its_floor_and_falls_back_to_it():
+  config = OptimizerConfig(learning_rate=1e-3, floor=4e-6, warmup_steps=10)
+  schedule = make_optimizer(config, parameters=describe(jax.eval_shape(make)), steps=50).schedule
+  assert float(schedule(0)) == pytest.approx(4e-6, rel=1e-3) and float(schedule(10)) == pytest.approx(1e-3)
+  assert float(schedule(50)) == pytest.approx(4e-6, rel=1e-3)
+  assert float(schedule(30)) == pytest.approx((1e-3 + 4e-6) / 2, rel=1e-3)
+  with pytest.raises(UserError, match="not below floor"):
+    OptimizerConfig(learning_rate=1e-3, floor=2e-3)

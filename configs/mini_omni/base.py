@@ -1,0 +1,22 @@
+"""Before Mini-Omni's stages in a made-up world: a decoder that writes and an encoder that hears, from nothing.
+
+Source: arXiv 2408.16725; the recipe and where its figures are from: `configs/mini_omni/recipe.py`.
+Command: omni train --config configs/mini_omni/base.py:tiny --workdir runs/tiny
+Hardware and hours: the paper used 8 A100 and states no time; the tiny run is for 2 CPU cores and was not yet timed.
+Expect: text loss of recognition far below that of the first steps; nothing is said of quality yet.
+"""
+
+from pathlib import Path
+
+from configs.mini_omni import recipe
+from omni_jax.train.loop import Run
+
+
+def tiny(workdir: Path) -> Run:
+  """The made-up world."""
+  return recipe.base(workdir, scale=recipe.TINY)
+
+
+def smoke(workdir: Path) -> Run:
+  """The same code in seconds."""
+  return recipe.base(workdir, scale=recipe.SMOKE)

@@ -1,0 +1,27 @@
+"""SpeechGPT's stage 3, chain of modality: hear, think in text, speak; by adapters on an 8-bit base.
+
+Source: arXiv 2305.11000; the recipe and where its figures are from: `configs/speechgpt/recipe.py`.
+Command: omni train --config configs/speechgpt/chain.py:tiny --workdir runs/tiny
+Hardware and hours: the paper used 8 A100 for 4,200 steps; the tiny run is for 2 CPU cores and was not yet timed.
+Expect: the loss of chains falls while the base stays.
+"""
+
+from pathlib import Path
+
+from configs.speechgpt import recipe
+from omni_jax.train.loop import Run
+
+
+def tiny(workdir: Path) -> Run:
+  """The made-up world, on a decoder of a few million parameters that starts from nothing."""
+  return recipe.chain(workdir, scale=recipe.TINY)
+
+
+def smoke(workdir: Path) -> Run:
+  """The same code in seconds."""
+  return recipe.chain(workdir, scale=recipe.SMOKE)
+
+
+def full(workdir: Path) -> Run:
+  """LLaMA-7B."""
+  return recipe.chain(workdir, scale=recipe.FULL)

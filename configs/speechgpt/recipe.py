@@ -1,0 +1,152 @@
+"""SpeechGPT's three stages on any decoder: units alone, cross-modal instructions, chain of modality by adapters.
+
+Source: arXiv 2305.11000 and scripts/*.sh of github.com/0nutation/SpeechGPT: AdamW as torch has it, no decay; lines of
+units in rows of 1024, 768 of them, at 5e-5 falling from the start; cross-modal rows of 512, batch 1536, 2e-5, cosine
+with 3 % warm-up; chain of modality rows of 1024, LoRA of rank 8 and alpha 16 on queries and values over an 8-bit base,
+batch 128, 2e-5. Steps are the paper's (900, 4,000, 4,200) as notes on it tell them. Deviation: the first stage's rate
+falls by a cosine, not by a line. Ours: the shares of text dialogues and of the four chains, which are not published.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from omni_jax.batches.sources import Source
+from omni_jax.batches.speech_instruct import InstructBatches, Kind
+from omni_jax.checkpoint.initialise import Start
+from omni_jax.models.decoder import DecoderConfig
+from omni_jax.models.sizes import LLAMA_7B
+from omni_jax.models.speech_gpt import speech_gpt
+from omni_jax.nn.lora import AdaptedConfig
+from omni_jax.tokens.extension import load_tokenizer
+from omni_jax.tokens.speech_gpt import PAPER, RELEASED, SpeechTemplate, speech_gpt_vocabulary
+from omni_jax.train.loop import Run
+from omni_jax.train.losses import Dropping, next_token
+from omni_jax.train.optimizer import Group, OptimizerConfig
+
+BASE, UNITS, CROSS, CHAIN = "speech_gpt_base", "speech_gpt_units", "speech_gpt_cross", "speech_gpt"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scale:
+  """A decoder with the size of its batches and runs, each for the three stages.
+
+  Attributes:
+    base: the decoder, its tables not yet extended.
+    num_units: classes of speech.
+    pretrained: whether the stage `speech_gpt_base` holds the decoder's weights.
+    rows: of a batch.
+    length: tokens of a row.
+    steps: of each stage.
+    rates: highest learning rates.
+    rank: of the adapters; alpha is twice that.
+    block: inputs that share a scale in the 8-bit base.
+    template: of the last two stages.
+  """
+
+  base: DecoderConfig
+  num_units: int
+  pretrained: bool
+  rows: tuple[int, int, int]
+  length: tuple[int, int, int]
+  steps: tuple[int, int, int]
+  rates: tuple[float, float, float]
+  rank: int = 8
+  block: int = 64
+  template: tuple[SpeechTemplate, SpeechTemplate] = (RELEASED, PAPER)
+
+
+FULL = Scale(
+  base=dataclasses.replace(LLAMA_7B, remat=True),
+  num_units=1000,
+  pretrained=True,
+  rows=(768, 1536, 128),
+  length=(1024, 512, 1024),
+  steps=(900, 4000, 4200),
+  rates=(5e-5, 2e-5, 2e-5),
+)
+_SHORT = (dataclasses.replace(RELEASED, system=""), dataclasses.replace(PAPER, system=""))
+TINY = Scale(
+  base=dataclasses.replace(LLAMA_7B, width=256, depth=4, num_heads=4, num_kv_heads=4, head_dim=64, mlp_dim=640),
+  num_units=4096,  # of the made-up world's own tokenizer; SpeechGPT has 1000
+  pretrained=False,
+  rows=(4, 4, 4),
+  length=(256, 256, 384),
+  steps=(400, 1200, 600),
+  rates=(2e-3, 2e-3, 2e-3),
+  template=_SHORT,  # the system text alone would fill half of a row
+)
+SMOKE = dataclasses.replace(TINY, rows=(2, 2, 2), steps=(4, 4, 4))
+
+
+def units(workdir: Path, *, scale: Scale) -> Run:
+  """Returns stage 1, modality adaptation: every line is units, every token is learned, everything learns."""
+  sources = (_source(workdir, "speech", "synthesise", 1.0), _source(workdir, "dialogue", "dialogue", 1.0))
+  start = (Start(workdir / "stages" / BASE),) if scale.pretrained else ()
+  return _run(workdir, scale=scale, stage=0, name=UNITS, sources=sources, start=start)
+
+
+def cross_modal(workdir: Path, *, scale: Scale) -> Run:
+  """Returns stage 2: recognition, synthesis and plain dialogues, everything learns."""
+  sources = (
+    _source(workdir, "speech", "recognise", 1.0),
+    _source(workdir, "speech", "synthesise", 1.0),
+    _source(workdir, "dialogue", "text", 0.2),
+  )
+  return _run(workdir, scale=scale, stage=1, name=CROSS, sources=sources, start=(Start(workdir / "stages" / UNITS),))
+
+
+def chain(workdir: Path, *, scale: Scale) -> Run:
+  """Returns stage 3: all four chains of modality, by adapters on queries and values; tables and base stay."""
+  shares = {"dialogue": 0.7, "written_reply": 0.1, "spoken_reply": 0.1, "text": 0.1}
+  run = _run(
+    workdir,
+    scale=scale,
+    stage=2,
+    name=CHAIN,
+    sources=tuple(_source(workdir, "dialogue", view, share) for view, share in shares.items()),
+    start=(Start(workdir / "stages" / CROSS),),
+  )
+  adapted = AdaptedConfig(
+    base=run.model,
+    targets=(r"decoder\.blocks\.attention\.(query|value)\.weight",),
+    rank=scale.rank,
+    alpha=2.0 * scale.rank,
+    dropout=0.05,
+    bits="int8",
+    block=scale.block,
+  )
+  groups = (Group(".*", 0.0), Group("pairs", 1.0))
+  optimizer = dataclasses.replace(run.optimizer, groups=groups)
+  return dataclasses.replace(run, model=adapted, loss=Dropping(loss=next_token), optimizer=optimizer)
+
+
+def _run(
+  workdir: Path, *, scale: Scale, stage: int, name: str, sources: tuple[Source, ...], start: tuple[Start, ...]
+) -> Run:
+  vocabulary = speech_gpt_vocabulary(load_tokenizer(workdir / "text"), num_units=scale.num_units)
+  steps = scale.steps[stage]
+  return Run(
+    name=name,
+    model=speech_gpt(scale.base, vocabulary),
+    loss=next_token,
+    optimizer=OptimizerConfig(
+      learning_rate=scale.rates[stage], warmup_steps=0 if stage == 0 else max(1, steps * 3 // 100), clip_norm=1.0
+    ),
+    data=InstructBatches(
+      text=workdir / "text",
+      kind=(Kind.LINES, Kind.CROSS_MODAL, Kind.CHAIN)[stage],
+      template=scale.template[max(stage - 1, 0)],
+      sources=sources,
+      rows=scale.rows[stage],
+      length=scale.length[stage],
+      quarantine=workdir / "quarantine.jsonl",
+      seed=30 + stage,
+      num_units=scale.num_units,
+    ),
+    steps=steps,
+    start=start,
+  )
+
+
+def _source(workdir: Path, name: str, view: str, weight: float) -> Source:
+  return Source(folder=workdir / "units" / name, split="train", view=view, weight=weight)

@@ -1,0 +1,187 @@
+"""Batches of grids with several rows: records written as Mini-Omni's tasks, mixed and packed like any others.
+
+    tokens                         int32 [B, T, R]    ids of every row, padding is 0
+    targets                        int32 [B, T, R]    entries of every row of the next column
+    loss_mask                      float32 [B, T, R]  0 where nothing is learned
+    target_kind                    int8 [B, T, R]     number of the task (`tokens.mini_omni.Task`), 0 where unlearned
+    positions, segment_ids         int32 [B, T]       segment 0 is padding
+    recordings, recording_frames   int16 [B, N, A], int32 [B, N], where a row has recordings
+
+A view of a record is a task. The answer's codes are its units, the codes of each frame in turn, frame after frame.
+
+| view            | task | the user gives   | the model learns            |
+| --------------- | ---- | ---------------- | --------------------------- |
+| `recognise`     | A1T1 | speech           | its transcript              |
+| `written_reply` | A1T2 | speech           | text                        |
+| `dialogue`      | A1A2 | speech           | text and codes              |
+| `spoken_reply`  | T1A2 | text             | text and codes              |
+| `text`          | T1T2 | text             | text                        |
+| `synthesise`    | T1A1 | text             | codes of the same text      |
+"""
+
+import dataclasses
+from pathlib import Path
+
+import grain
+import numpy as np
+
+from omni_jax.batches.mixture import Quarantine, mix
+from omni_jax.batches.packing import pack
+from omni_jax.batches.recordings import Recordings
+from omni_jax.batches.sources import Sample, Source
+from omni_jax.core.errors import UserError
+from omni_jax.prepare.recordings import RecordingLayout
+from omni_jax.prepare.schema import Example, Turn
+from omni_jax.tokens.delays import entries
+from omni_jax.tokens.extension import load_tokenizer
+from omni_jax.tokens.mini_omni import MiniOmniLayout, Task
+from omni_jax.tokens.text import TextTokenizer
+
+TASKS_OF_VIEWS = {
+  "recognise": Task.A1T1,
+  "written_reply": Task.A1T2,
+  "dialogue": Task.A1A2,
+  "spoken_reply": Task.T1A2,
+  "text": Task.T1T2,
+  "synthesise": Task.T1A1,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GridBatches:
+  """What a stage of a Mini-Omni reads.
+
+  Attributes:
+    text: folder of the text tokenizer.
+    layout: of the grid, equal to the model's.
+    hearing: how recordings are cut, equal to that of the model's encoder.
+    sources: what is read, in which shares; `text_weight` weighs the text row, `unit_weight` the rows of codes.
+    rows: of a batch (B).
+    length: columns of a row (T).
+    recordings: in a row (N); 0: no source is heard.
+    quarantine: file for records that cannot be used.
+    seed: of the order.
+    pad_weight: of the pads around codes; decoding forces them, so that 0 is enough, but the original learned them.
+    cache_bytes: memory for samples that were written once; 0: none is kept.
+    max_bad_share: of a source's records that may be put aside.
+  """
+
+  text: Path
+  layout: MiniOmniLayout
+  hearing: RecordingLayout
+  sources: tuple[Source, ...]
+  rows: int
+  length: int
+  recordings: int
+  quarantine: Path
+  seed: int
+  pad_weight: float = 1.0
+  cache_bytes: int = 0
+  max_bad_share: float = 0.01
+
+  def __post_init__(self):
+    strange = [source.view for source in self.sources if source.view not in TASKS_OF_VIEWS]
+    if not self.sources or strange or self.rows < 1 or self.length < 2 or min(self.recordings, self.pad_weight) < 0:
+      raise UserError(
+        f"{self.rows} rows of {self.length} columns and {self.recordings} recordings, {len(self.sources)} sources"
+        + (f", views {', '.join(strange)}" if strange else ""),
+        where="GridBatches",
+        rule=f"at least one source and one row of two columns; a view is one of {', '.join(TASKS_OF_VIEWS)}",
+        remedy="correct the config",
+      )
+
+  def open(self) -> grain.IterDataset:
+    """Returns endless batches.
+
+    Raises:
+      UserError: a set or the tokenizer is missing or has more pieces than the layout; while reading: too many records
+        cannot be used.
+    """
+    tokenizer, heard = load_tokenizer(self.text), Recordings(layout=self.hearing)
+    if tokenizer.num_pieces > self.layout.num_pieces:
+      raise UserError(
+        f"a tokenizer of {tokenizer.num_pieces} pieces",
+        where=self.text,
+        rule=f"the layout has room for {self.layout.num_pieces}",
+        remedy="take the tokenizer that the model was made for",
+      )
+    samples = mix(
+      self.sources,
+      writer=lambda source: GridWriter(source, batches=self, tokenizer=tokenizer),
+      quarantine=lambda source, size: Quarantine(source, size=size, max_share=self.max_bad_share, path=self.quarantine),
+      lengths={"tokens": self.length, **heard.lengths(self.recordings, tokens=self.length)},
+      cache_bytes=self.cache_bytes,
+      seed=self.seed,
+    )
+    return pack(samples, rows=self.rows, length=self.length, images=heard, pieces=self.recordings)
+
+
+class GridWriter:
+  """Turns the records of one source into samples of several rows."""
+
+  def __init__(self, source: Source, *, batches: GridBatches, tokenizer: TextTokenizer):
+    """Keeps what is the same for every record."""
+    self._source, self._batches, self._tokenizer = source, batches, tokenizer
+    self._recordings = Recordings(layout=batches.hearing)
+
+  def __call__(self, example: Example, *, hear_style: bool) -> Sample:
+    """Returns the sample of `example`; styles are not heard, so `hear_style` changes nothing.
+
+    Raises:
+      UserError: the record lacks what the task needs.
+    """
+    del hear_style
+    task, layout = TASKS_OF_VIEWS[self._source.view], self._batches.layout
+    asked, answer = _turns(example, task)
+    heard = self._recordings.read([_audio(asked)] if task.hears else [])
+    grid = layout.sample(
+      task,
+      text=() if task.hears else self._tokenizer.encode(asked.text),
+      num_frames=sum(heard.places),
+      answer=self._tokenizer.encode(answer.text),
+      codes=_codes(answer, layout) if task.speaks else None,
+    )
+    targets = entries(grid.tokens[:, 1:], layout.rows)
+    mask = np.where(grid.learned[:, 1:], self._weights(targets), np.float32(0)).T
+    kinds = np.where(mask > 0, np.int8(task.value), np.int8(0))
+    read = (np.ascontiguousarray(grid.tokens[:, :-1].T), grid.positions[:-1], grid.branches[:-1])
+    return Sample(*read, np.ascontiguousarray(targets.T), np.ascontiguousarray(mask), kinds, heard.arrays)
+
+  def _weights(self, targets: np.ndarray) -> np.ndarray:
+    """Returns the weight of each target, float32 [R, T]."""
+    layout, source = self._batches.layout, self._source
+    weights = np.full(targets.shape, source.unit_weight, np.float32)
+    weights[targets == layout.audio_mark("pad")] *= self._batches.pad_weight
+    weights[-1] = source.text_weight
+    return weights
+
+
+def _turns(example: Example, task: Task) -> tuple[Turn, Turn]:
+  """Returns who asks and who answers; recognition and synthesis have one turn that is both."""
+  if task is Task.A1T1:
+    return example.turns[0], example.turns[0]
+  if task is Task.T1A1:
+    return example.turns[-1], example.turns[-1]
+  roles = [turn.role for turn in example.turns]
+  if roles != ["user", "assistant"]:
+    raise _lacks(f"turns of {', '.join(roles)}", "one question and one answer")
+  return example.turns[0], example.turns[1]
+
+
+def _audio(turn: Turn) -> bytes:
+  if not turn.audio:
+    raise _lacks(f"turn {turn.text!r} without sound", "what is heard has sound")
+  return turn.audio
+
+
+def _codes(turn: Turn, layout: MiniOmniLayout) -> np.ndarray:
+  frames, rest = divmod(len(turn.units), layout.num_layers)
+  if rest or not frames:
+    raise _lacks(
+      f"turn {turn.text!r} with {len(turn.units)} codes", f"speech has whole frames of {layout.num_layers} codes"
+    )
+  return np.asarray(turn.units).reshape(frames, layout.num_layers)
+
+
+def _lacks(what: str, rule: str) -> UserError:
+  return UserError(what, where="record", rule=rule, remedy="run `omni encode --codec`, or choose another view or set")

@@ -1,0 +1,114 @@
+"""The stages of configs/mini_omni in miniature: what may change changes, and all eight rows learn."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from configs.mini_omni import recipe
+from omni_jax.batches.grids import TASKS_OF_VIEWS
+from omni_jax.cli.configs import load_config
+from omni_jax.models.mini_omni import mini_omni
+from omni_jax.prepare.recordings import RecordingLayout
+from omni_jax.speech.whisper import sinusoids
+from omni_jax.tokens.text import train_text_tokenizer
+from omni_jax.train.loop import Run, train
+from omni_jax.train.metrics import read_metrics
+from tests.batches.conftest import WORDS
+from tests.batches.test_grids import HEARING, LAYOUT, write_coded
+from tests.models.test_mini_omni import WHISPER
+from tests.models.twins import decoder_config
+from tests.train.stages import params_of
+
+SCALE = dataclasses.replace(
+  recipe.SMOKE,
+  model=mini_omni(
+    decoder_config(),
+    layout=LAYOUT,
+    hearing=dataclasses.replace(WHISPER, num_positions=HEARING.most),
+    inputs=12,
+    speaker=1,
+  ),
+  length=64,
+  rates=(3e-2,) * 4,
+  floor=1e-3,
+  steps=(6, 6, 6, 24),
+)  # fmt: skip
+STAGES = (recipe.base, recipe.adapters, recipe.language, recipe.omni)
+LEARNS = {
+  recipe.BASE: {"decoder", "hearing", "adapter"},
+  recipe.ADAPTERS: {"adapter", "speaker"},
+  recipe.LANGUAGE: {"decoder"},
+  recipe.OMNI: {"decoder", "adapter", "speaker"},
+}
+
+
+def write_world(work):
+  write_coded(work)
+  texts = [" ".join(np.random.default_rng(i).choice(WORDS, 4)) for i in range(100)]
+  train_text_tokenizer(texts, path=work / "text" / "tokenizer.model", num_pieces=320)
+
+
+def test_the_last_stage_teaches_all_rows_and_leaves_the_encoder(tmp_path):
+  write_world(tmp_path)
+  run = dataclasses.replace(recipe.omni(tmp_path, scale=SCALE), log_every=1, start=())
+  stage = train(run, tmp_path)
+  lines = read_metrics(stage)
+  for row in ("text", "audio_0", "audio_6"):
+    curve = [line[f"loss_{row}"] for line in lines if f"loss_{row}" in line]
+    assert np.mean(curve[-4:]) < 0.95 * np.mean(curve[:4]), row
+  rates = [line["learning_rate"] for line in lines]
+  assert max(rates) == pytest.approx(3e-2) and rates[-1] < 2e-3 and min(rates) >= 1e-3
+  trained = params_of(stage)
+  # The positions of the encoder are its only leaf that is known beforehand; scales start at one.
+  expected = sinusoids(HEARING.most, run.model.hearing.encoder.width)
+  np.testing.assert_array_equal(trained["hearing.positions"], expected)
+  assert (trained["hearing.norm.scale"] == 1).all() and (trained["decoder.norm.scale"] != 1).any()
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+  """A working folder in which all stages were trained."""
+  work = tmp_path_factory.mktemp("mini_omni")
+  write_world(work)
+  for stage in STAGES:
+    train(dataclasses.replace(stage(work, scale=SCALE), log_every=1), work)
+  return work
+
+
+@pytest.mark.slow
+def test_each_stage_changes_what_it_may(work):
+  before = None
+  for name, parts in LEARNS.items():
+    after = params_of(work / "stages" / name)
+    if before is not None:
+      same = {path for path in after if np.array_equal(before[path], after[path])}
+      new = {"adapter", "speaker"} if name == recipe.ADAPTERS else set()
+      frozen = {path for path in after if path.partition(".")[0] not in parts | new}
+      assert frozen <= same, f"{name}: {sorted(frozen - same)[:4]}"
+      moved = {path.partition(".")[0] for path in set(after) - same}
+      assert moved == parts
+    before = after
+
+
+@pytest.mark.slow
+def test_rows_that_a_stage_does_not_teach_have_no_loss(work):
+  lines = {name: read_metrics(work / "stages" / name) for name in LEARNS}
+  assert not [line for line in lines[recipe.LANGUAGE] if "loss_audio_0" in line]
+  assert any("loss_audio_6" in line and "text_A1T1" in line for line in lines[recipe.ADAPTERS])
+  seen = {key for line in lines[recipe.OMNI] for key in line}
+  assert {f"text_{task.name}" for task in TASKS_OF_VIEWS.values() if task.learns_text} <= seen
+  assert {f"audio_{task.name}" for task in TASKS_OF_VIEWS.values() if task.speaks} <= seen
+
+
+@pytest.mark.parametrize("size", ["tiny", "smoke", "full"])
+@pytest.mark.parametrize("stage", ["base", "adapters", "language", "omni"])
+def test_published_configs_are_runs(tmp_path, stage, size):
+  if (stage, size) == ("base", "full"):
+    return  # released weights take its place
+  run = load_config(f"configs/mini_omni/{stage}.py:{size}", returns=Run, arguments=(tmp_path,))
+  model, data = run.model, run.data
+  assert data.layout == model.layout and data.hearing == model.hearing.layout
+  if size == "full":
+    assert data.hearing == RecordingLayout() and model.decoder.width == 896 and model.speaker_depth == 6
+    assert run.optimizer.floor == 4e-6
