@@ -12,7 +12,7 @@ import jax
 from omni_jax.convert import snac, unit_hifigan
 from omni_jax.convert.folders import read_json, write_json
 from omni_jax.convert.table import Rule, export_tensors, import_leaves
-from omni_jax.convert.torch_files import in_torch, read_torch, write_torch
+from omni_jax.convert.torch_files import in_numpy, in_torch, read_torch, write_torch
 from omni_jax.core import trees
 from omni_jax.core.errors import UserError
 from omni_jax.speech.snac import SNAC
@@ -36,7 +36,7 @@ def read_unit_hifigan(checkpoint: Path, *, config: Path | None = None) -> UnitHi
       rule=f"a checkpoint of a generator holds its tensors under {unit_hifigan.CHECKPOINT_KEY!r}",
       remedy="take the file whose name begins with g_",
     )
-  return _filled(made, unit_hifigan.unit_hifigan_rules(made), tensors[unit_hifigan.CHECKPOINT_KEY])
+  return _filled(made, unit_hifigan.unit_hifigan_rules(made), tensors[unit_hifigan.CHECKPOINT_KEY], where=checkpoint)
 
 
 def write_unit_hifigan(model: UnitHiFiGAN, folder: Path, *, name: str = UNIT_WEIGHTS) -> None:
@@ -53,7 +53,7 @@ def read_snac(folder: Path) -> SNAC:
     UserError: a file is missing, damaged, or of another model.
   """
   config = snac.read_config(read_json(folder / CONFIG), where=folder)
-  return _filled(config, snac.snac_rules(config), read_torch(folder / SNAC_WEIGHTS))
+  return _filled(config, snac.snac_rules(config), read_torch(folder / SNAC_WEIGHTS), where=folder / SNAC_WEIGHTS)
 
 
 def write_snac(model: SNAC, folder: Path) -> None:
@@ -63,8 +63,7 @@ def write_snac(model: SNAC, folder: Path) -> None:
   write_torch(folder / SNAC_WEIGHTS, in_torch(tensors))
 
 
-def _filled(config: Any, rules: list[Rule], tensors: Mapping[str, Any]) -> Any:
+def _filled(config: Any, rules: list[Rule], tensors: Mapping[str, Any], *, where: Path) -> Any:
   model = jax.eval_shape(lambda: config.make(key=jax.random.key(0)))
   shapes = {path: tuple(leaf.shape) for path, leaf in trees.flatten(model).items()}
-  arrays = {name: np.asarray(tensor) for name, tensor in tensors.items()}
-  return trees.unflatten(model, import_leaves(rules, arrays, shapes=shapes))
+  return trees.unflatten(model, import_leaves(rules, in_numpy(tensors, where=where), shapes=shapes))

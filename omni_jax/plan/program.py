@@ -19,10 +19,11 @@ from jax.experimental import topologies
 from omni_jax.core import sharding
 from omni_jax.core.errors import UserError
 from omni_jax.core.topologies import Topology
+from omni_jax.train.adversarial import Adversarial
 from omni_jax.train.loop import Run
 from omni_jax.train.optimizer import make_optimizer
 from omni_jax.train.state import TrainState, abstract_state, describe
-from omni_jax.train.step import make_step
+from omni_jax.train.step import Loss, make_step
 
 
 def find_devices(topology: Topology) -> list[Any]:
@@ -82,7 +83,7 @@ def trace_step(run: Run, devices: Sequence[Any]) -> Program:
   model = jax.eval_shape(lambda: run.model.make(key=jax.random.key(0)))
   optimizer = make_optimizer(run.optimizer, parameters=describe(model), steps=run.steps)
   state = abstract_state(model, optimizer, mesh)
-  step = make_step(run.loss, model, optimizer=optimizer, abstract=state, seed=run.seed, config=run.step)
+  step = make_step(loss_of(run), model, optimizer=optimizer, abstract=state, seed=run.seed, config=run.step)
   rows = sharding.batch_sharding(mesh)
   batch = {
     name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=rows) for name, leaf in batch_shapes(run).items()
@@ -98,6 +99,20 @@ def trace_step(run: Run, devices: Sequence[Any]) -> Program:
     )
   with jax.set_mesh(mesh):
     return Program(run=run, mesh=mesh, state=state, batch=batch, lowered=step.lower(state, batch))
+
+
+def loss_of(run: Run) -> Loss:
+  """Returns the loss of a run.
+
+  Raises:
+    UserError: the run is one of a vocoder and its critics.
+  """
+  if isinstance(run.loss, Adversarial):
+    raise UserError(
+      "a vocoder and its critics", where=f"run {run.name!r}", rule="a plan is of one model with one loss",
+      remedy="plan a stage of the language model",
+    )  # fmt: skip
+  return run.loss
 
 
 def batch_shapes(run: Run) -> Mapping[str, jax.ShapeDtypeStruct]:

@@ -13,7 +13,7 @@ from omni_jax.core import trees
 from omni_jax.core.topologies import Topology
 from omni_jax.plan.collectives import read_collectives, total_bytes
 from omni_jax.plan.products import count_products
-from omni_jax.plan.program import batch_shapes, compile_program, trace_step
+from omni_jax.plan.program import batch_shapes, compile_program, loss_of, trace_step
 from omni_jax.train.loop import Run
 from omni_jax.train.optimizer import make_optimizer
 from omni_jax.train.state import describe
@@ -183,7 +183,7 @@ def _count(run: Run, *, backward: bool) -> Any:
   batch = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in batch_shapes(run).items()}
 
   def loss(learning: Any, rest: Any, batch: Any) -> Any:
-    return run.loss(trees.unflatten(model, {**learning, **rest}), batch, jax.random.key(0))[0]
+    return loss_of(run)(trees.unflatten(model, {**learning, **rest}), batch, jax.random.key(0))[0]
 
   function = jax.grad(loss) if backward else loss
   rest = {path: leaf for path, leaf in leaves.items() if path in frozen}

@@ -114,6 +114,8 @@ class MetricLog:
 
   def sounds(self, step: int, waveforms: dict[str, Any], *, sample_rate: int) -> None:
     """Keeps sounds [A] by name: the newest as `sounds/<name>.flac` of the stage, each as TensorBoard audio."""
+    if self._events is None:
+      return
     for name, waveform in waveforms.items():
       samples = np.clip(np.asarray(waveform, np.float32), -1.0, 1.0)
       path = self._path.parent / "sounds" / f"{name}.flac"

@@ -95,6 +95,6 @@ def test_damaged_folders_and_foreign_configs_are_told(tmp_path):
     write_config(dataclasses.replace(deaf(), layout=dataclasses.replace(LAYOUT, lead=2)))
 
 
-def test_half_precision_keeps_its_bits():
+def test_half_precision_keeps_its_bits(tmp_path):
   half = np.asarray(jax.numpy.arange(6, dtype="bfloat16") / 3)
-  assert in_numpy(in_torch({"x": half}), where=Path("x"))["x"].tobytes() == half.tobytes()
+  assert in_numpy(in_torch({"x": half}), where=tmp_path)["x"].tobytes() == half.tobytes()
