@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from omni_jax.core.arrays import Array, Key
+from omni_jax.core.errors import UserError
 from omni_jax.speech.discriminators import CriticConfig
 from omni_jax.train.adversarial_losses import AdversarialLosses
 from omni_jax.train.imitations import Imitation
@@ -89,6 +90,7 @@ def make_adversarial_step(
 
     def make(learning: dict[str, Array]) -> Any:
       made = imitate(generator.build(learning, duel.generator), batch, key)
+      _check_lengths(made)
       return (made.waveform, made.loss), (made.target, made.metrics)
 
     (waveform, own), back, (target, sums) = jax.vjp(make, duel.generator.learning, has_aux=True)
@@ -117,6 +119,16 @@ def make_adversarial_step(
 
   shardings = jax.tree.map(lambda leaf: leaf.sharding, Duel(generator.abstract, critic.abstract))
   return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+
+
+def _check_lengths(made: Imitation) -> None:
+  if made.waveform.shape != made.target.shape:
+    raise UserError(
+      f"clips of shape {made.waveform.shape} for recordings of shape {made.target.shape}",
+      where="batch",
+      rule="a clip is as long as its recording: its frames times the hop of the vocoder",
+      remedy="give the data the sample rate and the hop_samples of the model",
+    )
 
 
 def _update(side: Side, state: TrainState, gradient: dict[str, Array]) -> TrainState:

@@ -87,6 +87,15 @@ def test_other_critics_make_another_run(finished, tmp_path):
     train(changed, finished.parents[1])
 
 
+def test_sound_of_another_hop_is_refused():
+  learner = make_learner(make_duel(), sharding.make_mesh())
+  clips = [Clips().clip(index) for index in range(2)]
+  batch = {name: np.stack([clip[name] for clip in clips]) for name in clips[0]}
+  batch["waveform"] = batch["waveform"][:, :-HOP]
+  with pytest.raises(UserError, match=r"clips of shape \(2, 64\) for recordings of shape \(2, 60\)"):
+    jax.eval_shape(learner.step, learner.abstract, jax.tree.map(jax.numpy.asarray, batch))
+
+
 def test_runs_are_stored_as_before_and_read_back():
   fields = {"name", "model", "loss", "optimizer", "data", "steps", "seed", "start", "mesh", "log_every", "save_every"}
   assert set(config.to_json(make_duel())) == fields | {"type", "keep"}
