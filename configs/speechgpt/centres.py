@@ -29,21 +29,22 @@ def cepstra_tiny() -> CentresConfig:
 
 
 def units_tiny() -> CentresConfig:
-  """Returns the tokenizer: 200 classes of the third layer of the stage `hubert`."""
+  """Returns the tokenizer: 200 classes of the third layer of the stage `hubert`, from 250 thousand frames drawn."""
   return dataclasses.replace(
     cepstra_tiny(),
     name="kmeans_tokenizer",
     model=UNITS,
     hubert="hubert",
-    kmeans=KMeansConfig(num_classes=UNITS.num_classes, steps=200, seed_frames=8192),
+    utterances=32,
+    kmeans=KMeansConfig(num_classes=UNITS.num_classes, steps=60, seed_frames=8192),
   )
 
 
 def units_4096() -> CentresConfig:
-  """Returns as many classes as EMOVA's tokenizers have units, for `configs/emova/compare.py`; 250 thousand frames."""
+  """Returns as many classes as EMOVA's tokenizers have units, for `configs/emova/compare.py`."""
   kmeans = KMeansConfig(num_classes=4096, steps=60, seed_frames=16384)
   model = dataclasses.replace(UNITS, num_classes=4096)
-  return dataclasses.replace(units_tiny(), name="kmeans_4096", model=model, utterances=32, kmeans=kmeans)
+  return dataclasses.replace(units_tiny(), name="kmeans_4096", model=model, kmeans=kmeans)
 
 
 def cepstra_smoke() -> CentresConfig:
