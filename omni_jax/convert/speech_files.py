@@ -230,7 +230,7 @@ def _read_speaking(source: SpeechSource) -> Part:
 def _write_speaking(part: Part, folder: Path, scheme: str) -> None:
   voice = _model(part)
   if scheme == "hf":
-    fields, tensors = export_emova_model(voice)
+    fields, tensors = export_emova_voice(voice)
     write_folder(folder, tensors)
     write_json(folder / _CONFIG, _tokenizer_card() | fields)
     write_json(folder / OWN_CONFIG, {_SPEAKING: to_json(voice.model.config)})
