@@ -1,6 +1,6 @@
 """The vocoder of the tiny journey without a look at later units: it speaks while units still arrive.
 
-Source: our own. `vocoder_filters.py` looks 6 units ahead (0.29 s when each lasts 40 ms, or more). Here
+Source: our own. `vocoder_filters.py` looks 6 units ahead (0.30 s when each lasts 40 ms, or more). Here
 durations and states follow from what was said, and 12 frames of 10 ms look ahead instead of 4: 0.14 s in all,
 whatever the durations (`Vocoder.lookahead_seconds`; the goal is 0.2 s). Every layer is as wide as there.
 Command: omni train --config configs/emova/vocoder_causal.py:filters --workdir runs/tiny

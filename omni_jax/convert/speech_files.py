@@ -23,7 +23,13 @@ import numpy as np
 from omni_jax.convert import hubert_card, vits_card, whisper
 from omni_jax.convert.emova_voice import export_emova_voice, import_emova_voice
 from omni_jax.convert.folders import read_json, write_json
-from omni_jax.convert.hubert import HubertNames, export_hubert_tensors, hubert_rules, import_hubert_tensors
+from omni_jax.convert.hubert import (
+  HubertNames,
+  export_hubert_tensors,
+  hubert_rules,
+  import_hubert_tensors,
+  import_kmeans_tokenizer,
+)
 from omni_jax.convert.part_cards import OWN_CONFIG
 from omni_jax.convert.shards import Folder, write_folder
 from omni_jax.convert.speech_to_unit import HUGGING_FACE_PREFIX, Spelling, export_speech_to_unit, import_speech_to_unit
@@ -99,6 +105,15 @@ def part_of(config: Any) -> str | None:
   return next((name for name, form in FORMATS.items() if isinstance(config, form.config)), None)
 
 
+def part_from(config: Any, model: Any, *, beside: Mapping[str, np.ndarray] | None = None) -> Part | None:
+  """Returns what a stage holds as a part, None if it is no part of speech; leaves are arrays of the host."""
+  if part_of(config) is None:
+    return None
+  if isinstance(config, UnitToSpeechConfig):  # trained here, without styles
+    config, model = UnitVoiceConfig(model=config), UnitVoice(model)
+  return Part(config=config, leaves=_arrays(trees.flatten(model)), beside=beside or {})
+
+
 def read_part(name: str, source: SpeechSource) -> Part:
   """Returns a part of a released file or folder.
 
@@ -147,10 +162,10 @@ def written(name: str, folder: Path, *, scheme: str) -> SpeechSource:
 
 def write_tokenizer(hearing: Part, voice: Part, folder: Path) -> None:
   """Writes EMOVA's Hugging Face tokenizer, both halves in one file."""
-  fields, tensors = export_emova_voice(_voice(voice))
+  fields, tensors = export_emova_voice(_model(voice))
   write_folder(folder, {**_hearing_tensors(hearing), **dict(tensors)}.items())
   write_json(folder / _CONFIG, _tokenizer_card() | fields)
-  write_json(folder / OWN_CONFIG, {_HEARING: to_json(hearing.config), _SPEAKING: to_json(_voice(voice).model.config)})
+  write_json(folder / OWN_CONFIG, {_HEARING: to_json(hearing.config), _SPEAKING: to_json(_model(voice).model.config)})
 
 
 _HEARING, _SPEAKING = "speech-to-unit", "unit-to-speech"
@@ -213,7 +228,7 @@ def _read_speaking(source: SpeechSource) -> Part:
 
 
 def _write_speaking(part: Part, folder: Path, scheme: str) -> None:
-  voice = _voice(part)
+  voice = _model(part)
   if scheme == "hf":
     fields, tensors = export_emova_voice(voice)
     write_folder(folder, tensors)
@@ -226,14 +241,6 @@ def _write_speaking(part: Part, folder: Path, scheme: str) -> None:
   write_torch(folder / _PTH, {_MODEL: in_torch(export_unit_to_speech(voice.model)), **rest})
   if voice.centroids is not None:
     write_styles(voice.centroids, folder)
-
-
-def _voice(part: Part) -> Any:
-  """Returns the voice of a part, of whose config a trained stage may hold the model alone."""
-  config = part.config if isinstance(part.config, UnitVoiceConfig) else None
-  if config is None:
-    return UnitVoice(trees.unflatten(_abstract(part.config), part.leaves))
-  return trees.unflatten(_abstract(config), part.leaves)
 
 
 def _read_unit_hifigan(source: SpeechSource) -> Part:
@@ -276,21 +283,17 @@ def _write_hubert(part: Part, folder: Path, scheme: str) -> None:
 def _read_kmeans(source: SpeechSource) -> Part:
   if source.centres is None and not (source.path / CENTRES).exists():
     raise UserError("no centres", where=source.path, rule="units are centres of frames", remedy="give --centres FILE")
-  centres = read_centres(source.centres or source.path / CENTRES)
-  own = _own_config(source.path, "kmeans")
-  hubert = _read_hubert(source)
-  config = own or dataclasses.replace(
-    SPEECH_GPT_TOKENIZER, hubert=hubert.config, layer=source.layer, num_classes=len(centres)
+  centres, tensors = read_centres(source.centres or source.path / CENTRES), Folder(source.path)
+  names = hubert_card.find_names(tensors, where=source.path)
+  config = _own_config(source.path, "kmeans") or dataclasses.replace(
+    SPEECH_GPT_TOKENIZER,
+    hubert=hubert_card.read_config(source.path, tensors),
+    layer=source.layer,
+    num_classes=len(centres),
   )
-  if centres.shape != (config.num_classes, hubert.config.encoder.width):
-    raise UserError(
-      f"centres of shape {centres.shape}",
-      where=source.centres or source.path,
-      rule=f"{config.num_classes} centres of frames of width {hubert.config.encoder.width}",
-      remedy="take the centres of this HuBERT",
-    )
-  leaves = {f"hubert.{path}": leaf for path, leaf in hubert.leaves.items()}
-  return Part(config=config, leaves=leaves | {"centres": jax.numpy.asarray(centres)})
+  # Half-precision files are read wide: centres are float32, and nearest ones must not change.
+  wide = {one: np.asarray(tensors[one], np.float32) for one in tensors}
+  return Part(config=config, leaves=import_kmeans_tokenizer(config, wide, names=names, centres=centres))
 
 
 def _write_kmeans(part: Part, folder: Path, scheme: str) -> None:

@@ -13,6 +13,7 @@ from omni_jax.convert.speech_files import (
   EMOVA_PARTS,
   Part,
   SpeechSource,
+  part_from,
   part_of,
   read_part,
   write_part,
@@ -20,7 +21,6 @@ from omni_jax.convert.speech_files import (
   written,
 )
 from omni_jax.convert.stage import Imported, new_stage
-from omni_jax.core import trees
 from omni_jax.core.errors import UserError
 
 BESIDE = "beside.npz"  # in the stage: what a file holds beside parameters
@@ -48,14 +48,11 @@ def import_part(name: str, source: SpeechSource, workdir: Path, *, stage: str) -
 
 def part_in(stage: Path, config: Any, model: Any) -> Part | None:
   """Returns the part of speech that a stage holds, None if it holds something else."""
-  if part_of(config) is None:
-    return None
   beside: Mapping[str, np.ndarray] = {}
   if (stage / BESIDE).exists():
     with np.load(stage / BESIDE, allow_pickle=False) as held:
       beside = {name: held[name] for name in held.files}
-  leaves = {path: np.asarray(leaf) for path, leaf in trees.flatten(model).items()}
-  return Part(config=config, leaves=leaves, beside=beside)
+  return part_from(config, model, beside=beside)
 
 
 def export_part(part: Part, folder: Path, *, scheme: str, other: Part | None = None) -> None:

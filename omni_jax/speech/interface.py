@@ -135,6 +135,15 @@ class SpeechTokenizer(SpeechPart, Protocol):
     ...
 
 
+@runtime_checkable
+class PhoneReader(SpeechTokenizer, Protocol):
+  """A tokenizer that was trained to read phones through its units, by which evaluation judges it."""
+
+  def phones_batch(self, waveforms: Sequence[np.ndarray]) -> list[list[int]]:
+    """Returns the ids of the phones read from each waveform."""
+    ...
+
+
 class StyleEncoder(Protocol):
   """Waveform to speaking style."""
 

@@ -14,10 +14,13 @@ from omni_jax.models.fixed_vision_encoder import CLIP_L_336
 from omni_jax.models.projectors import ProjectorConfig
 from omni_jax.models.vision_encoder import VisionConfig
 from omni_jax.prepare.tiles import GRIDS_OF_FOUR
+from omni_jax.speech.interface import Context
+from omni_jax.speech.streams import whole_recording
 from omni_jax.tokens.answers import NativeLayout
 from omni_jax.tokens.dialogue import Dialogue
 from omni_jax.tokens.templates import TINY
 from omni_jax.tokens.text import train_text_tokenizer
+from omni_jax.tokens.units import reduce_units
 from omni_jax.tokens.vocabulary import make_vocabulary
 
 CODEBOOK = 64
@@ -99,7 +102,7 @@ def images() -> ImageSize:
 class FakeTokenizer:
   """Units from the loudness of each 40 ms."""
 
-  sample_rate, frame_rate, num_codebooks, codebook_size = 16_000, 25, 1, CODEBOOK
+  sample_rate, frame_rate, hop, num_codebooks, codebook_size = 16_000, 25.0, 640, 1, CODEBOOK
 
   def encode(self, waveform: np.ndarray) -> np.ndarray:
     frames = waveform[: len(waveform) // 640 * 640].reshape(-1, 640)
@@ -107,6 +110,12 @@ class FakeTokenizer:
 
   def encode_batch(self, waveforms) -> list[np.ndarray]:
     return [self.encode(waveform) for waveform in waveforms]
+
+  def encode_stream(self):
+    return whole_recording(self.encode)
+
+  def time_batch(self, waveforms, units) -> list[np.ndarray]:
+    return [reduce_units(own)[1] * 4 for own in units]
 
 
 class FakeStyleEncoder:
@@ -122,10 +131,14 @@ class FakeStyleEncoder:
 class FakeVocoder:
   """A hundred samples a unit, one unit of look-ahead."""
 
-  sample_rate = 16_000
+  sample_rate, frame_rate, hop, num_codebooks, codebook_size = 16_000, 160.0, 100, 1, CODEBOOK
+  context, lookahead_seconds = Context(units_after=1), 1 / 160
 
   def decode(self, units: np.ndarray, style: Style) -> np.ndarray:
     return np.repeat(units, 100).astype(np.float32) / CODEBOOK + ALL_STYLES.index(style)
+
+  def seconds(self, units, styles) -> list[float]:
+    return [len(row) * 100 / 16_000 for row in units]
 
   def stream(self, style: Style) -> "FakeStream":
     return FakeStream(self, style)

@@ -1,6 +1,7 @@
 import dataclasses
 import io
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from omni_jax.checkpoint.store import load_model
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import ALL_STYLES
 from omni_jax.generate import assistant as assistant_module
+from omni_jax.generate import speech_stages
 from omni_jax.generate.assistant import Assistant, Question, load_language
 from omni_jax.generate.streaming import Stopwatch
 from omni_jax.prepare.schema import Example, Turn
@@ -20,6 +22,7 @@ from omni_jax.tokens.answers import JsonLayout
 from omni_jax.train.loop import Run, train
 from omni_jax.train.losses import next_token
 from omni_jax.train.optimizer import OptimizerConfig
+from tests.generate.conftest import FakeVocoder
 
 WAVEFORM = np.sin(np.arange(9000) / 20).astype(np.float32)
 
@@ -137,9 +140,30 @@ def test_loads_from_a_working_folder(workdir, speech, monkeypatch):
     return (None, speech[parts[folder.name]]) if folder.name in parts else load_model(folder, **options)
 
   monkeypatch.setattr(assistant_module, "load_model", load)
+  monkeypatch.setattr(speech_stages, "load_model", load)
   assistant = Assistant.load(workdir)
   (answer,) = assistant.answer([Question(waveform=WAVEFORM)])
   assert answer.style is not None
+
+
+def test_parts_of_other_units_are_refused(workdir, speech, monkeypatch):
+  held = {"tokenizer": speech["tokenizer"], "vocoder": types.SimpleNamespace(sample_rate=16_000)}
+  monkeypatch.setattr(speech_stages, "load_model", lambda folder: (None, held[folder.name]))
+  with pytest.raises(UserError, match="'vocoder' holds a SimpleNamespace"):
+    Assistant.load(workdir)
+  other = FakeVocoder()
+  other.codebook_size = 1000
+  held["vocoder"] = other
+  with pytest.raises(UserError, match="1 units a frame out of 1000"):
+    Assistant.load(workdir)
+
+
+def test_a_manner_that_the_vocoder_knows_takes_the_place_of_the_style(assistant):
+  style, other = ALL_STYLES[3], ALL_STYLES[7]
+  (plain,) = assistant.synthesise([("the dog", style)], readings=1)
+  (changed,) = assistant.synthesise([("the dog", style)], readings=1, manner=other)
+  np.testing.assert_array_equal(plain.units, changed.units)
+  np.testing.assert_allclose(changed.waveform - plain.waveform, 4.0 * (len(plain.units) > 0), atol=1e-6)
 
 
 def test_another_vocabulary_is_refused(workdir, dialogue, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from omni_jax.core.errors import UserError
-from omni_jax.speech.interface import Context, SpeechStream, SpeechTokenizer, Vocoder
+from omni_jax.speech.interface import Context, PhoneReader, SpeechStream, SpeechTokenizer, Vocoder
 from omni_jax.speech.snac import SNAC_24KHZ
 from tests.speech.parts import STYLE, codec, tokenizers, units_of, vocoders
 
@@ -50,6 +50,11 @@ def test_a_tokenizer_gives_a_frame_for_each_hop_begun_and_streams_the_same(token
     assert not len(stream.finish())
     with pytest.raises(UserError, match="after the end"):
       stream.push(waveform)
+
+
+def test_phones_are_read_by_those_that_learned_them():
+  readers = {name for name, tokenizer in TOKENIZERS.items() if isinstance(tokenizer, PhoneReader)}
+  assert readers == {"tokenizer", "speech-to-unit"}
 
 
 @each_tokenizer

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs.emova import vocoder_causal, vocoder_filters
 from omni_jax.core.config import from_json, to_json
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
@@ -74,6 +75,21 @@ def test_an_imitation_has_the_true_length_and_is_silent_before_the_first_unit():
   assert imitation.valid[0].tolist() == [0.0] * 2 + [1.0] * 18
   assert float(features.harmonic[0, :2].max()) == float(features.noise[0, :2].max()) == SILENT
   assert float(features.noise[0, 2:].min()) > SILENT
+
+
+def test_the_causal_config_looks_ahead_for_less_than_a_fifth_of_a_second(tmp_path):
+  """The stages that `vocoder.py` trains, with a model that looks at no later unit and clips of its context."""
+
+  def seconds(config):
+    return config.context.lookahead_seconds(unit_seconds=0.04, frame_rate=100.0)
+
+  model = vocoder_causal.MODEL
+  assert model.units_ahead == 0 and seconds(model) == pytest.approx(0.14)
+  assert seconds(vocoder_filters.MODEL) == pytest.approx(0.30)
+  filters, tiny = vocoder_causal.filters(tmp_path), vocoder_causal.tiny(tmp_path)
+  assert filters.start == () and tiny.start[0].checkpoint == tmp_path / "stages" / filters.name
+  for run in (filters, tiny, vocoder_causal.smoke(tmp_path)):
+    assert run.model == model and run.data.units_ahead == 0 and run.data.margin_frames == model.frames_around
 
 
 def test_digits_have_the_least_significant_first():
