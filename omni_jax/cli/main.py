@@ -22,7 +22,7 @@ VERBS = {
   "chat": "talk to the assistant: text, image or speech in, text and speech out",
   "say": "speak a text in a style",
   "hear": "recognise the words and the style of a recording",
-  "export": "write the vocoder as ONNX, accepted only if it sounds the same",
+  "export": "write a vocoder for other runtimes (ONNX, Piper, StableHLO, torch), accepted only if it is equal",
   "convert": "models in and out of the Hugging Face format: export, import, verify",
   "evaluate": "score the assistant offline on a CPU, beside its baselines",
   "compare": "hold speech tokenizers side by side: phones in their units, and style",
