@@ -253,10 +253,15 @@ def _list_entries(preparation: Preparation, work: Path, mark: str, *, replace: b
 
 
 def _limited(preparation: Preparation) -> Iterator[Entry]:
-  for count, entry in enumerate(preparation.corpus.entries()):
-    if preparation.limit and count == preparation.limit:
-      return
-    yield entry
+  try:
+    for count, entry in enumerate(preparation.corpus.entries()):
+      if preparation.limit and count == preparation.limit:
+        return
+      yield entry
+  except OSError as error:
+    raise UserError(
+      f"cannot list: {error}", where=preparation.corpus, rule="the corpus can be read", remedy="check its permissions"
+    ) from error
 
 
 def _unique(entries: Iterable[Entry]) -> Iterator[Entry]:

@@ -176,6 +176,20 @@ def test_a_corpus_that_changed_while_it_was_prepared(tmp_path):
   assert prepare(changed, tmp_path / "set", "train", replace=True, say=lambda _: None).records
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Locked(Numbers):
+  """A folder that cannot be read."""
+
+  def entries(self):
+    raise PermissionError(13, "Permission denied")
+    yield
+
+
+def test_a_corpus_that_cannot_be_listed(tmp_path):
+  with pytest.raises(UserError, match=r"cannot list: .*Permission denied"):
+    prepare(dataclasses.replace(PLAN, corpus=Locked(count=1)), tmp_path / "set", "train", say=lambda _: None)
+
+
 @pytest.mark.parametrize(
   ("corpus", "message"), [(Numbers(count=0), "no entries"), (Numbers(count=0, twice=(9,)), "no records")]
 )

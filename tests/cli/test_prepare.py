@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from omni_jax.batches.utterances import load_phones, phone_ids
+from omni_jax.batches.utterances import Bucket, UtteranceBatches, load_phones, phone_ids
 from omni_jax.cli.main import main
 from omni_jax.prepare.emova_phones import EMOVA_PHONES
 from omni_jax.prepare.reader import open_set
@@ -26,6 +26,12 @@ def test_a_corpus_with_the_phones_of_emova(tmp_path, corpus, capsys):
   (turn,) = open_set(tmp_path / "work" / "corpus" / "lj", "train")[0].turns
   labels = [EMOVA_PHONES[place] for place in phone_ids(turn, table)]
   assert labels == ["en_W", "en_AH1", "en_N", "en_T", "en_UW1"]
+  batches = UtteranceBatches(
+    sets=(tmp_path / "work" / "corpus" / "lj",), split="train", phones=tmp_path / "work" / "corpus" / "phones.json",
+    num_phones=240, max_phones=8, buckets=(Bucket(seconds=0.5, rows=1),), seed=0,
+  )  # fmt: skip
+  batch = next(iter(batches.open()))
+  assert [EMOVA_PHONES[place] for place in batch["phones"][0][: batch["num_phones"][0]]] == labels
   assert main([*command, *options]) == 0
   assert "as it was made before" in capsys.readouterr().out
   assert main([*command, *options[2:], "--phones", "espeak", "--split", "test"]) == 2

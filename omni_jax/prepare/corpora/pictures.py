@@ -48,7 +48,7 @@ def encode_png(pixels: object) -> bytes:
 
 
 def _require_whole(data: bytes, *, where: str, suffix: str, limits: Limits) -> None:
-  from PIL import Image, UnidentifiedImageError
+  from PIL import Image
 
   try:
     with warnings.catch_warnings():
@@ -70,7 +70,9 @@ def _require_whole(data: bytes, *, where: str, suffix: str, limits: Limits) -> N
             remedy="rename it, or allow any name",
           )
         image.load()
-  except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+  except UserError:
+    raise
+  except Exception as error:  # decoders raise whatever their parsing of damaged bytes meets
     raise UserError(
       f"cannot read image: {error}",
       where=where,

@@ -63,6 +63,19 @@ def test_what_is_no_picture(data):
     read_picture(data, name="a.png", limits=LIMITS)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP"])
+def test_damaged_anywhere_it_is_a_picture_or_told(kind):
+  data, generator = picture_bytes(kind, (16, 16)), np.random.default_rng(1)
+  for _ in range(60):
+    damaged = bytearray(data)
+    for place in generator.integers(0, len(data), 3):
+      damaged[place] = generator.integers(256)
+    try:
+      assert read_picture(bytes(damaged), limits=LIMITS) == damaged
+    except UserError as error:
+      assert error.where
+
+
 def test_a_name_that_says_another_format(tmp_path):
   (tmp_path / "a.png").write_bytes(picture_bytes("JPEG"))
   with pytest.raises(UserError, match="content is JPEG"):

@@ -73,6 +73,19 @@ def test_samples_that_are_no_numbers(tmp_path):
     read_speech(tmp_path / "a.wav", limits=LIMITS)
 
 
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3"])
+def test_damaged_anywhere_it_is_sound_or_told(kind):
+  data, generator = sound_bytes(kind, 0.3), np.random.default_rng(1)
+  for _ in range(40):
+    damaged = bytearray(data)
+    for place in generator.integers(0, min(len(data), 200), 3):
+      damaged[place] = generator.integers(256)
+    try:
+      assert len(decode_audio(read_speech(bytes(damaged), limits=LIMITS)))
+    except UserError as error:
+      assert error.where
+
+
 def test_a_name_that_says_another_format(tmp_path):
   (tmp_path / "a.mp3").write_bytes(sound_bytes("FLAC"))
   with pytest.raises(UserError, match="content is FLAC"):
