@@ -5,7 +5,6 @@ and that the run is the same on one device and on eight, and the same after it w
 """
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from omni_jax.cli.main import main
 from omni_jax.core import trees
 from omni_jax.prepare.audio import load_audio, save_wav
 from omni_jax.prepare.reader import open_set
+from tests.devices import environment
 
 CORPUS = {
   "text": 80,
@@ -137,9 +137,8 @@ def align_folder(workdir, tmp_path):
 def test_eight_devices_give_the_losses_of_one(align_folder, tmp_path_factory):
   curves = {}
   for devices, mesh in ((1, "fsdp=1"), (8, "fsdp=4,tensor=2")):
-    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     words = command(align_folder, "--set", "steps=20", "--mesh", mesh, "--overwrite")
-    subprocess.run(words, check=True, env=environment, capture_output=True)
+    subprocess.run(words, check=True, env=environment(devices), capture_output=True)
     curves[devices] = losses(align_folder, "align")
   assert len(curves[1]) == 20
   np.testing.assert_allclose(curves[8], curves[1], rtol=1e-5)

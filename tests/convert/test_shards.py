@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 
@@ -14,6 +13,7 @@ from omni_jax.convert.table import Rule, export_stream, export_tensors, import_l
 from omni_jax.convert.tensors import Without
 from omni_jax.core import trees
 from omni_jax.core.errors import UserError
+from tests.devices import environment
 from tests.models.twins import emova_config
 
 CONFIG = emova_config(tied=False)
@@ -53,9 +53,8 @@ def test_streamed_tensors_are_those_of_the_table(folder, leaves):
 
 def test_each_device_gets_its_part(folder, leaves):
   if jax.device_count() < 8:  # the number of devices is fixed when a process starts
-    flags = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{__file__}::{EIGHT}"]
-    done = subprocess.run(command, env=flags, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment(8), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
     return
   mesh = jax.make_mesh((2, 4), ("a", "b"))

@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ KEY = jax.random.key(0)
 CODE = """
 import jax, jax.numpy as jnp, numpy as np
 from omni_jax.core.sharding import make_mesh, shardings, batch_sharding
+from tests.devices import environment
 from tests.models.test_moe import make, random
 x, real = random(2, 4, 6, 8), jnp.ones((4, 6), bool)
 for factor in (None, 1.0):
@@ -118,11 +118,8 @@ def test_even_choices_and_scores_have_balance_one():
 
 def test_eight_devices_equal_one_and_capacity_keeps_experts_where_they_are():
   root = Path(__file__).parents[2]
-  environment = os.environ | {
-    "PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"
-  }  # fmt: skip
   done = subprocess.run(
-    [sys.executable, "-c", CODE], env=environment, cwd=root, capture_output=True, text=True, timeout=300
+    [sys.executable, "-c", CODE], env=environment(8), cwd=root, capture_output=True, text=True, timeout=300
   )
   assert done.returncode == 0, done.stderr[-2000:]
   assert "experts gathered whole: 1.0 False" in done.stdout

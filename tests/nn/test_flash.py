@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +113,7 @@ PIECES = """
 import jax, jax.numpy as jnp, numpy as np
 from omni_jax.core import sharding
 from omni_jax.nn.attention import Kernel, causal_sight
+from tests.devices import environment
 keys = jax.random.split(jax.random.key(0), 3)
 queries, key, values = (jax.random.normal(k, (2, heads, 300, 16)) for k, heads in zip(keys, (4, 2, 2)))
 segments = jnp.array([[1] * 130 + [2] * 150 + [0] * 20, [1] * 300])
@@ -138,8 +138,5 @@ for window in (None, 40):
 def test_splash_over_pieces_of_rows_equals_the_masked_form():
   """Four devices, each with half of the heads and half of the positions; the kernel's program run by interpretation."""
   root = Path(__file__).parents[2]
-  environment = os.environ | {
-    "PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"
-  }  # fmt: skip
-  done = subprocess.run([sys.executable, "-c", PIECES], env=environment, cwd=root, capture_output=True, text=True)
+  done = subprocess.run([sys.executable, "-c", PIECES], env=environment(4), cwd=root, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr[-2000:]

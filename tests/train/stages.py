@@ -1,6 +1,5 @@
 """What the tests of training share: reading a stage, and running the toy in a process of its own."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from omni_jax.checkpoint import store
 from omni_jax.train.metrics import read_metrics
+from tests.devices import environment
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,10 +35,5 @@ def curve(stage):
 
 def in_process(code, *, devices=1):
   """Runs `code` where `main` of the toy module is imported, in a process of its own."""
-  environment = os.environ | {
-    "PYTHONPATH": str(ROOT),
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-  }
   command = [sys.executable, "-c", f"from tests.train.toy import main; {code}"]
-  return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
+  return subprocess.run(command, env=environment(devices), cwd=ROOT, capture_output=True, text=True, timeout=300)

@@ -1,7 +1,6 @@
 import functools
 import inspect
 import math
-import os
 import subprocess
 import sys
 
@@ -23,6 +22,7 @@ from omni_jax.train.adversarial_losses import AdversarialLosses
 from omni_jax.train.imitations import CopySpeech, SpeakUnits
 from omni_jax.train.optimizer import OptimizerConfig
 from omni_jax.train.state import make_side
+from tests.devices import environment
 
 CRITIC = CriticConfig(scales=None, periods=PeriodsConfig(periods=(2, 3), widths=(4, 8)), spectra=None)
 SPECTRUM = SpectrumConfig(fft_size=32, hop_samples=8, window_samples=32)
@@ -168,9 +168,8 @@ def test_two_devices_equal_one():
   )
   found = {}
   for devices in (1, 2):
-    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
-      [sys.executable, "-c", script], env=os.environ | flags, capture_output=True, text=True, check=False
+      [sys.executable, "-c", script], env=environment(devices), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     found[devices] = [float(word) for word in done.stdout.split()]

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import subprocess
 import sys
 
@@ -13,6 +12,7 @@ from jax.sharding import AxisType
 from omni_jax.core import sharding
 from omni_jax.core.errors import UserError
 from omni_jax.train.losses import next_token
+from tests.devices import environment
 from tests.train import packed
 from tests.train.stages import ROOT
 
@@ -21,11 +21,8 @@ LOSS, GRADIENT = 1e-5, 1e-5
 
 
 def on_meshes(meshes, *, size, accumulate=1):
-  environment = os.environ | {
-    "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"
-  }  # fmt: skip
   command = [sys.executable, "-m", "tests.train.on_meshes", size, str(accumulate), *meshes]
-  done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=1500)
+  done = subprocess.run(command, env=environment(8), cwd=ROOT, capture_output=True, text=True, timeout=1500)
   assert done.returncode == 0, done.stderr[-3000:]
   lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
   assert [line["mesh"] for line in lines] == list(meshes)

@@ -1,6 +1,5 @@
 """Several processes on one machine are one run: real collectives (gloo) between processes of two devices each."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from omni_jax.train.loop import Run, train
 from omni_jax.train.losses import next_token
 from omni_jax.train.optimizer import OptimizerConfig
 from omni_jax.train.step import StepConfig
+from tests.devices import environment
 run = Run(
   name="omni", model=packed.model_config(), loss=next_token, data=packed.PackedData(rows=8, length=16), steps={steps},
   optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=3, clip_norm=1.0), log_every=1, mesh="{mesh}",
@@ -35,18 +35,12 @@ def train_in(folder, *, count, devices, mesh, steps=20, save_every=100):
   with socket.socket() as free:
     free.bind(("localhost", 0))
     port = free.getsockname()[1]
-  environment = os.environ | {
-    "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
-    "JAX_NUM_PROCESSES": str(count),
-    "PYTHONPATH": str(ROOT),
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-  }
+  job = {"JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": str(count)}
   fields = {"count": count, "devices": devices, "mesh": mesh, "folder": folder, "steps": steps}
   started = [
     subprocess.Popen(
       [sys.executable, "-c", CODE.format(save_every=save_every, **fields)],
-      env=environment | {"JAX_PROCESS_ID": str(number)},
+      env=environment(devices) | job | {"JAX_PROCESS_ID": str(number)},
       cwd=ROOT,
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
