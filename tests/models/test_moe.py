@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from omni_jax.models.moe import Experts, ExpertsConfig, assign, balance
+from tests.devices import environment
 
 KEY = jax.random.key(0)
 CODE = """
 import jax, jax.numpy as jnp, numpy as np
 from omni_jax.core.sharding import make_mesh, shardings, batch_sharding
-from tests.devices import environment
 from tests.models.test_moe import make, random
 x, real = random(2, 4, 6, 8), jnp.ones((4, 6), bool)
 for factor in (None, 1.0):

@@ -9,6 +9,7 @@ import pytest
 
 from omni_jax.nn.attention import Kernel, Memory, attend, causal_sight, choose_kernel, segment_sight
 from omni_jax.nn.flash import cudnn_attention
+from tests.devices import environment
 
 LENGTH = 20
 
@@ -113,7 +114,6 @@ PIECES = """
 import jax, jax.numpy as jnp, numpy as np
 from omni_jax.core import sharding
 from omni_jax.nn.attention import Kernel, causal_sight
-from tests.devices import environment
 keys = jax.random.split(jax.random.key(0), 3)
 queries, key, values = (jax.random.normal(k, (2, heads, 300, 16)) for k, heads in zip(keys, (4, 2, 2)))
 segments = jnp.array([[1] * 130 + [2] * 150 + [0] * 20, [1] * 300])

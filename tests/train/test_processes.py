@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from tests.devices import environment
 from tests.train.stages import ROOT, curve
 
 CODE = """
@@ -20,7 +21,6 @@ from omni_jax.train.loop import Run, train
 from omni_jax.train.losses import next_token
 from omni_jax.train.optimizer import OptimizerConfig
 from omni_jax.train.step import StepConfig
-from tests.devices import environment
 run = Run(
   name="omni", model=packed.model_config(), loss=next_token, data=packed.PackedData(rows=8, length=16), steps={steps},
   optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=3, clip_norm=1.0), log_every=1, mesh="{mesh}",
