@@ -5,6 +5,7 @@ recordings for every tokenizer, so that what differs is the units.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -159,25 +160,33 @@ def _fit(
   **labels: np.ndarray,
 ) -> UnitReader:
   """Returns a trained reader."""
-  make = jax.jit(lambda key: UnitReader(config, codebook_size=codebook_size, outputs=outputs, key=key))
+  make, transform, step = _training(config, loss, codebook_size, outputs)
   model = make(jax.random.key(config.seed))
-  settings = OptimizerConfig(
-    learning_rate=config.learning_rate, weight_decay=0.01, clip_norm=1.0, warmup_steps=min(_WARMUP_STEPS, config.steps)
-  )
-  transform = make_optimizer(settings, parameters=describe(model), steps=config.steps).transform
-
-  @jax.jit
-  def step(parameters: Any, moments: Any, batch: dict[str, Array]) -> tuple[Any, Any]:
-    gradient = jax.grad(lambda own: loss(trees.unflatten(model, own), batch))(parameters)
-    updates, moments = transform.update(gradient, moments, parameters)
-    return optax.apply_updates(parameters, updates), moments
-
   parameters = trees.flatten(model)
   moments = transform.init(parameters)
   for chosen in _deal([len(row) for row in units], config):
     batch = _padded([units[place] for place in chosen]) | {name: own[chosen] for name, own in labels.items()}
     parameters, moments = step(parameters, moments, batch)
   return trees.unflatten(model, parameters)
+
+
+@functools.cache  # so that tokenizers with as many units share what is compiled
+def _training(config: ProbeConfig, loss: Callable, codebook_size: int, outputs: int) -> tuple[Any, Any, Any]:
+  """Returns what makes a reader of a key, the transform of its gradients, and the step that moves it by a batch."""
+  make = jax.jit(lambda key: UnitReader(config, codebook_size=codebook_size, outputs=outputs, key=key))
+  shapes = jax.eval_shape(make, jax.random.key(0))
+  settings = OptimizerConfig(
+    learning_rate=config.learning_rate, weight_decay=0.01, clip_norm=1.0, warmup_steps=min(_WARMUP_STEPS, config.steps)
+  )
+  transform = make_optimizer(settings, parameters=describe(shapes), steps=config.steps).transform
+
+  @jax.jit
+  def step(parameters: Any, moments: Any, batch: dict[str, Array]) -> tuple[Any, Any]:
+    gradient = jax.grad(lambda own: loss(trees.unflatten(shapes, own), batch))(parameters)
+    updates, moments = transform.update(gradient, moments, parameters)
+    return optax.apply_updates(parameters, updates), moments
+
+  return make, transform, step
 
 
 def _deal(lengths: Sequence[int], config: ProbeConfig) -> Iterator[np.ndarray]:
