@@ -170,6 +170,7 @@ def test_a_pth_and_its_styles_come_back_and_speak(tmp_path, capsys):
   assert "unknown condition 'gender-robot'" in capsys.readouterr().err and not (tmp_path / "x.wav").exists()
 
 
+@pytest.mark.slow
 def test_a_unit_vocoder_comes_back_and_speaks_with_a_speaker(tmp_path, capsys):
   model = drawn_model(unit_hifigan.read_config(SMALL))
   write_unit_hifigan(model, tmp_path / "source", name="g_00500000")
@@ -186,6 +187,7 @@ def test_a_unit_vocoder_comes_back_and_speaks_with_a_speaker(tmp_path, capsys):
   assert "speaker 4" in capsys.readouterr().err and not (tmp_path / "none.wav").exists()
 
 
+@pytest.mark.slow
 def test_a_codec_comes_back_and_hears(tmp_path, capsys):
   soundfile = pytest.importorskip("soundfile")
   model = drawn_model(snac.read_config(RELEASED | {"encoder_dim": 2, "decoder_dim": 16, "codebook_size": 8}))
