@@ -54,7 +54,7 @@ def train_in(folder, *, count, devices, mesh, steps=20, save_every=100):
     for process in started:
       process.kill()
   for process, (_, errors) in zip(started, ends, strict=True):
-    assert process.returncode == 0, errors[-3000:]
+    assert process.returncode == 0, f"{errors[:3000]}\n...\n{errors[-1000:]}"
   spoken = [line for out, _ in ends[1:] for line in out.splitlines() if "[Gloo]" not in line]
   assert not spoken, "only the first process speaks"
   return ends[0][0]

@@ -15,63 +15,16 @@ from omni_jax.train.loop import train
 from omni_jax.train.losses import CalmNextToken, next_token
 from omni_jax.train.metrics import read_metrics
 from omni_jax.train.optimizer import OptimizerConfig, make_optimizer
-from omni_jax.train.state import abstract_state, create, describe, kept_exact
-from omni_jax.train.step import StepConfig, _narrowed, make_step
+from omni_jax.train.state import abstract_state, describe, kept_exact
+from omni_jax.train.step import PLAIN, StepConfig, _narrowed, make_step
 from tests.train import packed
+from tests.train.on_meshes import drawn
 from tests.train.stages import params_of
 from tests.train.toy import Toy, ToyConfig, ToyData, make_run
 
 EMOVA = packed.model_config()
-MODEL = ToyConfig(width=16, depth=1, vocab_size=32)
 ADAM = OptimizerConfig(learning_rate=1e-2, clip_norm=1.0, warmup_steps=3)
-
-
-def batch_of(rows=8, *, length=12):
-  """A batch whose rows differ in how much of them is learned, one of them in nothing."""
-  data = ToyData(rows=rows, length=length, vocab_size=32)
-  records = [data.record(index) for index in range(rows)]
-  batch = {name: np.stack([record[name] for record in records]) for name in records[0]}
-  learned = np.arange(length)[None] < 1.5 * np.arange(rows)[:, None]
-  batch["loss_mask"] = (learned * np.where(batch["target_kind"] == 2, 0.5, 1.0)).astype(np.float32)
-  return {name: jnp.asarray(array) for name, array in batch.items()}
-
-
-def one_step(config=None, *, loss=next_token, batch=None, model=MODEL, optimizer=ADAM, seed=0):
-  """Returns (state, sums) after the first step, and the state before it."""
-
-  def make():
-    return model.make(key=jax.random.key(1))
-
-  shapes = jax.eval_shape(make)
-  ready = make_optimizer(optimizer, parameters=describe(shapes), steps=10)
-  abstract = abstract_state(shapes, ready, sharding.make_mesh())
-  before = create(make, ready, abstract=abstract, loaded={})
-  kept = jax.tree.map(np.asarray, before)
-  config = {} if config is None else {"config": config}
-  step = make_step(loss, shapes, optimizer=ready, abstract=abstract, seed=seed, **config)
-  return *step(before, batch_of() if batch is None else batch), kept
-
-
-def momentum(state):
-  return {path: leaf for path, leaf in trees.flatten(state.moments).items() if ".mu." in path}
-
-
-@pytest.fixture(scope="module")
-def whole_step():
-  """(state, sums) of the plain step on the whole batch."""
-  return one_step()[:2]
-
-
-@pytest.mark.parametrize(("loss", "parts"), [(next_token, 8), (CalmNextToken(z_weight=1e-2), 4)], ids=["plain", "calm"])
-def test_parts_of_a_batch_equal_the_whole_whatever_their_masks(whole_step, loss, parts):
-  model = BalancedConfig(width=16, depth=1, vocab_size=32)
-  whole, expected = whole_step if loss is next_token else one_step(loss=loss, model=model)[:2]
-  state, sums, _ = one_step(StepConfig(accumulate=parts), loss=loss, model=model)
-  for name in ("loss", "accuracy", "loss_text", "loss_unit", "gradient_norm"):
-    np.testing.assert_allclose(sums[name][0], expected[name][0], rtol=2e-6, err_msg=name)
-    np.testing.assert_allclose(sums[name][1], expected[name][1], rtol=1e-6, err_msg=name)
-  for path, leaf in momentum(state).items():
-    np.testing.assert_allclose(leaf, momentum(whole)[path], rtol=1e-4, atol=1e-7, err_msg=path)
+CALM = CalmNextToken(z_weight=1e-2)
 
 
 class BalancedToy(Toy):
@@ -84,21 +37,63 @@ class BalancedConfig(ToyConfig):
     return BalancedToy(self, key=key)
 
 
+MODEL = BalancedConfig(width=16, depth=1, vocab_size=32)
+
+
+def batch_of(rows=8, *, length=12):
+  """A batch whose rows differ in how much of them is learned, one of them in nothing."""
+  data = ToyData(rows=rows, length=length, vocab_size=32)
+  records = [data.record(index) for index in range(rows)]
+  batch = {name: np.stack([record[name] for record in records]) for name in records[0]}
+  learned = np.arange(length)[None] < 1.5 * np.arange(rows)[:, None]
+  batch["loss_mask"] = (learned * np.where(batch["target_kind"] == 2, 0.5, 1.0)).astype(np.float32)
+  return {name: jnp.asarray(array) for name, array in batch.items()}
+
+
+def one_step(config=PLAIN, *, loss=CALM, batch=None, optimizer=ADAM):
+  """Returns (state, sums) after the first step, and the state before it."""
+  shapes = jax.eval_shape(lambda: MODEL.make(key=jax.random.key(1)))
+  ready = make_optimizer(optimizer, parameters=describe(shapes), steps=10)
+  abstract = abstract_state(shapes, ready, sharding.make_mesh())
+  before = drawn(abstract)
+  step = make_step(loss, shapes, optimizer=ready, abstract=abstract, seed=0, config=config)
+  return *step(jax.tree.map(jnp.asarray, before), batch_of() if batch is None else batch), before
+
+
+def momentum(state):
+  return {path: leaf for path, leaf in trees.flatten(state.moments).items() if ".mu." in path}
+
+
+@pytest.fixture(scope="module")
+def whole_step():
+  """(state, sums) of the plain step on the whole batch."""
+  return one_step()[:2]
+
+
+def test_parts_of_a_batch_equal_the_whole_whatever_their_masks(whole_step):
+  whole, expected = whole_step
+  state, sums, _ = one_step(StepConfig(accumulate=8))
+  for name in ("loss", "accuracy", "z_loss", "loss_text", "loss_unit", "gradient_norm"):
+    np.testing.assert_allclose(sums[name][0], expected[name][0], rtol=2e-6, err_msg=name)
+    np.testing.assert_allclose(sums[name][1], expected[name][1], rtol=1e-6, err_msg=name)
+  for path, leaf in momentum(state).items():
+    np.testing.assert_allclose(leaf, momentum(whole)[path], rtol=1e-4, atol=1e-7, err_msg=path)
+
+
 def test_means_of_parts_would_not_equal_the_whole(whole_step):
   """The same batch, its parts averaged as if they had as many targets: the fault that the weights prevent."""
 
   def unweighted(model, batch, key):
-    loss, sums = next_token(model, batch, key)
+    loss, sums = CALM(model, batch, key)
     return loss, sums | {"loss": (loss, jnp.ones(()))}
 
-  _, expected = whole_step
   _, sums, _ = one_step(StepConfig(accumulate=4), loss=unweighted)
-  assert abs(float(sums["loss"][0]) / float(expected["loss"][0]) - 1) > 1e-2
+  assert abs(float(sums["loss"][0]) / float(whole_step[1]["loss"][0]) - 1) > 1e-2
 
 
 def test_a_loss_without_counts_is_not_accumulated():
   def silent(model, batch, key):
-    return next_token(model, batch, key)[0], {}
+    return CALM(model, batch, key)[0], {}
 
   with pytest.raises(UserError, match="how many targets"):
     one_step(StepConfig(accumulate=2), loss=silent)
@@ -109,7 +104,7 @@ def test_half_precision_stays_inside_the_loss(whole_step):
 
   def watching(model, batch, key):
     seen.update({path: leaf.dtype for path, leaf in trees.flatten(model).items()})
-    return next_token(model, batch, key)
+    return CALM(model, batch, key)
 
   whole, expected = whole_step
   state, sums, _ = one_step(StepConfig(compute_dtype="bfloat16"), loss=watching)
