@@ -63,20 +63,27 @@ def _syllables(characters: str) -> list[str]:
   return read
 
 
-@functools.lru_cache(maxsize=50_000)
-def _labels(character: str, syllable: str) -> tuple[str, ...]:
-  match = _SYLLABLE.fullmatch(syllable)
+def syllable_labels(syllable: str) -> tuple[str, ...]:
+  """Returns the labels of one syllable of pinyin with its tone: `shuo1`, `nv3` or `nü3`, `de5` (no digit: neutral).
+
+  Nothing, if it is no syllable of Mandarin, or its final has no label in this tone.
+  """
+  match = _SYLLABLE.fullmatch(syllable.replace("ü", "v"))
   if not match:
-    raise _unreadable(character)
+    return ()
   letters, tone = match[1], match[2] or "5"
   initial, final = _parts(letters)
   coda: tuple[str, ...] = ()
   if final == "er":
     final, coda = "e", (_CODA,)
-  if f"CN_{final}{tone}" not in _LABELS:
-    tone = _own_tone(character)
   labels = (*((f"CN_{initial}",) if initial else ()), f"CN_{final}{tone}", *coda)
-  if not set(labels) <= _LABELS:
+  return labels if set(labels) <= _LABELS else ()
+
+
+@functools.lru_cache(maxsize=50_000)
+def _labels(character: str, syllable: str) -> tuple[str, ...]:
+  labels = syllable_labels(syllable) or syllable_labels(syllable.rstrip("12345") + _own_tone(character))
+  if not labels:
     raise _unreadable(character)
   return labels
 

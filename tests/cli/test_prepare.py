@@ -6,7 +6,9 @@ from omni_jax.batches.utterances import Bucket, UtteranceBatches, load_phones, p
 from omni_jax.cli.main import main
 from omni_jax.prepare.emova_phones import EMOVA_PHONES
 from omni_jax.prepare.reader import open_set
-from tests.prepare.corpora.fixtures import save_sound, write
+from tests.prepare.corpora.fixtures import picture_bytes, save_sound, write
+from tests.prepare.corpora.test_conversations import talk, units
+from tests.prepare.corpora.test_pictures import empty_png
 
 
 @pytest.fixture
@@ -50,3 +52,49 @@ def test_a_field_of_the_reader(tmp_path, corpus, capsys):
 def test_a_source_that_is_none(tmp_path, capsys, source):
   assert main(["prepare", "--source", source, "--name", "x", "--workdir", str(tmp_path)]) == 2
   assert "KIND:PATH" in capsys.readouterr().err
+
+
+def test_a_corpus_of_everything_that_is_wrong(tmp_path, capsys):
+  images = tmp_path / "images"
+  good = picture_bytes()
+  write(images / "good.png", good)
+  write(images / "cut.png", picture_bytes("PNG", (64, 64))[:60])
+  write(images / "jpeg.png", picture_bytes("JPEG"))
+  write(images / "zip.png", b"PK\x03\x04" + bytes(500))
+  write(images / "huge.png", empty_png(20000, 10000))
+  write(tmp_path / "outside.png", good)
+  talks = {
+    "good": ("good.png", talk("<image>\nwhat", "a dog")),
+    **{name: (f"{name}.png", talk("<image>", "x")) for name in ("cut", "jpeg", "zip", "huge", "missing")},
+    "escape": ("../outside.png", talk("<image>", "x")),
+    "empty": (None, []),
+    "roles": (None, talk("hi", "ho", roles=("gpt", "human"))),
+    "range": (None, talk(units(4096), "x")),
+  }
+  items = [{"id": name, "image": image, "conversations": turns} for name, (image, turns) in talks.items()]
+  lines = [*map(json.dumps, items), json.dumps(items[0])]
+  notes = write(tmp_path / "notes.jsonl", "\n".join(lines).encode() + b'\n{"id": "\xff"}\n')
+  command = [
+    "prepare",
+    "--source",
+    f"llava:{notes}",
+    "--set",
+    f"images=('{images}',)",
+    "--name",
+    "talks",
+    "--workers",
+    "1",
+  ]
+  assert main([*command, "--workdir", str(tmp_path / "work")]) == 2  # 11 of 12 are more than one in a hundred
+  assert "11 of 12 entries cannot be used" in capsys.readouterr().err
+  assert main([*command, "--workdir", str(tmp_path / "work"), "--max-rejected", "0.95"]) == 0
+  folder = tmp_path / "work" / "corpus" / "talks"
+  assert [record.id for record in open_set(folder, "train")] == ["good"]
+  reasons = {line["id"]: line["reason"] for line in map(json.loads, (folder / "quarantine-train.jsonl").open())}
+  expected = {
+    "cut": "cannot read image", "jpeg": "content is JPEG", "zip": "cannot read image", "huge": "200000000 pixels",
+    "missing": "no such file", "escape": "leads out", "empty": "empty conversation", "roles": "roles gpt, human",
+    "range": "unit 4096", "good": "occurs twice", "notes/11": "no UTF-8",
+  }  # fmt: skip
+  assert reasons.keys() == expected.keys()
+  assert not {name: reasons[name] for name, message in expected.items() if message not in reasons[name]}

