@@ -6,6 +6,8 @@ encoder; cosine from and to 4e-6; recognition and questions about one to one. No
 since nothing says it: AdamW with torch's betas, clip 1, no decay, all eight rows weigh the same (as in SLAM-LLM's
 public reproduction), new rows near the mean of the old, warm-up as Mini-Omni2's (1,500 steps).
 
+Before the full stages: omni convert import --stage mini_omni_base --source Qwen2-0.5B --hearing whisper-small
+  --config configs/mini_omni/adapters.py:full --workdir DIR, with the tokenizer of Qwen2 in DIR/text.
 Records: sound in `corpus/`, sound with the codec's codes in `codes/` (`omni encode --codec STAGE`).
 """
 

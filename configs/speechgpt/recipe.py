@@ -5,6 +5,8 @@ units in rows of 1024, 768 of them, at 5e-5 falling from the start; cross-modal 
 with 3 % warm-up; chain of modality rows of 1024, LoRA of rank 8 and alpha 16 on queries and values over an 8-bit base,
 batch 128, 2e-5. Steps are the paper's (900, 4,000, 4,200) as notes on it tell them. Deviation: the first stage's rate
 falls by a cosine, not by a line. Ours: the shares of text dialogues and of the four chains, which are not published.
+Before the full stages: omni vocabulary --base LLAMA --speech-gpt --codebook-size 1000 --workdir DIR
+  and omni convert import --stage speech_gpt_base --source LLAMA --workdir DIR
 """
 
 import dataclasses

@@ -9,6 +9,7 @@ from omni_jax.core.files import write_whole
 from omni_jax.prepare.reader import open_set
 from omni_jax.tokens.dialogue import TOKENIZER_FILE, VOCABULARY_FILE
 from omni_jax.tokens.extension import TOKENIZER_FILES, extend_vocabulary, load_tokenizer, read_unit_table
+from omni_jax.tokens.speech_gpt import speech_gpt_vocabulary
 from omni_jax.tokens.templates import TEMPLATES, end_token, template_of
 from omni_jax.tokens.text import train_text_tokenizer
 from omni_jax.tokens.vocabulary import CONTROLS, Vocabulary, make_vocabulary
@@ -41,6 +42,8 @@ class BaseVocabularyConfig:
     units: file or folder of a release that gives units their ids; None: they are numbered behind the base's own tokens,
       or read from the base where it has them.
     native: whether styles and the controls of our own layout are added, which released weights do not know.
+    speech_gpt: whether units and marks are SpeechGPT's (`tokens.speech_gpt`) instead; the fields above but the first
+      and the number of units are then not read.
   """
 
   base: Path
@@ -48,6 +51,7 @@ class BaseVocabularyConfig:
   codebook_size: int = 4096
   units: Path | None = None
   native: bool = True
+  speech_gpt: bool = False
 
   def __post_init__(self):
     if self.template and self.template not in TEMPLATES:
@@ -71,15 +75,7 @@ def build_base_vocabulary(config: BaseVocabularyConfig, workdir: Path, *, overwr
     UserError: no tokenizer, a unit table that is no bijection, a template that the base cannot spell, or another
       vocabulary is there.
   """
-  tokenizer = load_tokenizer(config.base)
-  template = config.template or template_of(tokenizer.specials)
-  vocabulary = extend_vocabulary(
-    tokenizer,
-    end=end_token(TEMPLATES[template]),
-    codebook_size=config.codebook_size,
-    native=config.native,
-    table=None if config.units is None else read_unit_table(config.units),
-  )
+  vocabulary = _extended(config)
   folder = workdir / "text"
   if not overwrite and (folder / VOCABULARY_FILE).is_file():
     found = Vocabulary.load(folder / VOCABULARY_FILE).fingerprint()
@@ -98,6 +94,20 @@ def build_base_vocabulary(config: BaseVocabularyConfig, workdir: Path, *, overwr
       write_whole(folder / name, (config.base / name).read_bytes())
   vocabulary.save(folder / VOCABULARY_FILE)
   return vocabulary
+
+
+def _extended(config: BaseVocabularyConfig) -> Vocabulary:
+  tokenizer = load_tokenizer(config.base)
+  if config.speech_gpt:
+    return speech_gpt_vocabulary(tokenizer, num_units=config.codebook_size)
+  template = config.template or template_of(tokenizer.specials)
+  return extend_vocabulary(
+    tokenizer,
+    end=end_token(TEMPLATES[template]),
+    codebook_size=config.codebook_size,
+    native=config.native,
+    table=None if config.units is None else read_unit_table(config.units),
+  )
 
 
 def build_vocabulary(config: VocabularyConfig, workdir: Path, *, overwrite: bool = False) -> Vocabulary:

@@ -1,7 +1,8 @@
 """Lays out the ids of text, controls, speech units and styles, and makes or takes the text tokenizer.
 
 With --config the tokenizer is trained on the corpus. With --base it is that of a released language model (Qwen2.5,
-Llama 3.1, LLaMA, ...), and units and styles are put behind its tokens, in tables of a multiple of 128 rows.
+Llama 3.1, LLaMA, ...), and units and styles are put behind its tokens, in tables of a multiple of 128 rows; with
+--speech-gpt, units and marks as SpeechGPT has them.
 Writes WORKDIR/text: vocabulary.json and the tokenizer's files; what is there already is kept.
 """
 
@@ -34,20 +35,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   base.add_argument(
     "--released", action="store_true", help="as EMOVA released it: no styles, no controls of our layout"
   )
+  base.add_argument("--speech-gpt", action="store_true", help="as SpeechGPT: --codebook-size is 1000 there")
   parser.add_argument("--overwrite", action="store_true", help="make it even if it is there")
 
 
 def run(arguments: argparse.Namespace) -> None:
   """Makes the vocabulary."""
   if arguments.base is None:
-    _refuse(arguments, "template", "units", "codebook_size", "released")
+    _refuse(arguments, "template", "units", "codebook_size", "released", "speech_gpt")
     config = load_config(arguments.config, returns=VocabularyConfig, settings=arguments.set)
     vocabulary = build_vocabulary(config, arguments.workdir, overwrite=arguments.overwrite)
   else:
     _refuse(arguments, "set")
     own = {name: getattr(arguments, name) for name in ("template", "units", "codebook_size")}
     given = {name: value for name, value in own.items() if value is not None}
-    base = BaseVocabularyConfig(base=arguments.base, native=not arguments.released, **given)
+    kind = {"native": not arguments.released, "speech_gpt": arguments.speech_gpt}
+    base = BaseVocabularyConfig(base=arguments.base, **kind, **given)
     vocabulary = build_base_vocabulary(base, arguments.workdir, overwrite=arguments.overwrite)
     print(f"{vocabulary.text_size} rows of text, then {vocabulary.extra_size} of units and what else is new")
   print(f"{arguments.workdir / 'text'}: {vocabulary.num_pieces} text pieces, {vocabulary.size} ids in all")
@@ -59,6 +62,6 @@ def _refuse(arguments: argparse.Namespace, *names: str) -> None:
     raise UserError(
       f"{', '.join(wrong)} beside {'--config' if arguments.base is None else '--base'}",
       where="omni vocabulary",
-      rule="--set changes a config; --template, --units, --codebook-size and --released belong to --base",
+      rule="--set changes a config; --template, --units, --codebook-size, --released and --speech-gpt belong to --base",
       remedy="leave it out",
     )

@@ -8,6 +8,7 @@ from omni_jax.tokens.answers import NativeLayout
 from omni_jax.tokens.dialogue import Question, load_dialogue
 from omni_jax.tokens.extension import unit_name
 from omni_jax.tokens.hugging_face import HuggingFaceTokenizer
+from omni_jax.tokens.speech_gpt import MARKS
 from omni_jax.tokens.templates import QWEN2, TEMPLATES, end_token, special_tokens, template_of
 from omni_jax.tokens.text import SentencePieceTokenizer, train_text_tokenizer
 from omni_jax.tokens.vocabulary import Vocabulary
@@ -87,3 +88,13 @@ def test_the_template_is_found_by_its_special_tokens():
     assert template_of(dict.fromkeys(names, 0)) == name and end_token(TEMPLATES[name]) in names
   with pytest.raises(UserError, match="no template for the special tokens <e>"):
     template_of({"<e>": 0})
+
+
+def test_a_base_gets_the_units_and_marks_of_speech_gpt(base, tmp_path):
+  assert omni("--base", base, "--workdir", tmp_path, "--codebook-size", 64, "--speech-gpt") == 0
+  vocabulary = Vocabulary.load(tmp_path / "text" / "vocabulary.json")
+  first = HuggingFaceTokenizer.load(base / "tokenizer.json").num_ids
+  assert vocabulary.unit_ids.tolist() == list(range(first, first + 64))
+  assert [vocabulary.specials[name] for name in MARKS] == list(range(first + 64, first + 70))
+  with pytest.raises(UserError, match="unknown control token 'image'"):
+    vocabulary.control("image")
