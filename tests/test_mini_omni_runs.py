@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from configs.mini_omni import recipe
+from configs.mini_omni import recipe, scales
 from omni_jax.batches.grids import TASKS_OF_VIEWS
 from omni_jax.cli.configs import load_config
 from omni_jax.models.mini_omni import mini_omni
@@ -21,7 +21,7 @@ from tests.models.twins import decoder_config
 from tests.train.stages import params_of
 
 SCALE = dataclasses.replace(
-  recipe.SMOKE,
+  scales.SMOKE,
   model=mini_omni(
     decoder_config(),
     layout=LAYOUT,

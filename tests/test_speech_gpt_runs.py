@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from configs.speechgpt import recipe
+from configs.speechgpt import recipe, scales
 from omni_jax.batches.speech_instruct import Kind
 from omni_jax.cli.configs import load_config
 from omni_jax.nn.lora import AdaptedConfig
@@ -19,7 +19,7 @@ from tests.models.twins import decoder_config
 from tests.train.stages import params_of
 
 SCALE = dataclasses.replace(
-  recipe.SMOKE,
+  scales.SMOKE,
   base=decoder_config(qkv_bias=False, tied=False),
   num_units=64,
   rows=(2, 1, 1),

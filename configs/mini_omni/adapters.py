@@ -8,20 +8,20 @@ Expect: the losses of text (recognition) and of codes (synthesis) fall, each by 
 
 from pathlib import Path
 
-from configs.mini_omni import recipe
+from configs.mini_omni import recipe, scales
 from omni_jax.train.loop import Run
 
 
 def tiny(workdir: Path) -> Run:
   """The made-up world."""
-  return recipe.adapters(workdir, scale=recipe.TINY)
+  return recipe.adapters(workdir, scale=scales.TINY)
 
 
 def smoke(workdir: Path) -> Run:
   """The same code in seconds."""
-  return recipe.adapters(workdir, scale=recipe.SMOKE)
+  return recipe.adapters(workdir, scale=scales.SMOKE)
 
 
 def full(workdir: Path) -> Run:
   """Qwen2-0.5B and Whisper-small with the paper's adapter for speech."""
-  return recipe.adapters(workdir, scale=recipe.FULL)
+  return recipe.adapters(workdir, scale=scales.FULL)

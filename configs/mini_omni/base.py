@@ -8,15 +8,15 @@ Expect: text loss of recognition far below that of the first steps; nothing is s
 
 from pathlib import Path
 
-from configs.mini_omni import recipe
+from configs.mini_omni import recipe, scales
 from omni_jax.train.loop import Run
 
 
 def tiny(workdir: Path) -> Run:
   """The made-up world."""
-  return recipe.base(workdir, scale=recipe.TINY)
+  return recipe.base(workdir, scale=scales.TINY)
 
 
 def smoke(workdir: Path) -> Run:
   """The same code in seconds."""
-  return recipe.base(workdir, scale=recipe.SMOKE)
+  return recipe.base(workdir, scale=scales.SMOKE)

@@ -8,20 +8,20 @@ Expect: the text loss of recognition and of answers falls; codes are not looked 
 
 from pathlib import Path
 
-from configs.mini_omni import recipe
+from configs.mini_omni import recipe, scales
 from omni_jax.train.loop import Run
 
 
 def tiny(workdir: Path) -> Run:
   """The made-up world."""
-  return recipe.language(workdir, scale=recipe.TINY)
+  return recipe.language(workdir, scale=scales.TINY)
 
 
 def smoke(workdir: Path) -> Run:
   """The same code in seconds."""
-  return recipe.language(workdir, scale=recipe.SMOKE)
+  return recipe.language(workdir, scale=scales.SMOKE)
 
 
 def full(workdir: Path) -> Run:
   """Qwen2-0.5B and Whisper-small with the paper's adapter for speech."""
-  return recipe.language(workdir, scale=recipe.FULL)
+  return recipe.language(workdir, scale=scales.FULL)

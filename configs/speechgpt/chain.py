@@ -8,20 +8,20 @@ Expect: the loss of chains falls while the base stays.
 
 from pathlib import Path
 
-from configs.speechgpt import recipe
+from configs.speechgpt import recipe, scales
 from omni_jax.train.loop import Run
 
 
 def tiny(workdir: Path) -> Run:
   """The made-up world, on a decoder of a few million parameters that starts from nothing."""
-  return recipe.chain(workdir, scale=recipe.TINY)
+  return recipe.chain(workdir, scale=scales.TINY)
 
 
 def smoke(workdir: Path) -> Run:
   """The same code in seconds."""
-  return recipe.chain(workdir, scale=recipe.SMOKE)
+  return recipe.chain(workdir, scale=scales.SMOKE)
 
 
 def full(workdir: Path) -> Run:
   """LLaMA-7B."""
-  return recipe.chain(workdir, scale=recipe.FULL)
+  return recipe.chain(workdir, scale=scales.FULL)

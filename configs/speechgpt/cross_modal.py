@@ -8,20 +8,20 @@ Expect: text and unit losses fall; nothing is said of quality yet.
 
 from pathlib import Path
 
-from configs.speechgpt import recipe
+from configs.speechgpt import recipe, scales
 from omni_jax.train.loop import Run
 
 
 def tiny(workdir: Path) -> Run:
   """The made-up world, on a decoder of a few million parameters that starts from nothing."""
-  return recipe.cross_modal(workdir, scale=recipe.TINY)
+  return recipe.cross_modal(workdir, scale=scales.TINY)
 
 
 def smoke(workdir: Path) -> Run:
   """The same code in seconds."""
-  return recipe.cross_modal(workdir, scale=recipe.SMOKE)
+  return recipe.cross_modal(workdir, scale=scales.SMOKE)
 
 
 def full(workdir: Path) -> Run:
   """LLaMA-7B."""
-  return recipe.cross_modal(workdir, scale=recipe.FULL)
+  return recipe.cross_modal(workdir, scale=scales.FULL)

@@ -8,20 +8,20 @@ Expect: the loss of units falls below the log of their number.
 
 from pathlib import Path
 
-from configs.speechgpt import recipe
+from configs.speechgpt import recipe, scales
 from omni_jax.train.loop import Run
 
 
 def tiny(workdir: Path) -> Run:
   """The made-up world, on a decoder of a few million parameters that starts from nothing."""
-  return recipe.units(workdir, scale=recipe.TINY)
+  return recipe.units(workdir, scale=scales.TINY)
 
 
 def smoke(workdir: Path) -> Run:
   """The same code in seconds."""
-  return recipe.units(workdir, scale=recipe.SMOKE)
+  return recipe.units(workdir, scale=scales.SMOKE)
 
 
 def full(workdir: Path) -> Run:
   """LLaMA-7B."""
-  return recipe.units(workdir, scale=recipe.FULL)
+  return recipe.units(workdir, scale=scales.FULL)

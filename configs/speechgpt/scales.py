@@ -1,0 +1,59 @@
+"""The sizes of SpeechGPT's runs: as published, for a made-up world, and for seconds; sources in the recipe."""
+
+import dataclasses
+
+from omni_jax.models.decoder import DecoderConfig
+from omni_jax.models.sizes import LLAMA_7B
+from omni_jax.tokens.speech_gpt import PAPER, RELEASED, SpeechTemplate
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scale:
+  """A decoder with the size of its batches and runs, each for the three stages.
+
+  Attributes:
+    base: the decoder, its tables not yet extended.
+    num_units: classes of speech.
+    pretrained: whether the stage `speech_gpt_base` holds the decoder's weights.
+    rows: of a batch.
+    length: tokens of a row.
+    steps: of each stage.
+    rates: highest learning rates.
+    rank: of the adapters; alpha is twice that.
+    block: inputs that share a scale in the 8-bit base.
+    template: of the last two stages.
+  """
+
+  base: DecoderConfig
+  num_units: int
+  pretrained: bool
+  rows: tuple[int, int, int]
+  length: tuple[int, int, int]
+  steps: tuple[int, int, int]
+  rates: tuple[float, float, float]
+  rank: int = 8
+  block: int = 64
+  template: tuple[SpeechTemplate, SpeechTemplate] = (RELEASED, PAPER)
+
+
+FULL = Scale(
+  base=dataclasses.replace(LLAMA_7B, remat=True),
+  num_units=1000,
+  pretrained=True,
+  rows=(768, 1536, 128),
+  length=(1024, 512, 1024),
+  steps=(900, 4000, 4200),
+  rates=(5e-5, 2e-5, 2e-5),
+)
+_SHORT = (dataclasses.replace(RELEASED, system=""), dataclasses.replace(PAPER, system=""))
+TINY = Scale(
+  base=dataclasses.replace(LLAMA_7B, width=256, depth=4, num_heads=4, num_kv_heads=4, head_dim=64, mlp_dim=640),
+  num_units=4096,  # of the made-up world's own tokenizer; SpeechGPT has 1000
+  pretrained=False,
+  rows=(4, 4, 4),
+  length=(256, 256, 384),
+  steps=(400, 1200, 600),
+  rates=(2e-3, 2e-3, 2e-3),
+  template=_SHORT,  # the system text alone would fill half of a row
+)
+SMOKE = dataclasses.replace(TINY, rows=(2, 2, 2), steps=(4, 4, 4))
