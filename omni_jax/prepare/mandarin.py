@@ -6,10 +6,9 @@ Text is pinyin with the tone as a digit behind each syllable (5: the neutral one
 """
 
 import random
-import re
 
 from omni_jax.core.errors import UserError
-from omni_jax.prepare.emova_phones import MANDARIN_PHONES
+from omni_jax.prepare.mandarin_phones import syllable_labels
 
 _PEOPLE = (
   "wo3 ma1 ma5", "wo3 ba4 ba5", "lao3 shi1", "yi1 sheng1", "wo3 peng2 you3", "ta1 ge1 ge5", "ni3 mei4 mei4",
@@ -42,19 +41,6 @@ _TEMPLATES = (
   "{time} {place} you3 {number} {animal}",
   "{person} {time} {place}",
 )
-
-_SYLLABLE = re.compile(r"([a-zü]+?)([1-5])")
-_INITIALS = (
-  "zh", "ch", "sh", "b", "p", "m", "f", "d", "t", "n", "l", "g", "k", "h", "j", "q", "x", "r", "z", "c", "s",
-)  # fmt: skip
-# What a syllable without an initial is written like: finals of i, u and ü are spelled with y and w.
-_BARE = {
-  "yi": "i", "ya": "ia", "yan": "ian", "yang": "iang", "yao": "iao", "ye": "ie", "yin": "in", "ying": "ing",
-  "yong": "iong", "you": "iou", "wu": "u", "wa": "ua", "wai": "uai", "wan": "uan", "wang": "uang", "wei": "ui",
-  "wen": "un", "wo": "uo", "yu": "v", "yuan": "van", "yue": "ve", "yun": "vn", "yo": "io",
-}  # fmt: skip
-_AFTER_PALATALS = {"u": "v", "uan": "van", "ue": "ve", "un": "vn"}  # j, q and x stand before ü only
-_KNOWN = frozenset(MANDARIN_PHONES)
 
 
 def sentence(random_source: random.Random) -> str:
@@ -89,9 +75,8 @@ def pinyin_phones(text: str) -> tuple[str, ...]:
   """
   phones: list[str] = []
   for syllable in text.split():
-    match = _SYLLABLE.fullmatch(syllable)
-    found = _phones_of(*match.groups()) if match else ()
-    if not found or not set(found) <= _KNOWN:
+    found = syllable_labels(syllable) if syllable[-1].isdigit() else ()
+    if not found:
       raise UserError(
         f"cannot read {syllable!r} in {text!r}",
         where="pinyin",
@@ -104,21 +89,3 @@ def pinyin_phones(text: str) -> tuple[str, ...]:
       f"nothing to pronounce in {text!r}", where="pinyin", rule="text holds syllables", remedy="give a text in pinyin"
     )
   return tuple(phones)
-
-
-def _phones_of(letters: str, tone: str) -> tuple[str, ...]:
-  letters = letters.replace("ü", "v")
-  if letters == "er":
-    return f"CN_e{tone}", "CN_rr"
-  initial = next((each for each in _INITIALS if letters.startswith(each)), "")
-  final = letters.removeprefix(initial)
-  if not initial:
-    return (f"CN_{_BARE.get(letters, letters)}{tone}",)
-  if initial in ("j", "q", "x"):
-    final = _AFTER_PALATALS.get(final, final)
-  elif final == "i" and initial in ("z", "c", "s"):
-    final = "ii"
-  elif final == "i" and initial in ("zh", "ch", "sh", "r"):
-    final = "iii"
-  final = {"iu": "iou", "uei": "ui", "uen": "un"}.get(final, final)
-  return f"CN_{initial}", f"CN_{final}{tone}"
