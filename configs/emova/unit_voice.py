@@ -5,8 +5,8 @@ in the recording; the released config trains at 22,050 Hz on segments of 32 fram
 losses, weights and critics are VITS'. Deviation of `full`: a cosine instead of an exponential. Conditions of the styles
 come afterwards, as centroids over the corpus (`speech/conditions.py`).
 Command: omni train --config configs/emova/unit_voice.py:tiny --workdir runs/tiny
-Hardware and hours: tiny one CPU core, about an hour; full 8 GPUs of 40 GB, 322,000 steps.
-Expect: tiny, not yet trained to the end; the divergence falls below 2 nats and the mel distance below 1.
+Hardware and hours: tiny one CPU core, not timed to the end; full: GPUs, 322,000 steps, not tried.
+Expect: no figures yet: `smoke` was begun, `tiny` was not trained to its end.
 """
 
 import dataclasses

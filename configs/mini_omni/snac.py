@@ -4,8 +4,8 @@ Source: SNAC (arXiv 2410.14411) publishes its model and not its training; losses
 of the codec it builds on (DAC, arXiv 2306.06546), whose critics are by periods and by spectra. Deviation: a cosine
 instead of an exponential. Records hold sound of any rate: for `full`, write the corpus at 24 kHz or above.
 Command: omni train --config configs/mini_omni/snac.py:tiny --workdir runs/tiny
-Hardware and hours: tiny one CPU core, about an hour; full 8 GPUs of 40 GB, 400,000 steps.
-Expect: tiny, not yet trained to the end; perplexity of the slowest codebook rises while the mel distance falls.
+Hardware and hours: tiny one CPU core, not timed to the end; full: GPUs, 400,000 steps, not tried.
+Expect: no figures yet: `smoke` was run, `tiny` was not trained to its end.
 """
 
 from pathlib import Path

@@ -4,9 +4,9 @@ Source: fairseq's `CodeHiFiGANVocoder` (arXiv 2104.00355), which SpeechGPT (arXi
 critics are HiFi-GAN's (arXiv 2010.05646). `full` is trained on LJSpeech at 16 kHz with units of mHuBERT, 50 a second.
 Deviations of `full`: a cosine instead of an exponential; one critic's spectral norm is weight norm
 (`speech/discriminators.py`). `tiny` reads the units of `configs/emova/tokenizer.py`, 25 a second, two frames each,
-and its 24 speakers are the styles, so `omni` can use it as its vocoder.
+and its 24 speakers are the styles.
 Command: omni train --config configs/speechgpt/unit_vocoder.py:tiny --workdir runs/tiny, then the same with `tiny_more`.
-Hardware and hours: tiny one CPU core, 15 minutes; full one GPU of 40 GB, 500,000 steps, about a week.
+Hardware and hours: one CPU core, 10 minutes of its time for `tiny`, 7 for `tiny_more`; full: GPUs, not tried.
 Expect: see docs/decisions.md, "What the unit vocoder learns in a quarter of an hour".
 """
 
