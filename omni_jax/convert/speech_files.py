@@ -36,7 +36,7 @@ from omni_jax.convert.speech_to_unit import HUGGING_FACE_PREFIX, Spelling, expor
 from omni_jax.convert.style_files import LIST, read_styles, write_styles
 from omni_jax.convert.table import export_tensors, import_leaves, prefixed
 from omni_jax.convert.tensors import Held
-from omni_jax.convert.torch_files import in_numpy, in_torch, read_torch, write_torch
+from omni_jax.convert.torch_files import read_torch, to_arrays, to_torch, write_torch
 from omni_jax.convert.unit_to_speech import export_unit_to_speech, import_unit_to_speech
 from omni_jax.convert.vocoder_files import read_snac, read_unit_hifigan, write_snac, write_unit_hifigan
 from omni_jax.core import trees
@@ -174,12 +174,7 @@ EMOVA_PARTS = (_HEARING, _SPEAKING)
 
 def _read_hearing(source: SpeechSource) -> Part:
   config = _own_config(source.path, _HEARING) or EMOVA_SPEECH_TO_UNIT
-  if source.path.is_dir():
-    tensors = Folder(source.path)
-  else:
-    held = read_torch(source.path)
-    tensors = Held(in_numpy(held.get(_STATE, held) if isinstance(held, dict) else held, where=source.path))
-    tensors.origin = source.path
+  tensors = Folder(source.path) if source.path.is_dir() else _held(source.path, _STATE)
   leaves, beside = import_speech_to_unit(config, tensors, shapes=_shapes(config))
   return Part(config=config, leaves=leaves, beside=beside)
 
@@ -191,7 +186,7 @@ def _write_hearing(part: Part, folder: Path, scheme: str) -> None:
     write_json(folder / _CONFIG, _tokenizer_card())
   else:
     tensors = export_speech_to_unit(part.config, part.leaves, beside=part.beside)
-    write_torch(folder / _LIGHTNING, {_STATE: in_torch(tensors)})
+    write_torch(folder / _LIGHTNING, {_STATE: to_torch(tensors)})
   write_json(folder / OWN_CONFIG, own)
 
 
@@ -209,8 +204,7 @@ def _read_speaking(source: SpeechSource) -> Part:
   if source.path.is_dir():
     voice = import_emova_voice(source.path, config=own or EMOVA_UNIT_TO_SPEECH)
   else:
-    held = read_torch(source.path)
-    tensors = in_numpy(held.get(_MODEL, held) if isinstance(held, dict) else held, where=source.path)
+    tensors = _held(source.path, _MODEL)
     if vits_card.TABLE not in tensors:
       raise UserError(
         f"no {vits_card.TABLE}",
@@ -220,9 +214,7 @@ def _read_speaking(source: SpeechSource) -> Part:
       )
     rows, card = len(tensors[vits_card.TABLE]), source.path.parent / _CONFIG
     config = own or vits_card.read_config(read_json(card), vocab_size=rows, where=card)
-    given = Held(tensors)
-    given.origin = source.path
-    model = import_unit_to_speech(config, given)
+    model = import_unit_to_speech(config, tensors)
     voice = UnitVoice(model, centroids=None if source.styles is None else read_styles(source.styles))
   return Part(config=voice.config, leaves=trees.flatten(voice))
 
@@ -238,7 +230,7 @@ def _write_speaking(part: Part, folder: Path, scheme: str) -> None:
   write_json(folder / _CONFIG, vits_card.write_config(voice.model.config))
   # What their loader looks for beside the weights.
   rest = {"iteration": 0, "optimizer": None, "learning_rate": 0.0}
-  write_torch(folder / _PTH, {_MODEL: in_torch(export_unit_to_speech(voice.model)), **rest})
+  write_torch(folder / _PTH, {_MODEL: to_torch(export_unit_to_speech(voice.model)), **rest})
   if voice.centroids is not None:
     write_styles(voice.centroids, folder)
 
@@ -314,6 +306,22 @@ def _write_whisper(part: Part, folder: Path, scheme: str) -> None:
   rules = prefixed(whisper.whisper_rules(), theirs=whisper.WHOLE_PREFIX)
   write_folder(folder, export_tensors(rules, part.leaves).items())
   write_json(folder / _CONFIG, whisper.write_config(part.config))
+
+
+def _held(path: Path, key: str) -> Held:
+  """Returns the tensors of a file of torch, which may hold them under a key beside other values."""
+  whole = read_torch(path)
+  tensors = whole.get(key, whole) if isinstance(whole, dict) else whole
+  if not isinstance(tensors, dict) or not all(hasattr(tensor, "numpy") for tensor in tensors.values()):
+    raise UserError(
+      f"a {type(tensors).__name__} where tensors by name were expected",
+      where=path,
+      rule=f"the file holds a state dict, or one under {key!r}",
+      remedy="check that it is the file of the weights",
+    )
+  found = Held(to_arrays(tensors))
+  found.origin = path
+  return found
 
 
 def _own_config(path: Path, name: str) -> Any:

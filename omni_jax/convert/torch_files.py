@@ -1,4 +1,4 @@
-"""Files of torch that hold nothing but tensors and plain values, read without running what a pickle may say."""
+"""Files of torch that hold tensors only, read without running what else a pickle may hold, and written whole."""
 
 import pickle
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ import numpy as np
 from omni_jax.core.errors import UserError
 
 
-def read_torch(path: Path) -> Any:
-  """Returns what a file of torch holds; tensors stay torch's, on the CPU.
+def read_torch(path: Path) -> dict[str, Any]:
+  """Returns what a file of torch holds.
 
   Raises:
-    UserError: the file is missing or damaged, or holds objects that only running its pickle would make.
+    UserError: it is missing, cut short, or holds more than tensors.
   """
   import torch
 
@@ -25,13 +25,12 @@ def read_torch(path: Path) -> Any:
       f"cannot read {path.name}: {str(error).splitlines()[0]}",
       where=path,
       rule="the weights are one whole file of torch that holds tensors only",
-      remedy="copy the file again; where it holds other objects, keep its tensors only: torch.save({'state_dict': "
-      "torch.load(FILE, weights_only=False)['state_dict']}, NEW), where you trust it",
+      remedy="copy the file again",
     ) from error
 
 
 def write_torch(path: Path, value: Any) -> None:
-  """Writes a file of torch, whole or not at all."""
+  """Writes tensors, complete or not at all."""
   import torch
 
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,24 +39,24 @@ def write_torch(path: Path, value: Any) -> None:
   partial.replace(path)
 
 
-def in_torch(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-  """Returns arrays as torch tensors."""
+def to_torch(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+  """Returns arrays as tensors of the same bits; NumPy's bfloat16, which torch does not know, too."""
   import torch
 
-  return {name: torch.from_numpy(np.array(tensor)) for name, tensor in tensors.items()}
+  tensors = {}
+  for name, array in arrays.items():
+    half = array.dtype.name == "bfloat16"
+    tensor = torch.from_numpy(np.array(array.view(np.int16) if half else array))
+    tensors[name] = tensor.view(torch.bfloat16) if half else tensor
+  return tensors
 
 
-def in_numpy(tensors: Any, *, where: Path) -> dict[str, np.ndarray]:
-  """Returns torch tensors by name as arrays.
+def to_arrays(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  """Returns tensors as arrays of the same bits."""
+  import jax.numpy as jnp
+  import torch
 
-  Raises:
-    UserError: something else than tensors by name.
-  """
-  if not isinstance(tensors, Mapping) or not all(hasattr(tensor, "numpy") for tensor in tensors.values()):
-    raise UserError(
-      f"a {type(tensors).__name__} where tensors by name were expected",
-      where=where,
-      rule="the file holds a state dict",
-      remedy="check that it is the file of the weights",
-    )
-  return {name: tensor.numpy() for name, tensor in tensors.items()}
+  return {
+    name: tensor.view(torch.int16).numpy().view(jnp.bfloat16) if tensor.dtype == torch.bfloat16 else tensor.numpy()
+    for name, tensor in tensors.items()
+  }

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from omni_jax.convert import snac, unit_hifigan
 from omni_jax.convert.folders import read_json, write_json
 from omni_jax.convert.table import Rule, export_tensors, import_leaves
-from omni_jax.convert.torch_files import in_torch, read_torch, write_torch
+from omni_jax.convert.torch_files import read_torch, to_arrays, to_torch, write_torch
 from omni_jax.core import trees
 from omni_jax.core.errors import UserError
 from omni_jax.speech.snac import SNAC
@@ -44,7 +43,7 @@ def write_unit_hifigan(model: UnitHiFiGAN, folder: Path, *, name: str = UNIT_WEI
   """Writes the vocoder as fairseq reads it: `config.json` and a checkpoint."""
   tensors = export_tensors(unit_hifigan.unit_hifigan_rules(model.config), trees.flatten(model))
   write_json(folder / CONFIG, unit_hifigan.write_config(model.config))
-  write_torch(folder / name, {unit_hifigan.CHECKPOINT_KEY: in_torch(tensors)})
+  write_torch(folder / name, {unit_hifigan.CHECKPOINT_KEY: to_torch(tensors)})
 
 
 def read_snac(folder: Path) -> SNAC:
@@ -61,11 +60,10 @@ def write_snac(model: SNAC, folder: Path) -> None:
   """Writes the codec as the `snac` package reads it."""
   tensors = export_tensors(snac.snac_rules(model.config), trees.flatten(model))
   write_json(folder / CONFIG, snac.write_config(model.config))
-  write_torch(folder / SNAC_WEIGHTS, in_torch(tensors))
+  write_torch(folder / SNAC_WEIGHTS, to_torch(tensors))
 
 
 def _filled(config: Any, rules: list[Rule], tensors: Mapping[str, Any]) -> Any:
   model = jax.eval_shape(lambda: config.make(key=jax.random.key(0)))
   shapes = {path: tuple(leaf.shape) for path, leaf in trees.flatten(model).items()}
-  arrays = {name: np.asarray(tensor) for name, tensor in tensors.items()}
-  return trees.unflatten(model, import_leaves(rules, arrays, shapes=shapes))
+  return trees.unflatten(model, import_leaves(rules, to_arrays(tensors), shapes=shapes))

@@ -16,7 +16,7 @@ from omni_jax.convert.speech_stage import BESIDE, part_in
 from omni_jax.convert.speech_to_unit import HUGGING_FACE_PREFIX, Spelling, export_speech_to_unit
 from omni_jax.convert.style_files import LIST, read_styles, write_styles
 from omni_jax.convert.table import export_tensors
-from omni_jax.convert.torch_files import in_torch, write_torch
+from omni_jax.convert.torch_files import to_torch, write_torch
 from omni_jax.convert.unit_to_speech import export_unit_to_speech
 from omni_jax.convert.vits_card import read_config, write_config
 from omni_jax.convert.vocoder_files import write_snac, write_unit_hifigan
@@ -120,7 +120,7 @@ def test_a_lightning_checkpoint_comes_back(tmp_path):
   mask = {"encoder.mask_emb": np.random.default_rng(1).normal(size=128).astype(np.float32)}
   tensors = export_speech_to_unit(hearing.config, arrays(hearing), beside=mask)
   source = tmp_path / "source" / "epoch=316.ckpt"
-  write_torch(source, {"state_dict": in_torch(tensors), "epoch": 316})
+  write_torch(source, {"state_dict": to_torch(tensors), "epoch": 316})
   (source.parent / "omni_jax.json").write_text(json.dumps({"speech-to-unit": to_json(hearing.config)}))
   _, model = imported(tmp_path, "speech-to-unit", source)
   assert same_tensors(arrays(model), arrays(hearing))
@@ -148,7 +148,7 @@ def test_a_pth_and_its_styles_come_back_and_speak(tmp_path, capsys):
   tensors = export_unit_to_speech(model)
   spelled = {name.replace("GAMMA", "gamma").replace("BETA", "beta"): value for name, value in tensors.items()}
   source = tmp_path / "source"
-  write_torch(source / "G_322000.pth", {"model": in_torch(spelled), "iteration": 1, "optimizer": None})
+  write_torch(source / "G_322000.pth", {"model": to_torch(spelled), "iteration": 1, "optimizer": None})
   (source / "omni_jax.json").write_text(json.dumps({"unit-to-speech": to_json(model.config)}))
   (source / "centroids").mkdir()
   lines = ["condition|style_centroid_file"]
@@ -261,7 +261,9 @@ def test_what_does_not_fit_is_told_and_nothing_is_written(tmp_path, capsys):
   assert "0 files whose name begins with g_" in refused("--part", "unit-hifigan", "--source", empty)
   assert "cannot read text.pth" in refused("--part", "unit-to-speech", "--source", text)
   assert "it is of kmeans" in refused("--part", "snac", "--source", empty, "--layer", "3")
-  write_torch(tmp_path / "other.pth", {"model": in_torch({"x": np.zeros(1)})})
+  write_torch(tmp_path / "other.pth", {"model": to_torch({"x": np.zeros(1)})})
+  write_torch(tmp_path / "list.pth", [1, 2])
+  assert "a list where tensors" in refused("--part", "speech-to-unit", "--source", tmp_path / "list.pth")
   assert "no enc_p.emb.weight" in refused("--part", "unit-to-speech", "--source", tmp_path / "other.pth")
   tensors = export_hubert_tensors(KMEANS.hubert, arrays(drawn(KMEANS.hubert)), HubertNames.TRANSFORMERS)
   write_folder(empty, tensors.items())
