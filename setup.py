@@ -41,6 +41,8 @@ setup(
     "torch": TORCH,
     "tpu": ["jax[tpu]>=0.10.2"],
     "cuda": ["jax[cuda12]>=0.10.2"],
+    "train-tpu": [*DATA, *TRAIN, "jax[tpu]>=0.10.2"],
+    "train-cuda": [*DATA, *TRAIN, "jax[cuda12]>=0.10.2"],
     "laptop": DATA + TRAIN + EVALUATE + EXPORT,
     "dev": DATA + TRAIN + EVALUATE + EXPORT + TORCH + PEERS + DEV,
   },

@@ -19,6 +19,7 @@ FLOORS = {
   "train": 3,
   "generate": 3,
   "plan": 4,
+  "pods": 4,
   "convert": 4,
   "export": 4,
   "evaluate": 4,

@@ -18,12 +18,15 @@ Of grids with several rows (codec models), tokens, targets, loss_mask and target
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import grain
+import jax
+import numpy as np
 
 from omni_jax.batches.mixture import Quarantine, mix
 from omni_jax.batches.packing import pack
-from omni_jax.batches.pictures import TileSize
+from omni_jax.batches.pictures import SEGMENTS, TileSize
 from omni_jax.batches.sources import ImageSize, Source, Writer
 from omni_jax.core.config import added
 from omni_jax.core.errors import UserError
@@ -52,6 +55,8 @@ class SequenceBatches:
     cache_bytes: memory for samples that were written once (an image of 96 x 96 pixels takes 28 kB); 0: none is kept.
     max_bad_share: of a source's records that may be put aside.
     seed: of order and dropout.
+    branched: whether samples may have several answers to one beginning (`tokens.grid`); rows without branches are
+      read by kernels that never hold the scores of attention (`nn.attention.choose_kernel`).
     truncate: whether a sample too long for a row is cut, as EMOVA does, instead of put aside; an image is kept whole.
   """
 
@@ -69,6 +74,7 @@ class SequenceBatches:
   max_bad_share: float = 0.01
   seed: int
   truncate: bool = added(False)
+  branched: bool = added(True)
 
   def __post_init__(self):
     cell = self.images.unit
@@ -86,6 +92,18 @@ class SequenceBatches:
   def image_layout(self) -> PatchLayout | TileLayout | None:
     """How images are held, equal to the model's `image_layout`; None without images."""
     return self.images.image_layout if self.patches else None
+
+  def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns a batch as shapes; nothing is read."""
+    tokens = ("tokens", "targets", "positions", "segment_ids", *(("branch_ids",) if self.branched else ()))
+    row: dict[str, Any] = {name: np.zeros(self.length, np.int32) for name in tokens}
+    row |= {"loss_mask": np.zeros(self.length, np.float32), "target_kind": np.zeros(self.length, np.int8)}
+    if self.patches:
+      lengths, empty = self.images.lengths(self.patches, tokens=self.length), self.images.read(()).arrays
+      pieces = {name: np.zeros((lengths[name], *array.shape[1:]), array.dtype) for name, array in empty.items()}
+      segments = {name + SEGMENTS: np.zeros(len(array), np.int32) for name, array in pieces.items()}
+      row |= self.images.finished(pieces | segments)
+    return {name: jax.ShapeDtypeStruct((self.rows, *array.shape), array.dtype) for name, array in row.items()}
 
   def open(self) -> grain.IterDataset:
     """Returns endless batches.
@@ -110,7 +128,8 @@ class SequenceBatches:
       cache_bytes=self.cache_bytes,
       seed=self.seed,
     )
-    return pack(samples, rows=self.rows, length=self.length, images=self.images, pieces=self.patches)
+    batches = pack(samples, rows=self.rows, length=self.length, images=self.images, pieces=self.patches)
+    return batches if self.branched else batches.map(without_branches)
 
   def dialogue(self) -> Dialogue:
     """Returns the writer of conversations.
@@ -136,3 +155,19 @@ class SequenceBatches:
   def aside(self, source: Source, *, size: int) -> Quarantine:
     """Returns where the records of a source that cannot be used are put, of `size` in all."""
     return Quarantine(source, size=size, max_share=self.max_bad_share, path=self.quarantine)
+
+
+def without_branches(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Returns a batch or a row without `branch_ids`.
+
+  Raises:
+    UserError: some are not 0.
+  """
+  if batch["branch_ids"].any():
+    raise UserError(
+      "a sample with several answers to one beginning",
+      where="SequenceBatches",
+      rule="with branched=False every sample has one answer after another",
+      remedy="leave branched at True, or take the source out",
+    )
+  return {name: array for name, array in batch.items() if name != "branch_ids"}

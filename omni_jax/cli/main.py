@@ -11,7 +11,9 @@ from omni_jax.core.errors import UserError
 VERBS = {
   "corpus": "make a labelled corpus of speech, images and text on the spot",
   "vocabulary": "train the text tokenizer and lay out the ids of text, units and styles",
+  "plan": "what a step of a run needs on a TPU pod, compiled without one: memory, operations, traffic",
   "train": "train one stage: tokenizer, style, vocoder_filters, vocoder, pretrain, prealign, align, tune",
+  "pod": "run omni train on rented machines: TPU virtual machines, GKE, Slurm",
   "centres": "train k-means on speech: labels for a HuBERT, or a speech tokenizer from its frames",
   "data": "look at data: what sets hold and share, what a record becomes, how fast batches come",
   "encode": "turn the speech of a corpus into units and heard styles",

@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 
 from omni_jax.cli.configs import load_config
+from omni_jax.core import processes
 from omni_jax.core.compilation_cache import enable_compilation_cache
 from omni_jax.train.loop import Run, train
 
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
   """Trains."""
+  processes.join()
   enable_compilation_cache()
   settings = [*arguments.set, *([f"mesh={arguments.mesh}"] if arguments.mesh is not None else [])]
   chosen = load_config(arguments.config, returns=Run, arguments=(arguments.workdir,), settings=settings)

@@ -13,6 +13,8 @@ import hashlib
 import importlib
 import json
 import pathlib
+import types
+import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -148,7 +150,7 @@ def _replace_one(config: Any, path: str, names: list[str], text: str) -> Any:
       remedy="choose one of these",
     )
   old = getattr(config, head)
-  new = _replace_one(old, path, rest, text) if rest else _parse(path, text, old)
+  new = _replace_one(old, path, rest, text) if rest else _parse(path, text, old, allowed=_alternatives(config, head))
   return dataclasses.replace(config, **{head: new})
 
 
@@ -156,7 +158,14 @@ def _is_config(value: Any) -> bool:
   return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
-def _parse(path: str, text: str, old: Any) -> Any:
+def _alternatives(config: Any, name: str) -> tuple[Any, ...]:
+  """Returns the types of a field that is a union; none otherwise."""
+  declared = next(field.type for field in dataclasses.fields(config) if field.name == name)
+  return typing.get_args(declared) if isinstance(declared, types.UnionType) else ()
+
+
+def _parse(path: str, text: str, old: Any, *, allowed: tuple[Any, ...]) -> Any:
+  """Returns the value that `text` means, of the type of `old` or of one that the field's union names."""
   try:
     value = ast.literal_eval(text)
   except (ValueError, SyntaxError):
@@ -165,7 +174,7 @@ def _parse(path: str, text: str, old: Any) -> Any:
     value = float(value)
   if isinstance(old, pathlib.Path) and isinstance(value, str):
     value = pathlib.Path(value)
-  if old is not None and type(value) is not type(old):
+  if old is not None and type(value) is not type(old) and type(value) not in allowed:
     raise UserError(
       f"{text!r} is a {type(value).__name__}",
       where=f"--set {path}={text}",

@@ -24,8 +24,10 @@ from jaxtyping import Float
 
 from omni_jax.core.arrays import Array, Hidden, Key, Logits, Mask, Positions, Scalar, SegmentIds, Tokens, typed
 from omni_jax.core.config import added
+from omni_jax.core.sharding import constrain, require_parts
 from omni_jax.models.moe import Experts, ExpertsConfig
 from omni_jax.nn.attention import (
+  STREAM_AXES,
   Attention,
   AttentionConfig,
   Memory,
@@ -38,7 +40,7 @@ from omni_jax.nn.feed_forward import GatedFeedForward
 from omni_jax.nn.norm import RMSNorm
 from omni_jax.nn.parameter import table
 from omni_jax.nn.rotary import Llama3Scaling, Rotation, text_rotation
-from omni_jax.nn.stack import fold, fold_with_cache, layers_between, stack
+from omni_jax.nn.stack import Remat, fold, fold_with_cache, layers_between, policy_of, stack
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,7 @@ class DecoderConfig:
     tied: whether logits are products with the token tables rather than with tables of their own.
     unit_levels: levels of the quantiser's digits, least significant first. If given, the first `prod(unit_levels)`
       extra rows start as sums of one smooth curve per digit, so that neighbouring codes start near each other.
-    remat: recompute each layer in the backward pass.
+    remat: what of each layer is recomputed in the backward pass (`nn.stack.POLICIES`).
     rope_scaling: change of the rotary angles for a longer context.
     experts: in place of the gated network; None for a dense model.
     dense_depth: first layers that keep the gated network though there are experts.
@@ -81,7 +83,7 @@ class DecoderConfig:
   qkv_bias: bool
   tied: bool
   unit_levels: tuple[int, ...] = ()
-  remat: bool = False
+  remat: Remat = False
   rope_scaling: Llama3Scaling | None = added(None)
   experts: ExpertsConfig | None = added(None)
   dense_depth: int = added(0)
@@ -89,6 +91,7 @@ class DecoderConfig:
   full_depth: int = added(0)
 
   def __post_init__(self):
+    policy_of(self.remat)
     assert 0 <= self.dense_depth < self.depth, f"{self.dense_depth} dense layers of {self.depth}"
     assert self.experts is not None or not self.dense_depth, "without experts every layer is dense: dense_depth is 0"
     assert self.window is None or self.window >= 1, f"window {self.window} hides a position from itself"
@@ -181,9 +184,9 @@ class DecoderBlock(nnx.Module):
   ) -> tuple[Hidden, Scalar]:
     """Returns the stream after this layer, and the sum of balance losses with that of this layer added."""
     x, total = state
-    x = x + self.attention(self.attention_norm(x), rotation, mask)
+    x = constrain(x + self.attention(self.attention_norm(x), rotation, mask), STREAM_AXES)
     mixed, balance = self._mix(x, is_real)
-    return x + mixed, total + balance
+    return constrain(x + mixed, STREAM_AXES), total + balance
 
   def step(
     self,
@@ -251,7 +254,8 @@ class Decoder(nnx.Module):
     self, x: Hidden, positions: Positions, segment_ids: SegmentIds, branch_ids: SegmentIds | None = None
   ) -> tuple[Hidden, Scalar]:
     """Returns the normalised last states, and the balance losses of all layers of experts (0 without)."""
-    rotation, state = self._rotation(positions), (x, jnp.zeros(()))
+    require_parts("sequence", x.shape[1], what="positions")
+    rotation, state = self._rotation(positions), (constrain(x, STREAM_AXES), jnp.zeros(()))
     sights = self._sights(x, positions, segment_ids, branch_ids)
     for section in self._sections():
       context = (rotation, sights[section.window], segment_ids > 0)

@@ -19,15 +19,16 @@ from jaxtyping import Float, UInt8
 
 from omni_jax.core.arrays import Array, Hidden, Key, typed
 from omni_jax.core.config import added
+from omni_jax.core.sharding import constrain, require_parts
 from omni_jax.models.fusion import Seen
 from omni_jax.models.vision_encoder import PIXEL_DEVIATION, PIXEL_MEAN
-from omni_jax.nn.attention import Attention, AttentionConfig, Memory, attend
+from omni_jax.nn.attention import KEY_AXES, QUERY_AXES, STREAM_AXES, Attention, AttentionConfig, Memory, attend
 from omni_jax.nn.feed_forward import FeedForward, gelu, quick_gelu, tanh_gelu
 from omni_jax.nn.linear import Linear
 from omni_jax.nn.norm import LayerNorm, RMSNorm
 from omni_jax.nn.parameter import constant, table
 from omni_jax.nn.resampling import ResamplingRule, bicubic, bilinear_corners, resample
-from omni_jax.nn.stack import fold, layers_between, stack
+from omni_jax.nn.stack import Remat, fold, layers_between, policy_of, stack
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
@@ -69,7 +70,7 @@ class FixedVisionConfig:
     resampling: how positions come to another size.
     pixel_mean: of red, green and blue, on the scale 0..1.
     pixel_deviation: likewise.
-    remat: recompute each layer in the backward pass.
+    remat: what of each layer is recomputed in the backward pass (`nn.stack.POLICIES`).
     chunk: how many squares of each row of a batch are in the tower at once, recomputed in the backward pass, so that
       many squares take the memory of a few; 0: all of them. (EMOVA runs 36 of a whole batch at once.)
   """
@@ -97,10 +98,11 @@ class FixedVisionConfig:
   resampling: ResamplingRule = bicubic
   pixel_mean: tuple[float, float, float] = PIXEL_MEAN
   pixel_deviation: tuple[float, float, float] = PIXEL_DEVIATION
-  remat: bool = False
+  remat: Remat = False
   chunk: int = added(0)
 
   def __post_init__(self):
+    policy_of(self.remat)
     assert self.chunk >= 0, f"chunk {self.chunk}"
     assert self.width % self.num_heads == 0, f"width {self.width} is no multiple of {self.num_heads} heads"
     assert 0 < self.features_after <= self.depth, f"features after {self.features_after} of {self.depth} layers"
@@ -239,6 +241,8 @@ class TileAttention(Attention):
     queries, keys, values = (
       y.reshape(*y.shape[:2], self.config.num_heads, -1).swapaxes(1, 2) for y in (queries, keys, self.value(x))
     )
+    require_parts("heads", self.config.num_heads, what="heads")
+    queries, keys, values = constrain(queries, QUERY_AXES), constrain(keys, KEY_AXES), constrain(values, KEY_AXES)
     everything = jnp.ones((1, 1, 1), bool)
     mixed = attend(queries, Memory(keys, values, everything))
     return self.output(mixed.swapaxes(1, 2).reshape(x.shape))
@@ -265,8 +269,8 @@ class TileBlock(nnx.Module):
   @typed
   def __call__(self, x: Hidden) -> Hidden:
     """Returns the stream after this layer."""
-    x = x + _scaled(self.attention(self.attention_norm(x)), self.attention_scale)
-    return x + _scaled(self.feed_forward(self.feed_forward_norm(x)), self.feed_forward_scale)
+    x = constrain(x + _scaled(self.attention(self.attention_norm(x)), self.attention_scale), STREAM_AXES)
+    return constrain(x + _scaled(self.feed_forward(self.feed_forward_norm(x)), self.feed_forward_scale), STREAM_AXES)
 
 
 class FixedVisionEncoder(nnx.Module):

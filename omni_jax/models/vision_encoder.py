@@ -22,13 +22,14 @@ from flax import nnx
 from jaxtyping import Float, Int, UInt8
 
 from omni_jax.core.arrays import Array, Hidden, Key, PatchHidden, PatchPositions, typed
+from omni_jax.core.sharding import constrain
 from omni_jax.models.fusion import Seen, real_in_order
-from omni_jax.nn.attention import Attention, AttentionConfig, Sight, choose_kernel, segment_sight
+from omni_jax.nn.attention import STREAM_AXES, Attention, AttentionConfig, Sight, choose_kernel, segment_sight
 from omni_jax.nn.feed_forward import FeedForward, gelu, quick_gelu
 from omni_jax.nn.norm import LayerNorm
 from omni_jax.nn.parameter import weight
 from omni_jax.nn.rotary import Rotation, image_rotation
-from omni_jax.nn.stack import fold, stack
+from omni_jax.nn.stack import Remat, fold, policy_of, stack
 
 # Mean and deviation of red, green and blue that CLIP and Qwen2-VL normalise by.
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -52,7 +53,7 @@ class VisionConfig:
     norm_eps: added to the variance.
     pixel_mean: of red, green and blue, on the scale 0..1.
     pixel_deviation: likewise.
-    remat: recompute each layer in the backward pass.
+    remat: what of each layer is recomputed in the backward pass (`nn.stack.POLICIES`).
   """
 
   patch: int
@@ -67,9 +68,10 @@ class VisionConfig:
   norm_eps: float = 1e-6
   pixel_mean: tuple[float, float, float] = PIXEL_MEAN
   pixel_deviation: tuple[float, float, float] = PIXEL_DEVIATION
-  remat: bool = False
+  remat: Remat = False
 
   def __post_init__(self):
+    policy_of(self.remat)
     assert self.width % (4 * self.num_heads) == 0, f"width {self.width} is no multiple of 4 x {self.num_heads} heads"
 
   @property
@@ -99,7 +101,8 @@ class PatchEmbed(nnx.Module):
     """Returns one vector per patch."""
     config = self.config
     mean, deviation = (jnp.tile(jnp.array(c), config.patch**2) for c in (config.pixel_mean, config.pixel_deviation))
-    normalised = (patches.astype(self.weight[...].dtype) / 255 - mean) / deviation
+    # Colours are normalised in float32; what follows is in the dtype of the weights.
+    normalised = ((patches.astype(jnp.float32) / 255 - mean) / deviation).astype(self.weight[...].dtype)
     frames = self.weight[...].reshape(config.temporal_patch, -1, config.width)
     return normalised @ frames.sum(0)
 
@@ -119,8 +122,8 @@ class VisionBlock(nnx.Module):
   @typed
   def __call__(self, x: Hidden, rotation: Rotation, sight: Sight) -> Hidden:
     """Returns the stream after this layer."""
-    x = x + self.attention(self.attention_norm(x), rotation, sight)
-    return x + self.feed_forward(self.feed_forward_norm(x))
+    x = constrain(x + self.attention(self.attention_norm(x), rotation, sight), STREAM_AXES)
+    return constrain(x + self.feed_forward(self.feed_forward_norm(x)), STREAM_AXES)
 
 
 class Merger(nnx.Module):
@@ -179,6 +182,6 @@ class VisionEncoder(nnx.Module):
     """Returns one vector per patch, before merging."""
     config = self.config
     rotation = image_rotation(positions, head_dim=config.width // config.num_heads, theta=config.rope_theta)
-    x = self.patch_embed(patches)
+    x = constrain(self.patch_embed(patches), STREAM_AXES)
     kernel = choose_kernel(x.dtype, head_dim=config.attention.head_dim, length=x.shape[1], branched=False)
     return fold(self.blocks, x, rotation, segment_sight(segment_ids, kernel=kernel), remat=config.remat)

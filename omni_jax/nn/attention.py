@@ -17,13 +17,17 @@ from flax import nnx
 from jaxtyping import Int
 
 from omni_jax.core.arrays import Array, Hidden, Key, Mask, Positions, SegmentIds, typed
-from omni_jax.core.sharding import current_platform
+from omni_jax.core.sharding import constrain, current_platform, require_parts
 from omni_jax.nn.flash import cudnn_attention, cudnn_fits, splash_attention
 from omni_jax.nn.linear import Linear
 from omni_jax.nn.rotary import Rotation, rotate
 
 # Finite, so that a row which sees nothing averages instead of becoming NaN.
 _HIDDEN_SCORE = -1e30
+
+STREAM_AXES = ("batch", "sequence", None)  # of a residual stream [B, T, D]
+QUERY_AXES = ("batch", "heads", "sequence", None)
+KEY_AXES = ("batch", "kv_heads", None, None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -192,9 +196,12 @@ class Attention(nnx.Module):
   ) -> tuple[Hidden, tuple[Array, Array]]:
     """Returns the output for new positions that also see the `past`, and their own keys and values [B, K, T, H]."""
     config = self.config
-    queries = rotate(_split_heads(self.query(x), config.num_heads), rotation)
-    keys = rotate(_split_heads(self.key(x), config.num_kv_heads), rotation)
-    values = _split_heads(self.value(x), config.num_kv_heads)
+    require_parts("heads", config.num_heads, what="heads")
+    require_parts("kv_heads", config.num_kv_heads, what="key-value heads")
+    queries = constrain(rotate(_split_heads(self.query(x), config.num_heads), rotation), QUERY_AXES)
+    # Every device has the queries of its own positions, and keys and values of all.
+    keys = constrain(rotate(_split_heads(self.key(x), config.num_kv_heads), rotation), KEY_AXES)
+    values = constrain(_split_heads(self.value(x), config.num_kv_heads), KEY_AXES)
     if isinstance(mask, Sight):
       assert past is None, "a sight is of whole rows; what follows a past is seen through masks"
       mixed = mask.attend(queries, keys, values)

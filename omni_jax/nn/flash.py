@@ -8,14 +8,13 @@ adds to the scores, beside the causal flag, which lets it skip the blocks above 
 mask of 2 T S bytes and half of the products on a GPU.
 """
 
-import functools
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.pallas.ops.tpu import splash_attention as splash
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from omni_jax.core import sharding
 from omni_jax.core.arrays import Array, Mask, SegmentIds
@@ -37,50 +36,49 @@ def splash_attention(
 ) -> Array:
   """Returns attention within segments; if causal, over the `window` last positions if given.
 
-  `interpret` runs the kernel's program on a CPU, for tests. Under a mesh, rows and heads are split as everywhere.
+  `interpret` runs the kernel's program on a CPU, for tests. Under a mesh, rows, heads and positions are split as
+  everywhere: each device has the queries of its own positions, and keys and values of all.
   """
-  filled = -queries.shape[2] % _LANES  # added positions are of segment 0, which is padding
+  mesh = sharding.current_mesh()
+  parts = sharding.parts_of("sequence", mesh)
+  filled = -queries.shape[2] % (_LANES * parts)  # added positions are of segment 0, which is padding
 
   def widen(x: Array) -> Array:
     return jnp.pad(x, ((0, 0), (0, 0), (0, filled), (0, 0)))
 
-  run = functools.partial(_splash, causal=causal, window=window, interpret=interpret)
-  inputs = (
-    widen(queries * queries.shape[-1] ** -0.5),
-    widen(keys),
-    widen(values),
-    jnp.pad(segment_ids, ((0, 0), (0, filled))),
-  )
-  mesh = sharding.current_mesh()
-  if mesh is not None:
-    # A query head lives where its key-value head does.
-    heads = sharding.spec(("batch", "kv_heads", None, None), keys.shape, mesh)
-    rows = PartitionSpec(heads[0])
-    run = jax.shard_map(run, mesh=mesh, in_specs=(heads, heads, heads, rows), out_specs=heads, check_vma=False)
-  return run(*inputs)[:, :, : queries.shape[2]]
+  queries, keys, values = widen(queries * queries.shape[-1] ** -0.5), widen(keys), widen(values)
+  ids = jnp.pad(segment_ids, ((0, 0), (0, filled)))
+  if mesh is None:
+    kernel = _kernel(queries.shape[1:3], parts=1, causal=causal, window=window, interpret=interpret)
+    return _splash(kernel, queries, keys, values, ids, ids)[:, :, : queries.shape[2] - filled]
+  # A query head lives where its key-value head does.
+  split = sharding.spec(("batch", "kv_heads", "sequence", None), keys.shape, mesh)
+  rows, heads, positions, _ = split
+  whole = PartitionSpec(rows, heads)
+  num_heads = NamedSharding(mesh, whole).shard_shape(queries.shape)[1]
+  kernel = _kernel((num_heads, queries.shape[2]), parts=parts, causal=causal, window=window, interpret=interpret)
+  # The kernel's table of blocks to visit is cut like the queries, where there is one.
+  blocks = kernel.manual_sharding_spec(NamedSharding(mesh, PartitionSpec(None, positions if causal else None)))
+  specs = (blocks, split, whole, whole, PartitionSpec(rows, positions), PartitionSpec(rows))
+  run = jax.shard_map(_splash, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)
+  return run(kernel, queries, keys, values, ids, ids)[:, :, : queries.shape[2] - filled]
 
 
-def _splash(
-  queries: Array,
-  keys: Array,
-  values: Array,
-  segment_ids: SegmentIds,
-  *,
-  causal: bool,
-  window: int | None,
-  interpret: bool,
-) -> Array:
-  length = queries.shape[2]
-  shape = (length, length)
-  if not causal:
-    mask = splash.FullMask(shape)
+def _kernel(shape: tuple[int, ...], *, parts: int, causal: bool, window: int | None, interpret: bool) -> Any:
+  """Returns the kernel for the heads of one device and the length of a row, with the blocks to visit of every part."""
+  num_heads, length = shape
+  if not causal:  # every part visits every block: one kernel for the queries of a part
+    mask, cut = splash.FullMask((length // parts, length)), 1
   elif window is None:
-    mask = splash.CausalMask(shape)
+    mask, cut = splash.CausalMask((length, length)), parts
   else:
-    mask = splash.LocalMask(shape, (window - 1, 0), 0)
-  block = next(size for size in _BLOCKS if length % size == 0)
-  kernel = splash.make_splash_mha_single_device(
-    splash.MultiHeadMask([mask] * queries.shape[1]),
+    mask, cut = splash.LocalMask((length, length), (window - 1, 0), 0), parts
+  block = next(size for size in _BLOCKS if length // parts % size == 0)
+  return splash.make_splash_mha(
+    splash.MultiHeadMask([mask] * num_heads),
+    is_mqa=False,
+    head_shards=1,
+    q_seq_shards=cut,
     block_sizes=splash.BlockSizes(
       block_q=block,
       block_kv=block,
@@ -93,8 +91,14 @@ def _splash(
     ),
     interpret=interpret,
   )
-  run: Any = jax.vmap(kernel)
-  return run(queries, keys, values, splash.SegmentIds(q=segment_ids, kv=segment_ids))
+
+
+def _splash(kernel: Any, queries: Array, keys: Array, values: Array, query_ids: Array, key_ids: Array) -> Array:
+  return jax.vmap(kernel)(queries, keys, values, splash.SegmentIds(q=query_ids, kv=key_ids))
+
+
+def _size(mesh: Any, axis: Any) -> int:
+  return 1 if axis is None else mesh.shape[axis]
 
 
 def cudnn_fits(dtype: jax.typing.DTypeLike, *, head_dim: int, length: int) -> bool:

@@ -161,7 +161,7 @@ class Adapted(nnx.Module):
         small = quantise(weight, kind=config.bits, block=config.block)
         place = _place(self.codes, path)
         place.values = nnx.Param(small.values, axes=(inputs, outputs))
-        place.scales = nnx.Param(small.scales, axes=(None, outputs))
+        place.scales = nnx.Param(small.scales, axes=(None, outputs), exact=True)
         removed[path] = None
     self.base = _replaced(base, removed)
 

@@ -9,8 +9,17 @@ from typing import Any, TypeVar
 import jax
 
 from omni_jax.core.arrays import Key
+from omni_jax.core.errors import UserError
 
 Block = TypeVar("Block")
+
+# What is kept of each layer for the backward pass; the rest is computed again.
+#   none     everything
+#   dots     the products with weights; far less memory without attention's scores, and on a CPU a tenth faster
+#   offload  the same, in the host's memory
+#   full     nothing but the input of each layer
+POLICIES = ("none", "dots", "offload", "full")
+Remat = bool | str  # true is dots, false is none
 
 
 def stack(make_block: Callable[[Key], Block], *, depth: int, key: Key) -> Block:
@@ -22,19 +31,48 @@ def _call(block: Any, x: Any, *context: Any) -> Any:
   return block(x, *context)
 
 
-def fold(blocks: Any, x: Any, *context: Any, remat: bool = False, call: Callable[..., Any] = _call) -> Any:
+def fold(blocks: Any, x: Any, *context: Any, remat: Remat = False, call: Callable[..., Any] = _call) -> Any:
   """Returns `x` after every block in turn.
 
   `call(block, x, *context)` is one step, by default the block's own call; `x` may be any tree that keeps its shapes.
-  `remat` keeps only the products with weights for the backward pass and recomputes the rest, above all attention
-  scores: far less memory, and on a CPU a tenth faster than keeping everything.
   """
-  policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
 
   def body(x, block):
     return call(block, x, *context), None
 
-  return jax.lax.scan(jax.checkpoint(body, policy=policy) if remat else body, x, blocks)[0]
+  return jax.lax.scan(_recomputed(body, policy_of(remat)), x, blocks)[0]
+
+
+def policy_of(remat: Remat) -> str:
+  """Returns the name of a policy: one of POLICIES.
+
+  Raises:
+    UserError: another name.
+  """
+  name = remat if isinstance(remat, str) else "dots" if remat else "none"
+  if name not in POLICIES:
+    raise UserError(
+      f"unknown remat {remat!r}",
+      where="remat",
+      rule=f"one of {', '.join(POLICIES)}; true is dots, false is none",
+      remedy="choose one of these",
+    )
+  return name
+
+
+def _recomputed(body: Callable, policy: str) -> Callable:
+  """Returns the body of a scan as the policy wants it."""
+  policies = jax.checkpoint_policies
+  if policy == "none":
+    return body
+  if policy == "dots":
+    return jax.checkpoint(body, policy=policies.dots_with_no_batch_dims_saveable)
+  # A scan already keeps the compiler from joining the two passes, so the barriers of `prevent_cse` would only be in the
+  # way; `dots` keeps them, for the bits of what was trained with it.
+  if policy == "offload":
+    host = policies.offload_dot_with_no_batch_dims("device", "pinned_host")
+    return jax.checkpoint(body, policy=host, prevent_cse=False)
+  return jax.checkpoint(body, policy=policies.nothing_saveable, prevent_cse=False)
 
 
 def fold_with_cache(blocks: Any, x: Any, cache: Any, *context: Any) -> tuple[Any, Any]:

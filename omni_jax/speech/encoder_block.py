@@ -17,6 +17,7 @@ from omni_jax.nn.attention import Attention, AttentionConfig, Memory, attend
 from omni_jax.nn.feed_forward import FeedForward, gelu
 from omni_jax.nn.linear import Linear
 from omni_jax.nn.norm import LayerNorm
+from omni_jax.nn.stack import Remat, policy_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class EncoderConfig:
     norm_eps: added to the variance.
     norm_first: whether norms come before each half (pre-norm) or after it.
     key_bias: whether keys have an offset, as queries and values always do.
-    remat: recompute each block in the backward pass.
+    remat: what of each block is recomputed in the backward pass (`nn.stack.POLICIES`).
   """
 
   width: int
@@ -41,9 +42,10 @@ class EncoderConfig:
   norm_eps: float
   norm_first: bool
   key_bias: bool = True
-  remat: bool = False
+  remat: Remat = False
 
   def __post_init__(self):
+    policy_of(self.remat)
     if self.depth < 1 or self.width % self.num_heads or self.width // self.num_heads % 2:
       raise UserError(
         f"width {self.width}, depth {self.depth}, num_heads {self.num_heads}",

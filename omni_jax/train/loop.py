@@ -14,17 +14,19 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from omni_jax.checkpoint.card import card_difference, make_card, read_card, write_card
 from omni_jax.checkpoint.initialise import Start, load_starts, start_fingerprints
 from omni_jax.checkpoint.store import Store, latest_step
 from omni_jax.core import sharding
+from omni_jax.core.config import added
 from omni_jax.core.errors import UserError
 from omni_jax.train.metrics import MetricLog, Window, count_batch
 from omni_jax.train.optimizer import Optimizer, OptimizerConfig, make_optimizer
 from omni_jax.train.progress import Progress
 from omni_jax.train.state import TrainState, abstract_state, create, describe
-from omni_jax.train.step import make_step
+from omni_jax.train.step import PLAIN, StepConfig, make_step
 from omni_jax.train.stop_signal import StopSignal
 
 _PREFETCH = 2  # batches made ahead by a thread
@@ -52,6 +54,7 @@ class Run:
   log_every: int = 10  # steps
   save_every: int = 200  # steps
   keep: int = 1  # newest checkpoints that stay
+  step: StepConfig = added(PLAIN)  # precision, accumulation, what becomes of steps that are not finite
 
   def __post_init__(self):
     low = [field for field in ("steps", "log_every", "save_every", "keep") if getattr(self, field) < 1]
@@ -103,11 +106,13 @@ def train(run: Run, workdir: Path, *, overwrite: bool = False) -> Path:
   abstract = abstract_state(model, optimizer, mesh)
   store = Store(stage, keep=run.keep)
   state, position = _restore_or_create(run, store, optimizer=optimizer, abstract=abstract, stage=stage)
-  step = make_step(run.loss, model, optimizer=optimizer, abstract=abstract, seed=run.seed)
+  step = make_step(run.loss, model, optimizer=optimizer, abstract=abstract, seed=run.seed, config=run.step)
   done = int(state.step)
-  log = MetricLog(stage, step=done)
+  first = jax.process_index() == 0
+  log = MetricLog(stage, step=done, writes=first)
+  bar = Progress(run.name, steps=run.steps, step=done, shown=first)
   try:
-    with jax.set_mesh(mesh), StopSignal() as stop, Progress(run.name, steps=run.steps, step=done) as progress:
+    with jax.set_mesh(mesh), StopSignal() as stop, bar as progress:
       progress.say(_headline(run, model, optimizer, mesh=mesh, done=done))
       _loop(run, state, step=step, batches=_batches(run, mesh, position), store=store, log=log, bar=progress, stop=stop)
   finally:
@@ -140,11 +145,11 @@ def _loop(
     window.wait(_AHEAD)
     bar.advance(done)
     if done % run.log_every == 0 or done == 1 or last:
-      window.check(remedy=remedy)
+      window.check(remedy=remedy, bad_steps=run.step.bad_steps)
       line = log.write(done, *window.flush(), unit=used.unit)
-      bar.report(done, f"loss {line['loss']:.4f}  {line[f'{used.unit}_per_second']:.3g} {used.unit}/s")
+      bar.report(done, f"loss {line.get('loss', math.nan):.4f}  {line[f'{used.unit}_per_second']:.3g} {used.unit}/s")
     if done % run.save_every == 0 or last:
-      window.check(remedy=remedy)
+      window.check(remedy=remedy, bad_steps=run.step.bad_steps)
       store.save(done, params=state.parameters, moments=state.moments, position={"step": done, "data": used.after})
   store.wait()
   if done < run.steps:
@@ -164,13 +169,24 @@ def _prepare(stage: Path, card: dict[str, Any], *, overwrite: bool) -> int | Non
           rule="a stage folder belongs to one run",
           remedy="undo the change, use another --workdir, or delete what is there with --overwrite",
         )
-      shutil.rmtree(stage)
+      _once(lambda: shutil.rmtree(stage), "deleted")
   elif latest_step(stage) is not None:
     raise UserError(
       "checkpoints without run.json", where=stage, rule="a stage folder holds its card", remedy="move the folder away"
     )
-  write_card(stage, card)
+  _once(lambda: write_card(stage, card), "card")
   return latest_step(stage)
+
+
+def _once(action: Callable[[], None], name: str) -> None:
+  """Lets the first process act while the others wait before and after."""
+  several = jax.process_count() > 1
+  if several:
+    multihost_utils.sync_global_devices(f"before {name}")
+  if jax.process_index() == 0:
+    action()
+  if several:
+    multihost_utils.sync_global_devices(f"after {name}")
 
 
 def _restore_or_create(
@@ -201,16 +217,25 @@ def _batches(run: Run, mesh: jax.sharding.Mesh, position: dict[str, Any] | None)
   """Yields batches on the devices, each with the position of the data after it."""
   import grain
 
-  iterator = iter(grain.experimental.ThreadPrefetchIterDataset(run.data.open(), prefetch_buffer_size=_PREFETCH))
+  # What is trained on does not depend on the number of processes: each makes its own part of a batch where the data can
+  # give parts, otherwise the whole batch, and places what its devices hold.
+  in_parts = hasattr(run.data, "open_part")
+  part, readers = sharding.part_of_rows(mesh, run.data.rows) if in_parts else (0, 1)
+  opened = run.data.open_part(part, readers) if in_parts else run.data.open()
+  iterator = iter(grain.experimental.ThreadPrefetchIterDataset(opened, prefetch_buffer_size=_PREFETCH))
   if position is not None:
     iterator.set_state(position)
   rows = sharding.batch_sharding(mesh)
   for number, arrays in enumerate(iterator):
+    shapes = {name: (*(size * readers for size in array.shape[:1]), *array.shape[1:]) for name, array in arrays.items()}
     if number == 0:
-      _check_rows(arrays, mesh)
+      _check_rows(shapes, mesh, parts=run.step.accumulate)
     counted, unit = count_batch(arrays)
-    placed = {name: jax.make_array_from_process_local_data(rows, array) for name, array in arrays.items()}
-    yield _Batch(placed, counted, unit, copy.deepcopy(iterator.get_state()))
+    placed = {
+      name: jax.make_array_from_process_local_data(rows, array, global_shape=shapes[name])
+      for name, array in arrays.items()
+    }
+    yield _Batch(placed, counted * readers, unit, copy.deepcopy(iterator.get_state()))
   raise UserError(
     "the data ended before the last step",
     where=f"run {run.name!r}, data",
@@ -219,15 +244,17 @@ def _batches(run: Run, mesh: jax.sharding.Mesh, position: dict[str, Any] | None)
   )
 
 
-def _check_rows(arrays: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> None:
-  parts = math.prod(mesh.shape[axis] for axis in sharding.RULES["batch"]) // jax.process_count()
-  wrong = {name: array.shape for name, array in arrays.items() if array.ndim == 0 or array.shape[0] % max(parts, 1)}
+def _check_rows(shapes: dict[str, tuple[int, ...]], mesh: jax.sharding.Mesh, *, parts: int) -> None:
+  devices = sharding.parts_of("batch", mesh)
+  pieces = devices * parts
+  wrong = {name: shape for name, shape in shapes.items() if not shape or shape[0] % pieces}
   if wrong:
+    over = f"{devices} devices (mesh axes {sharding.RULES['batch']})"
     raise UserError(
       f"arrays of shape {wrong}",
       where="batch",
-      rule=f"the first dimension of every array divides over {parts} devices (mesh axes {sharding.RULES['batch']})",
-      remedy="change the batch size or --mesh",
+      rule=f"the first dimension of every array divides over {over}" + (f" and {parts} parts" if parts > 1 else ""),
+      remedy="change the batch size or --mesh" + (" or step.accumulate" if parts > 1 else ""),
     )
 
 

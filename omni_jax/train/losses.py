@@ -12,13 +12,16 @@ over 4096 units hides what happens to a few words.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from omni_jax.core import sharding
 from omni_jax.core.arrays import Array, Key, Scalar
+from omni_jax.core.errors import UserError
 
 NUM_CHUNKS = 8  # at most; a row whose length has a smaller divisor only gets that many
 LONGEST_CHUNK = 512  # positions whose logits exist at once
@@ -47,18 +50,54 @@ def balanced_next_token(model: Any, batch: dict[str, Array], key: Key) -> tuple[
     key: not used.
   """
   del key
+  return _balanced(model, batch, z_weight=0.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CalmNextToken:
+  """`balanced_next_token` plus `z_weight` times the square of the log of the softmax's divisor, over learned positions.
+
+  It keeps logits from drifting where bfloat16 can no longer tell them apart (z-loss: PaLM, arXiv 2204.02311, section 5,
+  with 1e-4). Reported as `z_loss`, without its weight. A model without experts has no balance loss to add.
+  """
+
+  z_weight: float
+
+  def __post_init__(self):
+    if not self.z_weight > 0:
+      raise UserError(
+        f"z_weight {self.z_weight}",
+        where="loss",
+        rule="a weight is above 0",
+        remedy="change it, or use next_token or balanced_next_token",
+      )
+
+  def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, dict[str, tuple[Array, Array]]]:
+    """Returns loss and metrics as `balanced_next_token`."""
+    del key
+    return _balanced(model, batch, z_weight=self.z_weight)
+
+
+def _balanced(model: Any, batch: dict[str, Array], *, z_weight: float) -> tuple[Scalar, dict[str, tuple[Array, Array]]]:
   hidden, balance = model.hidden_and_balance(batch)
-  loss, metrics = _cross_entropy(model, hidden, batch)
+  loss, metrics = _cross_entropy(model, hidden, batch, z_weight=z_weight)
   return loss + balance, metrics | {"balance": (balance, jnp.ones(()))}
 
 
-def _cross_entropy(model: Any, hidden: Array, batch: dict[str, Array]) -> tuple[Scalar, dict[str, tuple[Array, Array]]]:
-  mask = batch["loss_mask"].astype(jnp.float32)
+def _cross_entropy(
+  model: Any, hidden: Array, batch: dict[str, Array], *, z_weight: float = 0.0
+) -> tuple[Scalar, dict[str, tuple[Array, Array]]]:
+  mask = _pieces(batch["loss_mask"].astype(jnp.float32))
   kinds = batch.get("target_kind", jnp.zeros_like(batch["targets"]))
-  rows = _learned_first((hidden, batch["targets"], mask, kinds), mask)
-  sums = _sums(model, rows, length=_chunk_length(mask.shape[1]))
-  loss = sums["loss"].sum() / jnp.maximum(sums["count"].sum(), 1.0)
-  metrics = {"accuracy": (sums["correct"].sum(), sums["count"].sum())}
+  rows = _learned_first((_pieces(hidden), _pieces(batch["targets"]), mask, _pieces(kinds)), mask)
+  sums = _sums(model, rows, length=_chunk_length(mask.shape[1]), calm=z_weight > 0)
+  total, count = sums["loss"].sum(), sums["count"].sum()
+  metrics = {"accuracy": (sums["correct"].sum(), count)}
+  if z_weight:
+    total = total + z_weight * sums["z_loss"].sum()
+    metrics["z_loss"] = (sums["z_loss"].sum(), count)
+  metrics["loss"] = (total, count)
+  loss = total / jnp.maximum(count, 1.0)
   if "target_kind" in batch:
     for index, kind in enumerate(KINDS[1:], 1):
       metrics[f"loss_{kind}"] = (sums["loss"][index], sums["count"][index])
@@ -78,6 +117,15 @@ class Dropping:
     return self.loss(model.joined(key=own), batch, rest)
 
 
+def _pieces(rows: Array) -> Array:
+  """Returns rows [B, T, ...] cut where the mesh cuts them, so that each device orders and chunks its own positions."""
+  parts = sharding.parts_of("sequence", sharding.current_mesh())
+  if parts == 1:
+    return rows
+  cut = rows.reshape(rows.shape[0] * parts, rows.shape[1] // parts, *rows.shape[2:])
+  return sharding.constrain(cut, ("pieces", *(None,) * (rows.ndim - 1)))
+
+
 def _learned_first(rows: tuple[Array, ...], mask: Array) -> tuple[Array, ...]:
   """Returns the arrays [B, T, ...] with the positions of each row reordered, those with a target first."""
   order = jnp.argsort(mask == 0, axis=1, stable=True)
@@ -90,11 +138,12 @@ def _chunk_length(length: int) -> int:
   return min((size for size in range(1, length + 1) if length % size == 0), key=lambda size: (abs(size - wanted), size))
 
 
-def _sums(model: Any, rows: tuple[Array, ...], *, length: int) -> dict[str, Array]:
+def _sums(model: Any, rows: tuple[Array, ...], *, length: int, calm: bool) -> dict[str, Array]:
   """Returns the sums of `_chunk_sums` over chunks of `length` positions; logits are recomputed going back."""
   chunks = tuple(jnp.moveaxis(row.reshape(row.shape[0], -1, length, *row.shape[2:]), 1, 0) for row in rows)
-  zero = {name: jnp.zeros(len(KINDS)) for name in ("loss", "correct", "count")}
-  compute = jax.checkpoint(_chunk_sums)
+  names = ("loss", "correct", "count", *(("z_loss",) if calm else ()))
+  zero = {name: jnp.zeros(len(KINDS)) for name in names}
+  compute = jax.checkpoint(functools.partial(_chunk_sums, names=names))
 
   def body(sums: dict[str, Array], chunk: tuple[Array, ...]) -> tuple[dict[str, Array], None]:
     part = jax.lax.cond(jnp.any(chunk[2] > 0), compute, lambda model, chunk: zero, model, chunk)
@@ -103,16 +152,15 @@ def _sums(model: Any, rows: tuple[Array, ...], *, length: int) -> dict[str, Arra
   return jax.lax.scan(body, zero, chunks)[0]
 
 
-def _chunk_sums(model: Any, rows: tuple[Array, ...]) -> dict[str, Array]:
-  """Returns loss, correct guesses and count of one chunk, each as a vector over KINDS."""
+def _chunk_sums(model: Any, rows: tuple[Array, ...], *, names: tuple[str, ...]) -> dict[str, Array]:
+  """Returns those of loss, correct guesses, count and z-loss of one chunk that are named, as vectors over KINDS."""
   hidden, targets, mask, kinds = rows
   logits = model.logits(hidden).astype(jnp.float32)  # [B, T, V]
   chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-  losses = jax.nn.logsumexp(logits, axis=-1) - chosen
+  divisor = jax.nn.logsumexp(logits, axis=-1)
+  losses = divisor - chosen
   correct = (logits.argmax(-1) == targets).astype(jnp.float32)
   by_kind = jax.nn.one_hot(kinds, len(KINDS)) * mask[..., None]  # [B, T, kind]
-  return {
-    "loss": jnp.einsum("BT,BTk->k", losses, by_kind),
-    "correct": jnp.einsum("BT,BTk->k", correct, by_kind),
-    "count": by_kind.sum((0, 1)),
-  }
+  values = {"loss": losses, "correct": correct, "z_loss": divisor**2}
+  summed = {name: jnp.einsum("BT,BTk->k", values[name], by_kind) for name in names if name in values}
+  return {**summed, "count": by_kind.sum((0, 1))}

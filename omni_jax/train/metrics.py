@@ -25,6 +25,7 @@ class Window:
     self._waiting: list[tuple[int, Any]] = []
     self._sums: dict[str, np.ndarray] = {}
     self._start, self._counted = time.monotonic(), 0
+    self._skipped, self._bad_run = 0, 0  # in this window; successive ones, also across windows
 
   def add(self, step: int, sums: dict[str, Any], *, counted: int) -> None:
     """Takes the sums of one step and the number of tokens or examples in its batch."""
@@ -36,51 +37,72 @@ class Window:
     if len(self._waiting) > ahead:
       jax.block_until_ready(self._waiting[-1 - ahead])
 
-  def check(self, *, remedy: str) -> None:
+  def check(self, *, remedy: str, bad_steps: int = 0) -> None:
     """Fetches what is waiting.
 
+    Args:
+      remedy: for the message.
+      bad_steps: how many successive steps with a loss or gradient that is not finite the step skips; they are counted
+        and leave no trace in the averages.
+
     Raises:
-      UserError: the loss or the gradient of a step is not finite.
+      UserError: the loss or the gradient of one step more is not finite.
     """
     waiting, self._waiting = self._waiting, []
     for step, sums in jax.device_get(waiting):
-      for name in ("loss", "gradient_norm"):
-        if not math.isfinite(sums[name][0]):
-          raise UserError(
-            f"{name} is {sums[name][0]} at step {step}",
-            where="training",
-            rule="loss and gradient norm stay finite",
-            remedy=remedy,
-          )
+      wrong = next((name for name in ("loss", "gradient_norm") if not math.isfinite(sums[name][0])), None)
+      self._bad_run = self._bad_run + 1 if wrong else 0
+      if wrong is not None and self._bad_run > bad_steps:
+        raise UserError(
+          f"{wrong} is {sums[wrong][0]} at step {step}" + (f", {self._bad_run} in turn" if bad_steps else ""),
+          where="training",
+          rule=f"at most {bad_steps} in turn are skipped" if bad_steps else "loss and gradient norm stay finite",
+          remedy=remedy,
+        )
+      if wrong:
+        self._skipped += 1
+        continue
       for name, pair in sums.items():
         self._sums[name] = self._sums.get(name, np.zeros(2)) + np.asarray(pair, np.float64)
 
   def flush(self) -> tuple[dict[str, float], float]:
     """Returns the averages and the rate (counted per second) of what `check` fetched, and starts a new window."""
     averages = {name: float(total / count) for name, (total, count) in self._sums.items() if count > 0}
+    averages |= {"skipped_steps": float(self._skipped)} if self._skipped else {}
     rate = self._counted / max(time.monotonic() - self._start, 1e-9)
-    self._sums, self._start, self._counted = {}, time.monotonic(), 0
+    self._sums, self._start, self._counted, self._skipped = {}, time.monotonic(), 0, 0
     return averages, rate
 
 
 class MetricLog:
   """`metrics.jsonl` and TensorBoard events of a stage, cut back to the step a run resumes from."""
 
-  def __init__(self, folder: Path, *, step: int):
+  def __init__(self, folder: Path, *, step: int, writes: bool = True):
+    """Opens the files.
+
+    Args:
+      folder: of the stage.
+      step: that the run goes on from.
+      writes: false for all processes of a run but the first.
+    """
     from tensorboardX import SummaryWriter
 
     self._path = folder / "metrics.jsonl"
     kept = [line for line in read_metrics(folder) if line["step"] <= step] if step else []
-    write_whole(self._path, "".join(json.dumps(line) + "\n" for line in kept))
     self._seconds_before, self._start = (kept[-1]["seconds"] if kept else 0.0), time.monotonic()
-    self._file = self._path.open("a")
-    self._events = SummaryWriter(str(folder / "events"), purge_step=step + 1 if step else None)
+    self._file = self._events = None
+    if writes:
+      write_whole(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+      self._file = self._path.open("a")
+      self._events = SummaryWriter(str(folder / "events"), purge_step=step + 1 if step else None)
 
   def write(self, step: int, averages: dict[str, float], rate: float, *, unit: str) -> dict[str, float]:
     """Appends one line and returns it; every value in it is also a TensorBoard scalar."""
     seconds = self._seconds_before + time.monotonic() - self._start
     line = {"step": step, **averages, f"{unit}_per_second": rate, "seconds": seconds}
     line["peak_memory_gib"] = peak_memory_gib()
+    if self._file is None or self._events is None:
+      return line
     self._file.write(json.dumps(line) + "\n")
     self._file.flush()
     for name, value in line.items():
@@ -90,8 +112,9 @@ class MetricLog:
 
   def close(self) -> None:
     """Writes what is buffered."""
-    self._file.close()
-    self._events.close()
+    for file in (self._file, self._events):
+      if file is not None:
+        file.close()
 
 
 def read_metrics(stage_folder: Path) -> list[dict[str, Any]]:

@@ -1,11 +1,9 @@
-"""The optimizer of a run: AdamW (Loshchilov and Hutter, arXiv 1711.05101) or Muon, with rates by parameter path.
+"""The optimizer of a run: AdamW (Loshchilov and Hutter, arXiv 1711.05101), Muon or Adafactor, rates by parameter path.
 
-A rate of zero freezes: the parameter is not differentiated, has no moments and cannot change. A parameter's own number
-of dimensions is the number of axes it names (`nn.parameter`), whatever layer axis a stack put in front.
+A rate of zero freezes: the parameter is not differentiated, has no moments and cannot change.
 """
 
 import dataclasses
-import math
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -15,13 +13,11 @@ import optax
 from omni_jax.core import trees
 from omni_jax.core.config import added
 from omni_jax.core.errors import UserError
+from omni_jax.train.directions import Parameter, adafactor, adam, muon, scale_by_path
 
 SCHEDULES = ("cosine", "constant")
-ALGORITHMS = ("adamw", "muon")
-
-# Muon's update is rescaled to the root mean square of an AdamW update (Liu et al., arXiv 2502.16982, section 2.2), so
-# that one learning rate serves both.
-_MUON_RMS = 0.2
+ALGORITHMS = ("adamw", "muon", "adafactor")
+MOMENT_DTYPES = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,12 +74,18 @@ class OptimizerConfig:
   beta2: float = 0.999
   eps: float = 1e-8
   groups: tuple[Group, ...] = ()
-  algorithm: str = "adamw"  # muon: orthogonalised momentum for hidden matrices and convolutions, AdamW for the rest
+  # muon: orthogonalised momentum for hidden matrices and convolutions, AdamW for the rest; adafactor: least memory
+  algorithm: str = "adamw"
   orthogonal_steps: int = 5  # of Muon's Newton-Schulz iteration; fewer are cheaper and less exact
   averages: tuple[Average, ...] = added(())  # teachers
+  moment_dtype: str = added("float32")  # of first moments; bfloat16 halves them
 
   def __post_init__(self):
-    for field, allowed in (("schedule", SCHEDULES), ("algorithm", ALGORITHMS)):
+    for field, allowed in (
+      ("schedule", SCHEDULES),
+      ("algorithm", ALGORITHMS),
+      ("moment_dtype", MOMENT_DTYPES),
+    ):
       if getattr(self, field) not in allowed:
         raise UserError(
           f"unknown {field} {getattr(self, field)!r}",
@@ -99,18 +101,6 @@ class OptimizerConfig:
         rule="learning_rate is above 0, warmup_steps and clip_norm are 0 or more, orthogonal_steps 1 or more",
         remedy="change the one out of range",
       )
-
-
-class Parameter(NamedTuple):
-  """What the optimizer needs to know of a parameter."""
-
-  shape: tuple[int, ...]
-  axes: tuple[str | None, ...]  # its own logical axes; one fewer than the dimensions in a stack
-
-  @property
-  def stacked(self) -> bool:
-    """Whether a leading layer axis stands before its own axes."""
-    return len(self.shape) == len(self.axes) + 1
 
 
 class Optimizer(NamedTuple):
@@ -143,11 +133,11 @@ def make_optimizer(config: OptimizerConfig, *, parameters: dict[str, Parameter],
     direction = optax.partition({"learns": direction, "follows": optax.set_to_zero()}, labels)
   transform = optax.chain(
     # Frozen layers of a stack give no gradient, so that they do not count in the norm.
-    _scale_by_path({path: (scales[path] > 0) * 1.0 for path in learning if np.ndim(scales[path])}),
+    scale_by_path({path: (scales[path] > 0) * 1.0 for path in learning if np.ndim(scales[path])}),
     optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
     direction,
     optax.add_decayed_weights(config.weight_decay, mask=decayed) if config.weight_decay else optax.identity(),
-    _scale_by_path({path: scales[path] for path in learning if np.any(scales[path] != 1.0)}),
+    scale_by_path({path: scales[path] for path in learning if np.any(scales[path] != 1.0)}),
     optax.scale_by_learning_rate(schedule),
   )
   if followed:
@@ -234,47 +224,12 @@ def _schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
   return optax.join_schedules([warmup, after], [config.warmup_steps]) if config.warmup_steps else after
 
 
-def _scale_by_path(scales: dict[str, Any]) -> optax.GradientTransformation:
-  """Returns the transformation that multiplies the update of each path named."""
-  scales = {path: jnp.asarray(scale, jnp.float32) if np.ndim(scale) else float(scale) for path, scale in scales.items()}
-
-  def update(updates: Any, params: Any) -> Any:
-    del params
-    return {path: x * scales[path] if path in scales else x for path, x in updates.items()}
-
-  return optax.stateless(update)
-
-
 def _direction(config: OptimizerConfig, parameters: dict[str, Parameter]) -> optax.GradientTransformation:
   """Returns the transformation from gradients to unit-sized steps, before decay and learning rate."""
-  adam = optax.scale_by_adam(b1=config.beta1, b2=config.beta2, eps=config.eps)
+  dtype = config.moment_dtype
+  if config.algorithm == "adafactor":
+    return adafactor(parameters, beta1=config.beta1, beta2=config.beta2, dtype=dtype)
+  plain = adam(beta1=config.beta1, beta2=config.beta2, eps=config.eps, dtype=dtype)
   if config.algorithm == "adamw":
-    return adam
-  matrices = {path: numbers for path, parameter in parameters.items() if (numbers := _matrix(parameter)) is not None}
-
-  def numbers_of(updates: Any) -> Any:
-    return {path: x if isinstance(x, optax.MaskedNode) else matrices[path] for path, x in updates.items()}
-
-  # The checker is silenced because optax's alias leaves out functions of a dict, which its documentation allows.
-  muon = optax.contrib.scale_by_muon(ns_steps=config.orthogonal_steps, weight_dimension_numbers=numbers_of)  # pyright: ignore[reportArgumentType]
-  labels = {path: "muon" if path in matrices else "adam" for path in parameters}
-  sizes = {path: _MUON_RMS * math.sqrt(_larger_side(parameters[path])) for path in matrices}
-  return optax.chain(optax.partition({"muon": muon, "adam": adam}, labels), _scale_by_path(sizes))
-
-
-def _matrix(parameter: Parameter) -> optax.contrib.MuonDimensionNumbers | None:
-  """Returns which dimensions are inputs and outputs of a hidden matrix or convolution; None for tables and biases.
-
-  Layers and experts are matrices of their own.
-  """
-  num_axes = len(parameter.axes)
-  if num_axes not in (2, 3) or "vocab" in parameter.axes or "embed" not in parameter.axes:
-    return None
-  output = int(parameter.stacked) + num_axes - 1
-  inputs = tuple(range(int(parameter.stacked) + parameter.axes.count("experts"), output))
-  return optax.contrib.MuonDimensionNumbers(inputs, output)
-
-
-def _larger_side(parameter: Parameter) -> int:
-  own = parameter.shape[parameter.axes.count("experts") - len(parameter.axes) :]
-  return max(math.prod(own[:-1]), own[-1])
+    return plain
+  return muon(parameters, steps=config.orthogonal_steps, rest=plain, dtype=dtype)

@@ -8,9 +8,18 @@ _LINE_SECONDS = 10.0  # between lines where there is no terminal
 class Progress:
   """Context that shows step, loss, rate and time left."""
 
-  def __init__(self, name: str, *, steps: int, step: int):
-    from rich import progress
+  def __init__(self, name: str, *, steps: int, step: int, shown: bool = True):
+    """Makes the bar of a run.
 
+    Args:
+      name: of the run.
+      steps: of the whole run.
+      step: that it goes on from.
+      shown: false for all processes of a run but the first.
+    """
+    from rich import console, progress
+
+    self._shown = shown
     self._name, self._steps, self._first, self._start = name, steps, step, time.monotonic()
     self._next_line = 0.0
     self._bar = progress.Progress(
@@ -21,8 +30,9 @@ class Progress:
       progress.TimeElapsedColumn(),
       progress.TextColumn("left"),
       progress.TimeRemainingColumn(),
+      console=console.Console(quiet=not shown),
     )
-    self._live = self._bar.console.is_terminal
+    self._live = shown and self._bar.console.is_terminal
     self._task = self._bar.add_task(name, total=steps, completed=step, news="compiling")
 
   def __enter__(self) -> "Progress":
@@ -42,7 +52,7 @@ class Progress:
     """Shows the latest figures."""
     self._bar.update(self._task, completed=step, news=news)
     now = time.monotonic()
-    if not self._live and (now >= self._next_line or step == self._steps):
+    if self._shown and not self._live and (now >= self._next_line or step == self._steps):
       self._next_line = now + _LINE_SECONDS
       left = (now - self._start) / max(step - self._first, 1) * (self._steps - step)
       print(f"{self._name} {step}/{self._steps} {news} left {left:.0f}s", flush=True)

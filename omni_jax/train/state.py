@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -44,6 +45,14 @@ def describe(model: Any) -> dict[str, Parameter]:
   return described
 
 
+def kept_exact(model: Any) -> frozenset[str]:
+  """Returns the paths of parameters that are never rounded to a narrower type (`exact=True` where they are made)."""
+  found = jax.tree_util.tree_flatten_with_path(model, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))[0]
+  return frozenset(
+    trees.dotted(path) for path, leaf in found if isinstance(leaf, nnx.Variable) and leaf.get_metadata().get("exact")
+  )
+
+
 def assemble(parameters: Mapping[str, Any], moments: Any, *, step: Any, optimizer: Optimizer) -> TrainState:
   """Returns the state with the parameters split by what the optimizer freezes."""
   return TrainState(
@@ -71,13 +80,24 @@ def abstract_state(model: Any, optimizer: Optimizer, mesh: Mesh) -> TrainState:
   def place(path: str, leaf: Any) -> jax.ShapeDtypeStruct:
     owners = [name for name in state.learning if path.endswith(f".{name}")]
     owner = state.learning[max(owners, key=len)] if owners else None
-    same = owner is not None and owner.shape == leaf.shape
-    return jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=owner.sharding if owner is not None and same else whole
-    )
+    found = whole if owner is None else _moment_sharding(path, leaf, owner) or whole
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=found)
 
   moments = trees.map_paths(place, jax.eval_shape(optimizer.transform.init, state.learning))
   return state._replace(moments=moments)
+
+
+def _moment_sharding(path: str, leaf: Any, owner: Any) -> NamedSharding | None:
+  """Returns the sharding of the moment of a parameter; None for a moment of another shape."""
+  if leaf.shape == owner.shape:
+    return owner.sharding
+  # Adafactor's rows and columns: the mean over the longest dimension, and over the one after it.
+  order = {".v_row.": -1, ".v_col.": -2}
+  dropped = next((np.argsort(owner.shape)[place] for name, place in order.items() if name in path), None)
+  if dropped is None or leaf.shape != tuple(np.delete(owner.shape, dropped)):
+    return None
+  entries = [*owner.sharding.spec, *(None,) * (len(owner.shape) - len(owner.sharding.spec))]
+  return NamedSharding(owner.sharding.mesh, PartitionSpec(*entries[:dropped], *entries[dropped + 1 :]))
 
 
 def create(make_model: Any, optimizer: Optimizer, *, abstract: TrainState, loaded: dict[str, Array]) -> TrainState:

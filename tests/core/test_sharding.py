@@ -1,8 +1,11 @@
+import types
+
 import jax
 import jax.numpy as jnp
 import pytest
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
+from omni_jax.core import sharding
 from omni_jax.core.errors import UserError
 from omni_jax.core.sharding import MESH_AXES, constrain, current_mesh, current_platform, make_mesh, spec
 from omni_jax.nn.parameter import constant
@@ -21,6 +24,36 @@ def test_the_default_mesh_uses_every_device():
 def test_wrong_meshes_are_refused(text):
   with pytest.raises(UserError, match="rule"):
     make_mesh(text)
+
+
+class Chip:
+  """What a mesh reads of a TPU: where it stands in its slice, and which slice it is in."""
+
+  platform, device_kind, core_on_chip, process_index = "tpu", "TPU v5p", 0, 0
+
+  def __init__(self, index, *, slice_index):
+    self.id, self.slice_index = index + 8 * slice_index, slice_index
+    self.coords = (index % 2, index // 2 % 2, index // 4)
+
+  def __repr__(self):
+    return f"chip {self.id} of slice {self.slice_index}"
+
+
+def test_replica_runs_over_slices_and_nothing_else_does():
+  chips = [Chip(index, slice_index=number) for number in range(2) for index in range(8)]
+  assert make_mesh(devices=chips).shape == {"replica": 2, "fsdp": 8, "tensor": 1, "sequence": 1, "expert": 1}
+  mesh = make_mesh("replica=4,fsdp=2,tensor=2", devices=chips[::-1])
+  found = [[chip.slice_index for chip in row.flat] for row in mesh.devices]
+  assert found == [[0] * 4, [0] * 4, [1] * 4, [1] * 4]
+  assert {chip.id for chip in mesh.devices.flat} == set(range(16))
+  with pytest.raises(UserError, match="replica=1 over 2 slices"):
+    make_mesh("fsdp=16", devices=chips)
+  with pytest.raises(UserError, match="replica=3 over 2 slices"):
+    make_mesh("replica=3,fsdp=5", devices=chips[:15])
+  with pytest.raises(UserError, match="number of devices, 16"):
+    make_mesh("replica=2,fsdp=4", devices=chips)
+  with pytest.raises(UserError, match="sizes from 1"):
+    make_mesh("fsdp=0", devices=chips)
 
 
 def test_axes_follow_the_rule_table():
@@ -54,3 +87,20 @@ def test_the_mesh_that_is_set_places_arrays_and_names_the_platform():
 def test_axes_must_name_every_dimension():
   with pytest.raises(AssertionError):
     constant(0.0, (2, 3), axes=("embed",))
+
+
+@pytest.mark.parametrize(
+  ("held", "part"),
+  [
+    ([(0, 16)], (0, 1)),
+    ([(8, 12), (12, 16), (8, 12)], (1, 2)),  # two devices share rows 8 to 11: they split something else
+    ([(4, 8)], (1, 4)),
+    ([(0, 4), (8, 12)], (0, 1)),  # no single run: everything is read
+    ([(2, 8)], (0, 1)),
+  ],
+)
+def test_a_process_reads_the_rows_of_its_devices(monkeypatch, held, part):
+  indices = {f"device {number}": (slice(*rows),) for number, rows in enumerate(held)}
+  fake = types.SimpleNamespace(addressable_devices_indices_map=lambda shape: indices)
+  monkeypatch.setattr(sharding, "batch_sharding", lambda mesh: fake)
+  assert sharding.part_of_rows(make_mesh(), 16) == part

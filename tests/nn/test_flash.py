@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -103,3 +108,38 @@ def test_splash_under_a_mesh_is_split_over_rows_and_heads():
   for shape in ((1, 7, 128, 12), (1, 1, 128, 12), (1, 1, 128, 12), (1, 128)):
     shapes.remove(shape)
   assert program.out_avals[0].shape == inputs[0].shape
+
+
+PIECES = """
+import jax, jax.numpy as jnp, numpy as np
+from omni_jax.core import sharding
+from omni_jax.nn.attention import Kernel, causal_sight
+keys = jax.random.split(jax.random.key(0), 3)
+queries, key, values = (jax.random.normal(k, (2, heads, 300, 16)) for k, heads in zip(keys, (4, 2, 2)))
+segments = jnp.array([[1] * 130 + [2] * 150 + [0] * 20, [1] * 300])
+positions = jnp.array([[*range(130), *range(150), *range(20)], [*range(300)]])
+real = (segments > 0)[:, None, :, None]
+
+def run(kernel, window):
+  sight = causal_sight(segments, positions, kernel=kernel, window=window)
+  loss = lambda *inputs: (jnp.where(real, sight.attend(*inputs), 0.0) ** 2).sum()
+  return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))(queries, key, values)
+
+for window in (None, 40):
+  expected = run(Kernel.XLA, window)
+  with jax.set_mesh(sharding.make_mesh("tensor=2,sequence=2")):
+    found = run(Kernel.SPLASH, window)
+  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
+"""
+
+
+@pytest.mark.slow
+def test_splash_over_pieces_of_rows_equals_the_masked_form():
+  """Four devices, each with half of the heads and half of the positions; the kernel's program run by interpretation."""
+  root = Path(__file__).parents[2]
+  environment = os.environ | {
+    "PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"
+  }  # fmt: skip
+  done = subprocess.run([sys.executable, "-c", PIECES], env=environment, cwd=root, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr[-2000:]

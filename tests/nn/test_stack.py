@@ -1,10 +1,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
+from omni_jax.core.errors import UserError
 from omni_jax.nn.parameter import weight
-from omni_jax.nn.stack import depth_of, fold, fold_with_cache, layers_between, slice_layer, stack
+from omni_jax.nn.stack import POLICIES, depth_of, fold, fold_with_cache, layers_between, slice_layer, stack
 
 
 class Block(nnx.Module):
@@ -26,6 +28,34 @@ def test_scan_equals_a_loop_over_sliced_layers():
     expected = slice_layer(blocks, index)(expected)
   np.testing.assert_allclose(fold(blocks, x), expected, rtol=1e-6)
   np.testing.assert_allclose(fold(blocks, x, remat=True), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_policy_gives_the_same_values_and_gradients(policy):
+  blocks = stack(Block, depth=3, key=jax.random.key(0))
+  x = jax.random.normal(jax.random.key(1), (2, 4))
+
+  def loss(blocks, remat):
+    return jnp.sum(fold(blocks, x, remat=remat) ** 2)
+
+  ours, theirs = (jax.jit(jax.value_and_grad(loss), static_argnums=1)(blocks, name) for name in (policy, "none"))
+  for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_policies_keep_what_they_say():
+  """Reads what the forward pass hands to the backward pass: stacked values of three layers."""
+  blocks = stack(Block, depth=3, key=jax.random.key(0))
+  x = jnp.ones((2, 4))
+  kept = {}
+  for policy in POLICIES:
+    gradient = jax.grad(lambda blocks, policy: fold(blocks, x, remat=policy).sum())
+    program = str(jax.make_jaxpr(gradient, static_argnums=1)(blocks, policy))
+    forward = program[: program.index("scan[", program.index("scan[") + 1)]
+    kept[policy] = forward.count("f32[3,2,4]") + forward.count("f32<host>[3,2,4]")
+  assert kept["full"] < kept["dots"] and kept["dots"] <= kept["offload"], kept
+  with pytest.raises(UserError, match="unknown remat 'most'"):
+    fold(blocks, x, remat="most")
 
 
 def test_layers_differ():

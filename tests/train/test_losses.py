@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from omni_jax.core.errors import UserError
 from omni_jax.models.decoder import DecoderConfig
 from omni_jax.models.emova import EMOVA_3B
 from omni_jax.nn.parameter import weight
-from omni_jax.train.losses import LONGEST_CHUNK, _chunk_length, balanced_next_token, next_token
+from omni_jax.train.losses import LONGEST_CHUNK, CalmNextToken, _chunk_length, balanced_next_token, next_token
 
 
 class Model(nnx.Module):
@@ -80,6 +81,29 @@ def test_the_balance_of_experts_is_added_and_reported():
   gradient = jax.grad(lambda model: balanced_next_token(model, batch, jax.random.key(0))[0])(model)
   without = jax.grad(lambda model: next_token(model, batch, jax.random.key(0))[0])(model)
   np.testing.assert_allclose(gradient.head[...], without.head[...] + 2 * model.head[...], rtol=1e-5)
+
+
+def test_the_calm_loss_adds_the_square_of_the_log_divisor():
+  class Balanced(Model):
+    def hidden_and_balance(self, batch):
+      return self.hidden(batch), jnp.zeros(())
+
+  model, batch = Balanced(key=jax.random.key(0)), make_batch(24, share=0.5)
+
+  def expected(model):
+    squares = jax.nn.logsumexp(model.logits(model.hidden(batch)), -1) ** 2
+    return plain(model, batch) + 0.1 * (squares * batch["loss_mask"]).sum() / batch["loss_mask"].sum()
+
+  calm = CalmNextToken(z_weight=0.1)
+  compute = jax.jit(jax.value_and_grad(lambda model: calm(model, batch, jax.random.key(0)), has_aux=True))
+  (loss, metrics), gradient = compute(model)
+  for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(jax.jit(jax.grad(expected))(model)), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(loss, expected(model), rtol=1e-6)
+  total, count = metrics["z_loss"]
+  np.testing.assert_allclose(loss, plain(model, batch) + 0.1 * total / count, rtol=1e-6)
+  with pytest.raises(UserError, match="z_weight 0"):
+    CalmNextToken(z_weight=0.0)
 
 
 class LanguageModel(nnx.Module):

@@ -107,6 +107,68 @@ def test_muon_makes_every_expert_orthogonal_for_itself():
   assert singular.shape == (2, 3, 6) and np.all((singular > 0.4) & (singular < 1.4))
 
 
+def one_gradient(config, parameters, gradients, *, values):
+  optimizer = make_optimizer(config, parameters=parameters, steps=10)
+  state = optimizer.transform.init(values)
+  for _ in range(2):
+    updates, state = optimizer.transform.update(gradients, state, values)
+  return updates, state
+
+
+def test_adafactor_is_optax_adafactor_layer_by_layer():
+  config = dataclasses.replace(PLAIN, algorithm="adafactor", schedule="constant")
+  shape = (130, 128)  # optax factors dimensions from 128 on
+  gradients = {"stack": jax.random.normal(jax.random.key(0), (2, *shape)) * jnp.array([1e-3, 10.0])[:, None, None]}
+  values = {"stack": jnp.ones((2, *shape))}
+  stacked = {"stack": Parameter((2, *shape), ("embed", "mlp"))}
+  updates, state = one_gradient(config, stacked, gradients, values=values)
+  adafactor = optax.adafactor(0.1, multiply_by_parameter_scale=False, momentum=0.9)
+  for layer in range(2):
+    gradient, value = gradients["stack"][layer], values["stack"][layer]
+    theirs = adafactor.init(value)
+    for _ in range(2):
+      expected, theirs = adafactor.update(gradient, theirs, value)
+    np.testing.assert_allclose(updates["stack"][layer], expected, rtol=1e-5, atol=1e-8)
+  rows = {path: leaf.shape for path, leaf in trees.flatten(state).items() if ".v_" in path}
+  assert set(rows.values()) == {(2, 130), (2, 128)}
+  without = dataclasses.replace(config, beta1=0.0)
+  sizes = [leaf.size for leaf in jax.tree.leaves(one_gradient(without, stacked, gradients, values=values)[1])]
+  assert sum(sizes) < 1000  # of 33,280 parameters
+
+
+def test_factored_moments_are_split_as_their_parameters():
+  axes = (jax.sharding.AxisType.Auto,) * 5
+  mesh = jax.sharding.AbstractMesh((1, 4, 2, 1, 1), sharding.MESH_AXES, axis_types=axes)
+  model = jax.eval_shape(lambda: ToyConfig(width=128, depth=3, vocab_size=24).make(key=jax.random.key(0)))
+  optimizer = make_optimizer(dataclasses.replace(PLAIN, algorithm="adafactor"), parameters=describe(model), steps=10)
+  moments = trees.flatten(abstract_state(model, optimizer, mesh).moments)
+  found = {path.partition(".v_")[2]: leaf for path, leaf in moments.items() if ".v_" in path and "blocks" in path}
+  # [3, 128, 256] over the longest dimension is [3, 128], over the next one [3, 256]; `down` is [3, 256, 128].
+  assert found["row.blocks.up"].sharding.spec == jax.P(None, "fsdp")
+  assert found["col.blocks.up"].sharding.spec == jax.P(None, "tensor")
+  assert found["row.blocks.down"].sharding.spec == jax.P(None, "fsdp")
+  assert found["col.blocks.down"].sharding.spec == jax.P(None, "tensor")
+  assert found["row.blocks.norm"].shape == (1,) and not any(found["row.blocks.norm"].sharding.spec)
+
+
+@pytest.mark.parametrize("algorithm", ["adamw", "muon", "adafactor"])
+def test_first_moments_may_be_narrow(algorithm):
+  model = make()
+  config = dataclasses.replace(PLAIN, algorithm=algorithm, moment_dtype="bfloat16")
+  optimizer = make_optimizer(config, parameters=describe(model), steps=10)
+  learning = trees.flatten(model)
+  state = optimizer.transform.init(learning)
+  updates, after = optimizer.transform.update(learning, state, learning)
+  assert jax.tree.map(lambda leaf: leaf.dtype, after) == jax.tree.map(lambda leaf: leaf.dtype, state)
+  moments = trees.flatten(after)
+  narrow = {path for path, leaf in moments.items() if leaf.dtype == jnp.bfloat16}
+  assert narrow == {path for path in moments if ".mu." in path or ".ema." in path} and narrow
+  wide = make_optimizer(dataclasses.replace(config, moment_dtype="float32"), parameters=describe(model), steps=10)
+  expected, _ = wide.transform.update(learning, wide.transform.init(learning), learning)
+  for path, update in updates.items():
+    np.testing.assert_allclose(update, expected[path], rtol=2e-2, atol=2e-3)
+
+
 @pytest.mark.parametrize("algorithm", ["adamw", "muon"])
 def test_moments_live_where_their_parameters_live_and_frozen_ones_do_not_exist(algorithm):
   mesh = jax.sharding.AbstractMesh((1, 4, 2, 1, 1), sharding.MESH_AXES, axis_types=(jax.sharding.AxisType.Auto,) * 5)
@@ -157,6 +219,8 @@ def test_impossible_settings_are_refused():
     OptimizerConfig(learning_rate=0.1, schedule="linear")
   with pytest.raises(UserError, match="unknown algorithm"):
     OptimizerConfig(learning_rate=0.1, algorithm="sgd")
+  with pytest.raises(UserError, match="unknown moment_dtype"):
+    OptimizerConfig(learning_rate=0.1, moment_dtype="float16")
   with pytest.raises(UserError, match="learning_rate"):
     OptimizerConfig(learning_rate=0.0)
   with pytest.raises(UserError, match="orthogonal_steps"):

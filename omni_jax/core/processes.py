@@ -1,0 +1,56 @@
+"""Several processes as one job: how each finds the others."""
+
+import os
+from collections.abc import Mapping
+
+import jax
+
+from omni_jax.core.errors import UserError
+
+# Seconds that the first process waits for the last: machines of a large job do not start together.
+_START_SECONDS = 1800
+
+
+def join(environment: Mapping[str, str] = os.environ) -> None:
+  """Joins this process to its job before JAX is used; a process on its own joins nothing.
+
+  Three variables name a job on any machine: JAX_COORDINATOR_ADDRESS (host:port of the first process),
+  JAX_NUM_PROCESSES, JAX_PROCESS_ID. Without them JAX asks the machine: TPU metadata, GKE, Slurm.
+
+  Raises:
+    UserError: variables are missing or wrong, or the others did not come.
+  """
+  names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+  given = [name for name in names if name in environment]
+  if given and len(given) < len(names):
+    raise _wrong(f"only {', '.join(given)}", f"{', '.join(names)} are set together")
+  if given:
+    address, count, number = (environment[name] for name in names)
+    if not (count.isdecimal() and number.isdecimal() and int(number) < int(count)):
+      raise _wrong(f"process {number} of {count}", "JAX_PROCESS_ID is a number below JAX_NUM_PROCESSES")
+    if int(count) == 1:
+      return
+    options = {"coordinator_address": address, "num_processes": int(count), "process_id": int(number)}
+  elif int(environment.get("SLURM_NTASKS", "1")) > 1 or _on_a_pod(environment):
+    options = {}
+  else:
+    return
+  try:
+    jax.distributed.initialize(**options, initialization_timeout=_START_SECONDS)
+  except (RuntimeError, ValueError) as error:
+    raise _wrong(str(error), f"all processes of the job start within {_START_SECONDS // 60} minutes") from error
+
+
+def _on_a_pod(environment: Mapping[str, str]) -> bool:
+  """Whether this host is one of several with TPUs: GKE and virtual machines name them; JAX_PLATFORMS asks for them."""
+  several = "," in environment.get("TPU_WORKER_HOSTNAMES", "") or "MEGASCALE_COORDINATOR_ADDRESS" in environment
+  return several or environment.get("JAX_PLATFORMS", "").startswith("tpu")
+
+
+def _wrong(what: str, rule: str) -> UserError:
+  return UserError(
+    what,
+    where="processes of this job",
+    rule=rule,
+    remedy="start them by omni pod, or set the variables of each; check that hosts reach each other's port 8482",
+  )

@@ -1,0 +1,177 @@
+"""The real step of a run, compiled for devices that need not be there.
+
+The compiler for TPUs (`libtpu`) runs on any machine: given a topology it makes the program that each device of it would
+run. So what a step needs is measured before a machine is rented: memory, operations, what travels.
+"""
+
+import contextlib
+import dataclasses
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+
+from omni_jax.core import sharding
+from omni_jax.core.errors import UserError
+from omni_jax.core.topologies import Topology
+from omni_jax.train.loop import Run
+from omni_jax.train.optimizer import make_optimizer
+from omni_jax.train.state import TrainState, abstract_state, describe
+from omni_jax.train.step import make_step
+
+
+def find_devices(topology: Topology) -> list[Any]:
+  """Returns the devices of a topology, described by the compiler for TPUs; no accelerator is looked for.
+
+  Raises:
+    UserError: libtpu is not installed, or does not know the topology.
+  """
+  # Without these, libtpu asks a cloud's metadata server who it is, and refuses to be loaded by two processes.
+  os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+  os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+  config = topology.generation.chip_config
+  extra: dict[str, Any] = {"chip_config_name": config} if config else {}
+  if topology.slices > 1:
+    extra["num_slices"] = topology.slices
+  if topology.chips_per_host < 4:
+    extra["chips_per_host_bounds"] = (1, 1, 1)
+  try:
+    described = topologies.get_topology_desc(platform="tpu", topology_name=topology.compiler_name, **extra)
+  except Exception as error:
+    raise UserError(
+      f"no description of {topology.name}: {str(error)[:300]}",
+      where="plan",
+      rule="the compiler for TPUs, libtpu, is installed (any machine will do) and knows the topology",
+      remedy="pip install 'omni_jax[tpu]', or pip install libtpu",
+    ) from error
+  assert len(described.devices) == topology.devices, f"{len(described.devices)} devices of {topology.name}"
+  return described.devices
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Program:
+  """A step that is ready to compile.
+
+  Attributes:
+    run: whose step.
+    mesh: of the devices.
+    state: as shapes with shardings.
+    batch: likewise.
+    lowered: the step.
+  """
+
+  run: Run
+  mesh: jax.sharding.Mesh
+  state: TrainState
+  batch: dict[str, jax.ShapeDtypeStruct]
+  lowered: Any
+
+
+def trace_step(run: Run, devices: Sequence[Any]) -> Program:
+  """Returns the step of a run on these devices, traced.
+
+  Raises:
+    UserError: the mesh does not divide devices, model or batch, or the run's data does not say its shapes.
+  """
+  mesh = sharding.make_mesh(run.mesh, devices=devices)
+  model = jax.eval_shape(lambda: run.model.make(key=jax.random.key(0)))
+  optimizer = make_optimizer(run.optimizer, parameters=describe(model), steps=run.steps)
+  state = abstract_state(model, optimizer, mesh)
+  step = make_step(run.loss, model, optimizer=optimizer, abstract=state, seed=run.seed, config=run.step)
+  rows = sharding.batch_sharding(mesh)
+  batch = {
+    name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=rows) for name, leaf in batch_shapes(run).items()
+  }
+  pieces = sharding.parts_of("batch", mesh) * run.step.accumulate
+  first = next(iter(batch.values())).shape[0]
+  if first % pieces:
+    raise UserError(
+      f"{first} rows over {pieces} pieces",
+      where="plan",
+      rule="the devices of the mesh axes replica and fsdp, times step.accumulate, divide the rows of a batch",
+      remedy="change data.rows, --mesh or step.accumulate",
+    )
+  with jax.set_mesh(mesh):
+    return Program(run=run, mesh=mesh, state=state, batch=batch, lowered=step.lower(state, batch))
+
+
+def batch_shapes(run: Run) -> Mapping[str, jax.ShapeDtypeStruct]:
+  """Returns the arrays of a batch as shapes.
+
+  Raises:
+    UserError: the data of this run does not say them.
+  """
+  if not hasattr(run.data, "shapes"):
+    raise UserError(
+      f"{type(run.data).__name__} does not say the shapes of its batches",
+      where=f"run {run.name!r}, data",
+      rule="a plan needs data with shapes(): the stages of a language model have it",
+      remedy="plan another stage",
+    )
+  return run.data.shapes()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Executable:
+  """What a device would run.
+
+  Attributes:
+    text: the program after the compiler's optimisations.
+    arguments: bytes of state and batch on one device.
+    temporaries: bytes of everything in between.
+    peak: bytes at once.
+    host: bytes in the host's memory.
+  """
+
+  text: str
+  arguments: int
+  temporaries: int
+  peak: int
+  host: int
+
+
+def compile_program(program: Program, *, options: Mapping[str, str]) -> Executable:
+  """Returns the compiled step.
+
+  Args:
+    program: from `trace_step`.
+    options: of the compiler, as a launch would give them.
+
+  Raises:
+    UserError: it does not fit into the memory of a device; the message says how much it needs.
+  """
+  with tempfile.TemporaryDirectory() as folder, _memory_errors(program):
+    # Some programs cannot be printed from the executable (asynchronous calls on v5p and later), so they are dumped.
+    dump = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True, "xla_dump_hlo_module_re": ".*step.*"}
+    compiled = program.lowered.compile(compiler_options={**options, **dump})
+    texts = sorted(Path(folder).glob("*after_optimizations.txt"), key=lambda path: path.stat().st_size)
+    text = texts[-1].read_text() if texts else compiled.as_text()
+  memory = compiled.memory_analysis()
+  return Executable(
+    text=text,
+    arguments=memory.argument_size_in_bytes,
+    temporaries=memory.temp_size_in_bytes,
+    peak=memory.peak_memory_in_bytes,
+    host=memory.host_temp_size_in_bytes,
+  )
+
+
+@contextlib.contextmanager
+def _memory_errors(program: Program) -> Iterator[None]:
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as error:
+    used = re.search(r"[Uu]sed ([\d.]+\w) of ([\d.]+\w) hbm", str(error))
+    if "RESOURCE_EXHAUSTED" not in str(error) or used is None:
+      raise
+    raise UserError(
+      f"a step needs {used[1]} of memory on each device, which has {used[2]}",
+      where=f"plan of {program.run.name!r} on {dict(program.mesh.shape)}",
+      rule="parameters, moments, gradients and activations fit into the memory of a device",
+      remedy="more fsdp or tensor, step.compute_dtype=bfloat16, step.accumulate, remat=full, fewer rows, or more chips",
+    ) from error

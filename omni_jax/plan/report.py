@@ -1,0 +1,200 @@
+"""A plan: what one step of a run needs on each device, as numbers, as a table, as JSON."""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from omni_jax.core import trees
+from omni_jax.core.topologies import Topology
+from omni_jax.plan.collectives import read_collectives, total_bytes
+from omni_jax.plan.products import count_products
+from omni_jax.plan.program import batch_shapes, compile_program, trace_step
+from omni_jax.train.loop import Run
+from omni_jax.train.optimizer import make_optimizer
+from omni_jax.train.state import describe
+
+_GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Travel:
+  """Bytes that one device sends and receives in a step by one kind of collective along some axes."""
+
+  kind: str
+  axes: tuple[str, ...]
+  gib: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+  """What a step needs; memory and travel on each device.
+
+  Attributes:
+    run: name of the stage.
+    machine: the topology.
+    devices: of it.
+    mesh: size of each axis.
+    parameters: of the model.
+    tokens: places of a batch.
+    weights_gib: of the parameters.
+    moments_gib: of the optimizer.
+    arguments_gib: of both, and the batch.
+    temporaries_gib: of gradients, activations and whatever else comes and goes.
+    peak_gib: at once.
+    memory_gib: that a device has.
+    host_gib: that is kept in the memory of the host.
+    petaflops: of a step on all devices, by the rule of `plan.products`, without what is computed twice.
+    attention_share: of these.
+    computed_twice: products that are computed again in the backward pass, as a share of these.
+    least_seconds: of a step, at the peak of the devices.
+    travel: what is sent and received.
+    compile_seconds: of processor time.
+  """
+
+  run: str
+  machine: str
+  devices: int
+  mesh: dict[str, int]
+  parameters: int
+  tokens: int
+  weights_gib: float
+  moments_gib: float
+  arguments_gib: float
+  temporaries_gib: float
+  peak_gib: float
+  memory_gib: float
+  host_gib: float
+  petaflops: float
+  attention_share: float
+  computed_twice: float
+  least_seconds: float
+  travel: tuple[Travel, ...]
+  compile_seconds: float
+
+  @property
+  def room_gib(self) -> float:
+    """What stays free on a device at the peak."""
+    return self.memory_gib - self.peak_gib
+
+  def to_json(self) -> str:
+    """Returns every number."""
+    return json.dumps(dataclasses.asdict(self) | {"room_gib": self.room_gib}, indent=1)
+
+  def table(self) -> str:
+    """Returns the plan for a terminal."""
+    axes = ", ".join(f"{name}={size}" for name, size in self.mesh.items() if size > 1) or "one device"
+    rows = [
+      ("parameters", f"{self.parameters / 1e9:.3f} billion"),
+      ("a batch", f"{self.tokens:,} places"),
+      ("", ""),
+      ("weights", _size(self.weights_gib)),
+      ("moments", _size(self.moments_gib)),
+      ("temporaries", _size(self.temporaries_gib)),
+      ("peak", f"{_size(self.peak_gib)} of {_size(self.memory_gib)}, {_size(self.room_gib)} free"),
+      ("", ""),
+      ("products", f"{self.petaflops:.3g} petaflop a step, {100 * self.attention_share:.0f} % in attention"),
+      ("computed twice", f"{100 * self.computed_twice:.0f} % more"),
+      ("at the peak", f"{self.least_seconds:.3g} s a step, {self.tokens / self.least_seconds:,.0f} places/s: a bound"),
+      ("", ""),
+      *((f"{one.kind}", f"{_size(one.gib)} along {' and '.join(one.axes) or '-'}") for one in self.travel),
+    ]
+    if self.host_gib:
+      rows.insert(7, ("host", _size(self.host_gib)))
+    lines = [f"{self.run} on {self.machine}, {self.devices} devices: {axes}", ""]
+    lines += [f"  {name:<20} {value}".rstrip() for name, value in rows]
+    return "\n".join([*lines, "", f"  compiled in {self.compile_seconds:.0f} s of processor time"])
+
+
+def make_plan(run: Run, topology: Topology, *, devices: Sequence[Any], options: Mapping[str, str]) -> Plan:
+  """Returns the plan of a run's step.
+
+  Args:
+    run: what would be trained.
+    topology: the machine.
+    devices: of it, from `find_devices`; or others, to try the path without the compiler for TPUs.
+    options: of the compiler, as a launch would give them.
+
+  Raises:
+    UserError: the run does not divide over the devices, or does not fit into their memory.
+  """
+  start = time.process_time()
+  program = trace_step(run, devices)
+  executable = compile_program(program, options=options)
+  seconds = time.process_time() - start
+  sizes = dict(program.mesh.shape)
+  travelled = total_bytes(read_collectives(executable.text, mesh=sizes))
+  useful, attention, again = _operations(run)
+  peak = topology.generation.teraflops * 1e12 * len(devices)
+  return Plan(
+    run=run.name,
+    machine=topology.name,
+    devices=len(devices),
+    mesh=sizes,
+    parameters=sum(math.prod(leaf.shape) for leaf in program.state.parameters.values()),
+    tokens=math.prod(program.batch["tokens"].shape) if "tokens" in program.batch else 0,
+    weights_gib=_held(program.state.parameters),
+    moments_gib=_held(program.state.moments),
+    arguments_gib=executable.arguments / _GIB,
+    temporaries_gib=executable.temporaries / _GIB,
+    peak_gib=executable.peak / _GIB,
+    memory_gib=topology.generation.memory_gib,
+    host_gib=executable.host / _GIB,
+    petaflops=useful / 1e15,
+    attention_share=attention / useful,
+    computed_twice=again / useful,
+    least_seconds=(useful + again) / peak,
+    travel=tuple(Travel(kind=kind, axes=axes, gib=size / _GIB) for (kind, axes), size in travelled.items()),
+    compile_seconds=seconds,
+  )
+
+
+def _size(gib: float) -> str:
+  return f"{gib:.2f} GiB" if abs(gib) >= 0.1 else f"{1024 * gib:.3g} MiB"
+
+
+def _held(tree: Any) -> float:
+  """Returns the GiB of shapes with shardings on one device."""
+  leaves = jax.tree.leaves(tree)
+  return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves) / _GIB
+
+
+def _operations(run: Run) -> tuple[float, float, float]:
+  """Returns the operations of a step without what is computed twice, those of attention, and those computed twice.
+
+  Counted from the plain form of the program on one device: with recomputation of layers switched off, and less the
+  chunks of the loss, which compute their logits again.
+  """
+  plain = dataclasses.replace(run, model=_kept(run.model))
+  gradient, forward = (_count(plain, backward=backward) for backward in (True, False))
+  useful = gradient.total - forward.recomputed
+  return useful, gradient.attention, _count(run, backward=True).total - useful
+
+
+def _count(run: Run, *, backward: bool) -> Any:
+  model = jax.eval_shape(lambda: run.model.make(key=jax.random.key(0)))
+  frozen = make_optimizer(run.optimizer, parameters=describe(model), steps=run.steps).frozen
+  leaves = trees.flatten(model)
+  learning = {path: leaf for path, leaf in leaves.items() if path not in frozen}
+  batch = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in batch_shapes(run).items()}
+
+  def loss(learning: Any, rest: Any, batch: Any) -> Any:
+    return run.loss(trees.unflatten(model, {**learning, **rest}), batch, jax.random.key(0))[0]
+
+  function = jax.grad(loss) if backward else loss
+  rest = {path: leaf for path, leaf in leaves.items() if path in frozen}
+  return count_products(function, learning, rest, batch)
+
+
+def _kept(config: Any) -> Any:
+  """Returns a config with every layer kept for the backward pass."""
+  if not dataclasses.is_dataclass(config) or isinstance(config, type):
+    return config
+  fields = {field.name: _kept(getattr(config, field.name)) for field in dataclasses.fields(config)}
+  changed = {name: value for name, value in fields.items() if value is not getattr(config, name)}
+  changed |= {"remat": False} if "remat" in fields else {}
+  return dataclasses.replace(config, **changed) if changed else config

@@ -1,0 +1,45 @@
+import jax
+import pytest
+
+from omni_jax.core import processes
+from omni_jax.core.errors import UserError
+
+JOB = {"JAX_COORDINATOR_ADDRESS": "localhost:1", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1"}
+
+
+@pytest.fixture
+def joined(monkeypatch):
+  calls = []
+  monkeypatch.setattr(jax.distributed, "initialize", lambda **options: calls.append(options))
+  return calls
+
+
+def test_a_process_on_its_own_joins_nothing(joined):
+  processes.join({})
+  processes.join(JOB | {"JAX_NUM_PROCESSES": "1", "JAX_PROCESS_ID": "0"})
+  processes.join({"SLURM_NTASKS": "1"})
+  assert joined == []
+
+
+def test_variables_name_a_job(joined):
+  processes.join(JOB)
+  (options,) = joined
+  assert (options["coordinator_address"], options["num_processes"], options["process_id"]) == ("localhost:1", 2, 1)
+
+
+@pytest.mark.parametrize(
+  "found", [{"SLURM_NTASKS": "8"}, {"TPU_WORKER_HOSTNAMES": "a,b"}, {"JAX_PLATFORMS": "tpu,cpu"}]
+)
+def test_the_machine_is_asked_otherwise(found, joined):
+  processes.join(found)
+  assert len(joined) == 1 and "num_processes" not in joined[0]
+
+
+@pytest.mark.parametrize(
+  "wrong", [{"JAX_PROCESS_ID": "2"}, {"JAX_PROCESS_ID": "x"}, {"JAX_NUM_PROCESSES": "-1"}, {"JAX_PROCESS_ID": None}]
+)
+def test_variables_that_contradict_each_other_are_told(wrong, joined):
+  given = {name: value for name, value in (JOB | wrong).items() if value is not None}
+  with pytest.raises(UserError, match=r"JAX_PROCESS_ID|JAX_NUM_PROCESSES"):
+    processes.join(given)
+  assert joined == []

@@ -1,0 +1,52 @@
+from omni_jax.plan.collectives import Collective, read_collectives, total_bytes
+
+MESH = {"replica": 1, "fsdp": 4, "tensor": 2, "sequence": 1, "expert": 1}
+
+# As the compiler writes it, shortened: a loop of five, an asynchronous gather, a fused sum, a reduction by lists.
+PROGRAM = """HloModule jit_step, entry_computation_layout={(f32[8]{0})->f32[8]{0}}
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %sum = f32[] add(%a, %b)
+}
+
+%fused (p: f32[16,4]) -> f32[16,4] {
+  %p = f32[16,4]{1,0} parameter(0)
+  ROOT %all-reduce.2 = f32[16,4]{1,0:T(8,128)} all-reduce(%p), channel_id=3, replica_groups=[4,2]<=[8], to_apply=%add
+}
+
+%body (state: (s32[], bf16[16,4])) -> (s32[], bf16[16,4]) {
+  %state = (s32[], bf16[16,4]{1,0}) parameter(0)
+  %ag = (bf16[4,4]{1,0}, bf16[16,4]{1,0}) all-gather-start(%x), replica_groups=[2,4]<=[4,2]T(1,0), dimensions={0}
+  %done = bf16[16,4]{1,0} all-gather-done(%ag)
+  %f = f32[16,4]{1,0} fusion(%done), kind=kOutput, calls=%fused
+  %cp = (f32[8]{0}, f32[8]{0}, u32[], u32[]) collective-permute-start(%y), source_target_pairs={{0,2},{2,4},{4,6},{6,0}}
+}
+
+%condition (state: (s32[], bf16[16,4])) -> pred[] {
+  %state.1 = (s32[], bf16[16,4]{1,0}) parameter(0)
+}
+
+ENTRY %main (p0: f32[8]) -> f32[8] {
+  %p0 = f32[8]{0} parameter(0)
+  %w = (s32[], bf16[16,4]{1,0}) while(%t), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"5"},"x":[]}
+  %rs = f32[2]{0} reduce-scatter(%p0), replica_groups={{0,2,4,6},{1,3,5,7}}, dimensions={0}, to_apply=%add
+  %both = (f32[8]{0}, f32[2]{0}) all-reduce(%p0, %rs), replica_groups={}, to_apply=%add
+}
+"""  # noqa: E501
+
+
+def test_kinds_axes_bytes_and_how_often():
+  assert read_collectives(PROGRAM, mesh=MESH) == [
+    Collective("all-gather", ("fsdp",), 16 * 4 * 2, 5),
+    Collective("all-reduce", ("tensor",), 16 * 4 * 4, 5),
+    Collective("collective-permute", ("fsdp",), 8 * 4, 5),
+    Collective("reduce-scatter", ("fsdp",), 8 * 4, 1),
+    Collective("all-reduce", ("fsdp", "tensor"), 10 * 4, 1),
+  ]
+
+
+def test_totals_are_of_a_step_most_first():
+  totals = total_bytes(read_collectives(PROGRAM, mesh=MESH))
+  assert list(totals.items())[:2] == [(("all-reduce", ("tensor",)), 1280), (("all-gather", ("fsdp",)), 640)]

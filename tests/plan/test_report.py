@@ -1,0 +1,112 @@
+"""The whole path of a plan on the CPU's own compiler, and, where libtpu is installed, for a TPU that is not there."""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from omni_jax.core.errors import UserError
+from omni_jax.core.topologies import find_topology
+from omni_jax.plan.program import batch_shapes, find_devices, trace_step
+from omni_jax.plan.report import make_plan
+from omni_jax.train.loop import Run
+from omni_jax.train.losses import next_token
+from omni_jax.train.optimizer import Group, OptimizerConfig
+from omni_jax.train.step import StepConfig
+from tests.train import packed
+from tests.train.stages import ROOT
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shaped(packed.PackedData):
+  def shapes(self):
+    arrays = packed.batch_of(self.rows, length=self.length)
+    return {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in arrays.items()}
+
+
+def make_run(**changes):
+  fields = {
+    "name": "omni",
+    "model": packed.model_config(remat="full"),
+    "loss": next_token,
+    "optimizer": OptimizerConfig(learning_rate=1e-3, groups=(Group("vision", 0.0),)),
+    "data": Shaped(rows=4, length=16),
+    "steps": 10,
+  }
+  return Run(**{**fields, **changes})
+
+
+def products_of_the_decoder():
+  """The forward products of the decoder for one batch, by hand: projections, scores and values, network, logits."""
+  rows, length, width, inner, kv, mlp, vocab = 4, 16, 16, 32, 16, 24, 64
+  layer = 2 * length * (2 * width * inner + 2 * width * kv + 3 * width * mlp) + 2 * 2 * length**2 * inner
+  return rows * (2 * layer + 2 * length * width * vocab)
+
+
+def test_a_plan_of_the_step_on_this_machine():
+  plan = make_plan(make_run(), find_topology("v5e-1"), devices=jax.devices(), options={})
+  model = jax.eval_shape(lambda: packed.model_config().make(key=jax.random.key(0)))
+  numbers = sum(leaf.size for leaf in jax.tree.leaves(model))
+  assert plan.parameters == numbers and plan.tokens == 64
+  assert plan.weights_gib * 2**30 == 4 * numbers
+  learning = sum(leaf.size for leaf in jax.tree.leaves((model.decoder, model.projector)))
+  assert plan.moments_gib * 2**30 == pytest.approx(8 * learning, abs=8)  # no moments of the frozen tower
+  assert plan.arguments_gib > plan.weights_gib + plan.moments_gib and plan.temporaries_gib > 0
+  decoder = products_of_the_decoder()
+  # Three times the decoder's; the projector's with it, the tower's once, both of a few patches.
+  assert 3 * decoder <= plan.petaflops * 1e15 < 3.3 * decoder
+  assert 0.2 < plan.computed_twice < 0.45  # full remat: one forward pass in three
+  assert not plan.travel  # one device
+  data = json.loads(plan.to_json())
+  assert data["room_gib"] == pytest.approx(plan.memory_gib - plan.peak_gib)
+  for word in ("weights", "moments", "temporaries", "peak", "one device", "petaflop"):
+    assert word in plan.table()
+
+
+def test_a_step_that_does_not_divide_is_refused():
+  with pytest.raises(UserError, match="4 rows over 8 pieces"):
+    trace_step(make_run(step=StepConfig(accumulate=8)), jax.devices()[:1])
+  with pytest.raises(UserError, match="number of devices, 1"):
+    trace_step(make_run(mesh="fsdp=2"), jax.devices()[:1])
+  with pytest.raises(UserError, match="does not say the shapes"):
+    batch_shapes(make_run(data=packed.PackedData(rows=4, length=16)))
+
+
+TPU = importlib.util.find_spec("libtpu") is not None
+
+
+@pytest.mark.skipif(TPU, reason="libtpu is installed")
+def test_without_the_compiler_for_tpus_a_plan_says_what_to_install():
+  with pytest.raises(UserError, match="pip install"):
+    find_devices(find_topology("v5e-16"))
+
+
+CODE = """
+from omni_jax.core.topologies import find_topology
+from omni_jax.plan.program import find_devices
+from omni_jax.plan.report import make_plan
+from omni_jax.pods.flags import compiler_options
+from omni_jax.train.step import StepConfig
+from tests.plan.test_report import Shaped, make_run
+from tests.train import packed
+topology = find_topology("v5e-16")
+run = make_run(data=Shaped(rows=8, length=512), mesh="fsdp=4,tensor=2,sequence=2",
+               step=StepConfig(compute_dtype="bfloat16"), model=packed.model_config(head_dim=32))
+plan = make_plan(run, topology, devices=find_devices(topology), options=compiler_options(topology))
+print(plan.table())
+assert plan.devices == 16 and 0 < plan.peak_gib < 1
+assert {"fsdp", "tensor", "sequence"} <= {axis for one in plan.travel for axis in one.axes}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not TPU, reason="libtpu is not installed (pip install libtpu)")
+def test_a_plan_for_a_machine_that_is_not_there():
+  own = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
+  done = subprocess.run([sys.executable, "-c", CODE], env=os.environ | own, cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr[-3000:]
