@@ -18,7 +18,7 @@ _MOST_GIB = 1.5
 
 @pytest.fixture(autouse=True, scope="module")
 def forget_programs():
-  """Frees compiled programs of the modules before, once a process of tests holds much: they would add up to gigabytes."""
+  """Frees the programs of earlier modules once a process of tests holds much: they would add up to gigabytes."""
   yield
   if "jax" in sys.modules and _resident_gib() > _MOST_GIB:
     sys.modules["jax"].clear_caches()

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import grain
-import jax
 import numpy as np
 
 from omni_jax.batches.counts import COUNT, Counted, count, counts_path
@@ -23,7 +22,7 @@ from omni_jax.batches.mixture import Cache, Quarantine
 from omni_jax.batches.packing import lay
 from omni_jax.batches.plan import Plan
 from omni_jax.batches.planner import Planner, Stock
-from omni_jax.batches.sequences import SequenceBatches
+from omni_jax.batches.sequences import SequenceBatches, without_branches
 from omni_jax.batches.shares import Phase, phases
 from omni_jax.batches.sources import Sample, Source, Writer
 from omni_jax.core.config import to_json
@@ -36,7 +35,7 @@ _AHEAD = 2  # rows that a worker has ready
 
 
 class Host(NamedTuple):
-  """One of the processes that train together."""
+  """One of the readers that share the rows of a batch."""
 
   index: int
   count: int
@@ -62,27 +61,28 @@ class PlannedBatches(SequenceBatches):
         f"{self.workers} workers", where="PlannedBatches", rule="0 or more", remedy="correct the config or the flag"
       )
 
-  @property
-  def reads_own_rows(self) -> bool:
-    """Each process is given its own part of a batch."""
-    return True
-
-  def open(self, *, host: Host | None = None) -> grain.IterDataset:
-    """Returns the endless batches of a host, by default of this process.
+  def open(self) -> grain.IterDataset:
+    """Returns endless batches.
 
     Raises:
-      UserError: a set or the vocabulary is missing or another one, too many records cannot be used, or the rows of a
-        batch do not divide over the hosts.
+      UserError: a set or the vocabulary is missing or another one, or too many records cannot be used.
     """
-    host = host or Host(jax.process_index(), jax.process_count())
-    if self.rows % host.count:
+    return self.open_part(0, 1)
+
+  def open_part(self, part: int, parts: int) -> grain.IterDataset:
+    """Returns one part of the rows of endless batches: put together in order, the parts of any number are the same.
+
+    Raises:
+      UserError: as `open`, or the rows of a batch do not divide into so many parts.
+    """
+    if self.rows % parts:
       raise UserError(
-        f"{self.rows} rows for {host.count} hosts",
+        f"{self.rows} rows in {parts} parts",
         where="PlannedBatches",
-        rule="the rows of a batch divide over the hosts",
-        remedy="change rows, or the number of hosts",
+        rule="every process reads the same number of rows",
+        remedy="change rows, or the number of processes",
       )
-    return self.finished(_Batches(PlannedRows(self, host), rows_of_all=self.rows, host=host, workers=self.workers))
+    return _Batches(PlannedRows(self, Host(part, parts)), rows_of_all=self.rows, workers=self.workers)
 
   def prepared(self, dialogue: Dialogue) -> "Prepared":
     """Returns the plan and what reads it; counts the sources first, where that was not done.
@@ -142,7 +142,7 @@ class PlannedRows:
 
   def __init__(self, config: PlannedBatches, host: Host):
     """Prepares the plan; a copy in another process prepares it again, from the files."""
-    self._config, self._host = config, host
+    self._config, self.host = config, host
     self._kept = Cache(config.cache_bytes)
     self._prepared: Prepared | None = None
     self._like: Sample | None = None
@@ -152,18 +152,18 @@ class PlannedRows:
     return _ENDLESS
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-    own = self._config.rows // self._host.count
+    own = self._config.rows // self.host.count
     step, row = divmod(int(index), own)
-    return self.row(step * self._config.rows + self._host.index * own + row)
+    return self.row(step * self._config.rows + self.host.index * own + row)
 
   def __getstate__(self) -> dict[str, Any]:
-    return {"_config": self._config, "_host": self._host, "_kept": self._kept}
+    return {"_config": self._config, "host": self.host, "_kept": self._kept}
 
   def __setstate__(self, state: dict[str, Any]) -> None:
     self.__dict__.update(state, _prepared=None, _like=None)
 
   def __repr__(self) -> str:
-    return f"PlannedRows(host {self._host.index} of {self._host.count})"
+    return f"PlannedRows(host {self.host.index} of {self.host.count})"
 
   def row(self, number: int) -> dict[str, np.ndarray]:
     """Returns a row of the plan as arrays, as `packing.pack` makes them."""
@@ -171,7 +171,8 @@ class PlannedRows:
     config = self._config
     if self._like is None:
       self._like = samples[0] if samples else self._first_sample()
-    return lay(samples, like=self._like, length=config.length, images=config.images, pieces=config.patches)
+    row = lay(samples, like=self._like, length=config.length, images=config.images, pieces=config.patches)
+    return row if config.branched else without_branches(row)
 
   def samples(self, number: int) -> list[Sample]:
     """Returns the samples of a row, without those that are damaged."""
@@ -219,9 +220,9 @@ class PlannedRows:
 class _Batches(grain.IterDataset):
   """The batches of one host."""
 
-  def __init__(self, rows: PlannedRows, *, rows_of_all: int, host: Host, workers: int):
+  def __init__(self, rows: PlannedRows, *, rows_of_all: int, workers: int):
     super().__init__()
-    self._args = rows, rows_of_all, host, workers
+    self._args = rows, rows_of_all, workers
 
   def __iter__(self) -> grain.DatasetIterator:
     return _BatchIterator(*self._args)
@@ -230,9 +231,9 @@ class _Batches(grain.IterDataset):
 class _BatchIterator(grain.DatasetIterator):
   """Batches from a row on, whose number is the whole state."""
 
-  def __init__(self, rows: PlannedRows, rows_of_all: int, host: Host, workers: int):
+  def __init__(self, rows: PlannedRows, rows_of_all: int, workers: int):
     super().__init__()
-    self._rows, self._rows_of_all, self._host, self._workers = rows, rows_of_all, host, workers
+    self._rows, self._rows_of_all, self._workers = rows, rows_of_all, workers
     self._next, self._reading = 0, None
 
   def __next__(self) -> dict[str, np.ndarray]:
@@ -262,8 +263,8 @@ class _BatchIterator(grain.DatasetIterator):
       self._reading = None
 
   def _read(self) -> grain.DatasetIterator:
-    own = self._rows_of_all // self._host.count
-    ahead = grain.MapDataset.source(self._rows)[self._next // self._host.count :]
+    hosts = self._rows.host.count
+    ahead = grain.MapDataset.source(self._rows)[self._next // hosts :]
     read = ahead.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
     if self._workers:
       from absl import flags
@@ -271,7 +272,7 @@ class _BatchIterator(grain.DatasetIterator):
       # grain 0.2.18 reads a flag in each worker, which fails in a program that never parsed flags (google/grain 1361).
       flags.FLAGS.mark_as_parsed()
       read = read.mp_prefetch(grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=_AHEAD))
-    return iter(read.batch(own, drop_remainder=True))
+    return iter(read.batch(self._rows_of_all // hosts, drop_remainder=True))
 
 
 def _counted(config: PlannedBatches, source: Source, dialogue: Dialogue) -> Part:

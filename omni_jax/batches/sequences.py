@@ -129,7 +129,7 @@ class SequenceBatches:
       seed=self.seed,
     )
     batches = pack(samples, rows=self.rows, length=self.length, images=self.images, pieces=self.patches)
-    return self.finished(batches)
+    return batches if self.branched else batches.map(without_branches)
 
   def dialogue(self) -> Dialogue:
     """Returns the writer of conversations.
@@ -156,12 +156,13 @@ class SequenceBatches:
     """Returns where the records of a source that cannot be used are put, of `size` in all."""
     return Quarantine(source, size=size, max_share=self.max_bad_share, path=self.quarantine)
 
-  def finished(self, batches: grain.IterDataset) -> grain.IterDataset:
-    """Returns the batches as the model reads them."""
-    return batches if self.branched else batches.map(_without_branches)
 
+def without_branches(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Returns a batch or a row without `branch_ids`.
 
-def _without_branches(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  Raises:
+    UserError: some are not 0.
+  """
   if batch["branch_ids"].any():
     raise UserError(
       "a sample with several answers to one beginning",

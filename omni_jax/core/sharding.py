@@ -12,6 +12,7 @@ knows mesh axes. Axes stay automatic (`AxisType.Auto`): the compiler places what
     expert      experts                                       tokens to their experts and back
 """
 
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -177,6 +178,19 @@ def require_parts(axis: str, size: int, *, what: str) -> None:
       rule=f"the mesh axes {', '.join(RULES[axis])} divide the number of {what}",
       remedy="change --mesh",
     )
+
+
+def part_of_rows(mesh: Mesh, rows: int) -> tuple[int, int]:
+  """Returns which part of a batch's rows the devices of this process hold: its number, and how many parts there are.
+
+  Where they hold no single run of rows, or one that is no whole part, this is the whole batch: (0, 1).
+  """
+  indices = batch_sharding(mesh).addressable_devices_indices_map((rows,))
+  runs = sorted({own[0].indices(rows)[:2] for own in indices.values() if own is not None})
+  (first, _), (_, last) = runs[0], runs[-1]
+  joined = all(end == start for (_, end), (start, _) in itertools.pairwise(runs))
+  own = last - first
+  return (first // own, rows // own) if joined and rows % own == 0 and first % own == 0 else (0, 1)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -47,9 +47,7 @@ class Run:
   # (model, batch, key) -> (mean loss, {name: (sum, count)}), a module-level function or frozen dataclass; or critics
   loss: Callable | Adversarial
   optimizer: OptimizerConfig
-  data: (
-    Any  # config with open() -> grain.IterDataset of dicts of arrays, endless; may have reads_own_rows, see _batches
-  )
+  data: Any  # config with open() -> grain.IterDataset of dicts of arrays, endless
   steps: int
   seed: int = 0
   start: tuple[Start, ...] = ()  # parameters taken from other stages
@@ -214,22 +212,25 @@ def _batches(run: Run, mesh: jax.sharding.Mesh, position: dict[str, Any] | None)
   """Yields batches on the devices, each with the position of the data after it."""
   import grain
 
-  iterator = iter(grain.experimental.ThreadPrefetchIterDataset(run.data.open(), prefetch_buffer_size=_PREFETCH))
+  # What is trained on does not depend on the number of processes: each makes its own part of a batch where the data can
+  # give parts, otherwise the whole batch, and places what its devices hold.
+  in_parts = hasattr(run.data, "open_part")
+  part, readers = sharding.part_of_rows(mesh, run.data.rows) if in_parts else (0, 1)
+  opened = run.data.open_part(part, readers) if in_parts else run.data.open()
+  iterator = iter(grain.experimental.ThreadPrefetchIterDataset(opened, prefetch_buffer_size=_PREFETCH))
   if position is not None:
     iterator.set_state(position)
   rows = sharding.batch_sharding(mesh)
-  # Data that reads by number gives each process its own rows. Otherwise every process makes the whole batch and places
-  # its part of it: what is trained on does not depend on their number either way.
-  own = getattr(run.data, "reads_own_rows", False)
   for number, arrays in enumerate(iterator):
+    shapes = {name: (*(size * readers for size in array.shape[:1]), *array.shape[1:]) for name, array in arrays.items()}
     if number == 0:
-      _check_rows(arrays, mesh, parts=run.step.accumulate, hosts=jax.process_count() if own else 1)
+      _check_rows(shapes, mesh, parts=run.step.accumulate)
     counted, unit = count_batch(arrays)
     placed = {
-      name: jax.make_array_from_process_local_data(rows, array, global_shape=None if own else array.shape)
+      name: jax.make_array_from_process_local_data(rows, array, global_shape=shapes[name])
       for name, array in arrays.items()
     }
-    yield _Batch(placed, counted, unit, copy.deepcopy(iterator.get_state()))
+    yield _Batch(placed, counted * readers, unit, copy.deepcopy(iterator.get_state()))
   raise UserError(
     "the data ended before the last step",
     where=f"run {run.name!r}, data",
@@ -238,10 +239,10 @@ def _batches(run: Run, mesh: jax.sharding.Mesh, position: dict[str, Any] | None)
   )
 
 
-def _check_rows(arrays: dict[str, np.ndarray], mesh: jax.sharding.Mesh, *, parts: int, hosts: int) -> None:
+def _check_rows(shapes: dict[str, tuple[int, ...]], mesh: jax.sharding.Mesh, *, parts: int) -> None:
   devices = sharding.parts_of("batch", mesh)
   pieces = devices * parts
-  wrong = {name: array.shape for name, array in arrays.items() if array.ndim == 0 or array.shape[0] * hosts % pieces}
+  wrong = {name: shape for name, shape in shapes.items() if not shape or shape[0] % pieces}
   if wrong:
     over = f"{devices} devices (mesh axes {sharding.RULES['batch']})"
     raise UserError(

@@ -5,7 +5,6 @@ import json
 import pickle
 
 import grain
-import jax
 import numpy as np
 import pytest
 
@@ -60,7 +59,7 @@ def digest(batch) -> str:
 
 def together(config, hosts, *, first=0, count=STEPS):
   """Returns the digests of the global batches that so many hosts read, each from the same position."""
-  iterators = [iter(config.open(host=Host(index, hosts))) for index in range(hosts)]
+  iterators = [iter(config.open_part(index, hosts)) for index in range(hosts)]
   digests = []
   for iterator in iterators:
     iterator.set_state(iterator.get_state() | {"row": first * config.rows})
@@ -226,8 +225,8 @@ def test_wrong_values_are_refused(config, wrong):
 
 
 def test_rows_that_do_not_divide_over_hosts_are_refused(config):
-  with pytest.raises(UserError, match="4 rows for 3 hosts"):
-    config.open(host=Host(0, 3))
+  with pytest.raises(UserError, match="4 rows in 3 parts"):
+    config.open_part(0, 3)
 
 
 @pytest.mark.parametrize("wrong", [{"changes": ((0, 1.0),)}, {"changes": ((5, -1.0),)}, {"other_views": ("sing",)}])
@@ -236,6 +235,13 @@ def test_wrong_sources_are_refused(config, wrong):
     dataclasses.replace(config.sources[0], **wrong)
 
 
-def test_the_host_is_this_process(config):
-  assert (jax.process_index(), jax.process_count()) == (0, 1)
-  assert digest(next(iter(config.open()))) == together(config, 1, count=1)[0]
+def test_rows_without_branches_leave_their_ids_out(config, workdir):
+  plain = dataclasses.replace(config, branched=False)
+  batch, other = next(iter(config.open())), next(iter(plain.open()))
+  assert batch.keys() - other.keys() == {"branch_ids"}
+  assert {name: (array.shape, array.dtype) for name, array in other.items()} == {
+    name: (shape.shape, shape.dtype) for name, shape in plain.shapes().items()
+  }
+  several = Source(folder=workdir / "units" / "annotations", split="train", view="annotations", weight=1.0)
+  with pytest.raises(UserError, match="several answers"):
+    list(itertools.islice(dataclasses.replace(plain, sources=(several,)).open(), 3))

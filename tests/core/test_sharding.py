@@ -1,8 +1,11 @@
+import types
+
 import jax
 import jax.numpy as jnp
 import pytest
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
+from omni_jax.core import sharding
 from omni_jax.core.errors import UserError
 from omni_jax.core.sharding import MESH_AXES, constrain, current_mesh, current_platform, make_mesh, spec
 from omni_jax.nn.parameter import constant
@@ -84,3 +87,20 @@ def test_the_mesh_that_is_set_places_arrays_and_names_the_platform():
 def test_axes_must_name_every_dimension():
   with pytest.raises(AssertionError):
     constant(0.0, (2, 3), axes=("embed",))
+
+
+@pytest.mark.parametrize(
+  ("held", "part"),
+  [
+    ([(0, 16)], (0, 1)),
+    ([(8, 12), (12, 16), (8, 12)], (1, 2)),  # two devices share rows 8 to 11: they split something else
+    ([(4, 8)], (1, 4)),
+    ([(0, 4), (8, 12)], (0, 1)),  # no single run: everything is read
+    ([(2, 8)], (0, 1)),
+  ],
+)
+def test_a_process_reads_the_rows_of_its_devices(monkeypatch, held, part):
+  indices = {f"device {number}": (slice(*rows),) for number, rows in enumerate(held)}
+  fake = types.SimpleNamespace(addressable_devices_indices_map=lambda shape: indices)
+  monkeypatch.setattr(sharding, "batch_sharding", lambda mesh: fake)
+  assert sharding.part_of_rows(make_mesh(), 16) == part
