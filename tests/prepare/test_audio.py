@@ -46,7 +46,7 @@ def test_long_files_are_read_in_blocks(tmp_path, monkeypatch):
   soundfile.write(tmp_path / "a.wav", stereo, SAMPLE_RATE, subtype="FLOAT")
   whole = load_audio(tmp_path / "a.wav")
   np.testing.assert_array_equal(whole, stereo.mean(axis=1))
-  monkeypatch.setattr("omni_jax.prepare.audio._BLOCK_SECONDS", 1)
+  monkeypatch.setattr("omni_jax.prepare.audio._BLOCK_VALUES", 2 * SAMPLE_RATE)
   np.testing.assert_array_equal(load_audio(tmp_path / "a.wav"), whole)
 
 
