@@ -88,7 +88,8 @@ def test_means_of_parts_would_not_equal_the_whole(whole_step):
     return loss, sums | {"loss": (loss, jnp.ones(()))}
 
   _, sums, _ = one_step(StepConfig(accumulate=4), loss=unweighted)
-  assert abs(float(sums["loss"][0]) / float(whole_step[1]["loss"][0]) - 1) > 1e-2
+  # 9e-3 here; weighted parts differ from the whole by at most 2e-6 (above).
+  assert abs(float(sums["loss"][0]) / float(whole_step[1]["loss"][0]) - 1) > 1e-3
 
 
 def test_a_loss_without_counts_is_not_accumulated():
