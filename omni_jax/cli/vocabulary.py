@@ -49,8 +49,8 @@ def run(arguments: argparse.Namespace) -> None:
     _refuse(arguments, "set")
     own = {name: getattr(arguments, name) for name in ("template", "units", "codebook_size")}
     given = {name: value for name, value in own.items() if value is not None}
-    kind = {"native": not arguments.released, "speech_gpt": arguments.speech_gpt}
-    base = BaseVocabularyConfig(base=arguments.base, **kind, **given)
+    native, speech_gpt = not arguments.released, arguments.speech_gpt
+    base = BaseVocabularyConfig(base=arguments.base, native=native, speech_gpt=speech_gpt, **given)
     vocabulary = build_base_vocabulary(base, arguments.workdir, overwrite=arguments.overwrite)
     print(f"{vocabulary.text_size} rows of text, then {vocabulary.extra_size} of units and what else is new")
   print(f"{arguments.workdir / 'text'}: {vocabulary.num_pieces} text pieces, {vocabulary.size} ids in all")
