@@ -97,6 +97,11 @@ class PhaseClock:
     return ((ticks % source.TICKS) / source.TICKS).astype(np.float32)
 
 
+def voiced(features: FrameFeatures, start: Float[Array, "B"]) -> VoicedFrames:
+  """Returns frames with their phase, summed on the device from `start` cycles at the centre of the frame before them."""
+  return VoicedFrames(features.f0_hz, source.phases(features.f0_hz, start), features.harmonic, features.noise)
+
+
 @typed
 def speak(frames: VoicedFrames, valid: Float[Array, "B T"], *, first: Int[Array, "B"]) -> Waveform:
   """Returns one hop of samples for each frame; those of a frame depend on 3 frames before and 2 after it.

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 
 from omni_jax.core.arrays import Array, Key, Scalar, Waveform
 from omni_jax.speech.expected import Expected, expected_power
-from omni_jax.speech.frames import FRAMES_PER_UNIT, VoicedFrames, speak
+from omni_jax.speech.frames import FRAMES_PER_UNIT, speak, voiced
 from omni_jax.speech.istft import HOP
 from omni_jax.speech.mel import MelConfig, filterbank, power_spectrum
-from omni_jax.speech.source import NOISE_SAMPLES, phases
+from omni_jax.speech.source import NOISE_SAMPLES
 
 Metrics = dict[str, tuple[Array, Array]]
 _EPS = 1e-4  # under the root: a band that does not move has a gradient too
@@ -143,11 +143,10 @@ class WaveformLoss:
   def _sound(self, imitation: Any, batch: dict[str, Array], key: Key) -> Waveform:
     """Returns the clip in the voice of the filters at the recording's F0, with a new phase and new noise each time."""
     rows, num_samples = batch["waveform"].shape
-    f0_hz, features = batch["f0_hz"], imitation.features
+    f0_hz = batch["f0_hz"]
     phase_key, noise_key = jax.random.split(key)
-    phase = phases(f0_hz, jax.random.uniform(phase_key, (rows,)))
+    frames = voiced(imitation.features._replace(f0_hz=f0_hz), jax.random.uniform(phase_key, (rows,)))
     first = jax.random.randint(noise_key, (rows,), 0, NOISE_SAMPLES // HOP)
-    frames = VoicedFrames(f0_hz, phase, features.harmonic, features.noise)
     samples = speak(frames, jnp.ones_like(f0_hz), first=first)
     start = (f0_hz.shape[1] - num_samples // HOP) // 2 * HOP
     return samples[:, start : start + num_samples]
