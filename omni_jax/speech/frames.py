@@ -98,7 +98,7 @@ class PhaseClock:
 
 
 def voiced(features: FrameFeatures, start: Float[Array, "B"]) -> VoicedFrames:
-  """Returns frames with their phase, summed on the device from `start` cycles at the centre of the frame before them."""
+  """Returns frames with their phase, summed on the device from `start` cycles at the centre of the one before them."""
   return VoicedFrames(features.f0_hz, source.phases(features.f0_hz, start), features.harmonic, features.noise)
 
 

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from omni_jax.speech.expected import Expected
-from omni_jax.speech.frames import FrameFeatures, speak
+from omni_jax.speech.frames import FrameFeatures, speak, voiced
 from omni_jax.speech.mel import MelConfig, power_spectrum
 from omni_jax.speech.vocoder import Imitation
 from omni_jax.train.vocoder_losses import FilterLoss, ProsodyLoss, WaveformLoss, duration_loss
@@ -99,9 +99,8 @@ def _batch_of(bands: jax.Array) -> tuple[dict[str, jax.Array], FrameFeatures]:
   """Returns a batch whose sound these filters made, and their features."""
   batch = _batch()
   features = FrameFeatures(batch["f0_hz"], bands, bands[..., :4] - 2.0)
-  controls = jnp.pad(batch["f0_hz"], ((0, 0), (1, 1)), mode="edge")
-  made = speak(features, controls, phase=jnp.zeros(2), first=jnp.array([3, 4])).samples
-  return batch | {"waveform": made[:, 4 * 160 + 80 : 24 * 160 + 80]}, features
+  made = speak(voiced(features, jnp.zeros(2)), jnp.ones_like(batch["f0_hz"]), first=jnp.array([3, 4]))
+  return batch | {"waveform": made[:, 4 * 160 : 24 * 160]}, features
 
 
 def test_a_voice_that_moves_too_little_or_too_much_is_far_in_spread():
