@@ -28,7 +28,7 @@ from omni_jax.tokens.answers import NativeLayout
 from omni_jax.tokens.templates import TINY
 from omni_jax.tokens.text import train_text_tokenizer
 from omni_jax.tokens.vocabulary import make_vocabulary
-from omni_jax.train import loop
+from omni_jax.train import learner
 from omni_jax.train.loop import Run, train
 from omni_jax.train.losses import next_token
 from omni_jax.train.optimizer import OptimizerConfig
@@ -136,7 +136,7 @@ def test_the_loss_falls_below_what_words_alone_can_reach(stage):
 
 
 def test_a_stopped_run_ends_in_the_same_bits(workdir, stage, tmp_path, monkeypatch):
-  make_step = loop.make_step
+  make_step = learner.make_step
 
   def failing(*args, **options):
     step, calls = make_step(*args, **options), []
@@ -151,7 +151,7 @@ def test_a_stopped_run_ends_in_the_same_bits(workdir, stage, tmp_path, monkeypat
 
   run = run_of(workdir, projector="abstractor")
   with monkeypatch.context() as patch:
-    patch.setattr(loop, "make_step", failing)
+    patch.setattr(learner, "make_step", failing)
     with pytest.raises(KeyboardInterrupt):
       train(run, tmp_path)
   again = train(run, tmp_path)
