@@ -11,9 +11,10 @@ from omni_jax.speech.hubert_pretraining import HubertPretrainingConfig
 from omni_jax.speech.kmeans_tokenizer import KMeansTokenizerConfig
 from omni_jax.train.masked_prediction import MaskedPrediction
 from tests.models.drawn import drawn
-from tests.speech.test_kmeans_tokenizer import HUBERT
+from tests.speech.parts import KMEANS
 from tests.speech.test_mfcc import CONFIG as CEPSTRA
 
+HUBERT = KMEANS.hubert
 CONFIG = HubertPretrainingConfig(hubert=HUBERT, labeller=CEPSTRA, class_width=6, temperature=0.1)
 LOSS = MaskedPrediction(span_share=0.2, span_frames=3, penalty=0.5, unmasked=0.25)
 
