@@ -124,6 +124,7 @@ def _run(
       quarantine=workdir / "quarantine.jsonl",
       seed=20 + stage,
       pad_weight=scale.pad_weight,
+      codec=scale.codec,
     ),
     steps=scale.steps[stage],
     start=start,

@@ -30,6 +30,7 @@ class Scale:
     pad_weight: of the pads around codes.
     algorithm: of the optimizer; a model that starts from nothing learns by Muon in far fewer steps.
     voices: of answers; one, as in the published data. None named: all.
+    codec: stage whose codes the rows hold.
   """
 
   model: MiniOmniConfig
@@ -43,6 +44,7 @@ class Scale:
   pad_weight: float = 1.0
   algorithm: str = "adamw"
   voices: tuple[str, ...] = ()
+  codec: str = "snac"
 
 
 FULL = Scale(
@@ -70,7 +72,8 @@ TINY = Scale(
     dataclasses.replace(
       QWEN2_0_5B, width=256, depth=4, num_heads=4, num_kv_heads=2, mlp_dim=640, rope_theta=1e4, remat=True
     ),
-    layout=MiniOmniLayout(num_pieces=768, text_size=784, num_codes=256, codebook_size=272),
+    # A row for each digit of the made-up world's own units; `configs/mini_omni/snac.py:tiny` has seven rows of 256.
+    layout=MiniOmniLayout(num_pieces=768, text_size=784, num_codes=8, codebook_size=16, num_layers=4),
     hearing=_HEARING,
     inputs=128,
     speaker=2,
@@ -84,6 +87,7 @@ TINY = Scale(
   warmup=30,
   algorithm="muon",
   voices=(cast().answers["female"],),
+  codec="tokenizer",
   pad_weight=0.1,  # decoding forces them
 )
 SMOKE = dataclasses.replace(TINY, rows=2, steps=(4, 4, 4, 4), warmup=1)
