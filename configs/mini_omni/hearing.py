@@ -9,14 +9,13 @@ Expect: nine of ten frames right.
 
 from pathlib import Path
 
+from configs.mini_omni.recipe import HEARING
 from configs.mini_omni.scales import TINY
 from omni_jax.batches.utterances import Bucket, UtteranceBatches
 from omni_jax.speech.phone_reader import PhoneReaderConfig
 from omni_jax.train.loop import Run
 from omni_jax.train.optimizer import OptimizerConfig
 from omni_jax.train.phone_reading import PhoneReading
-
-NAME = "mini_omni_hearing"
 
 
 def tiny(workdir: Path) -> Run:
@@ -32,7 +31,7 @@ def smoke(workdir: Path) -> Run:
 def _run(workdir: Path, *, steps: int, rows: int) -> Run:
   hearing = TINY.model.hearing
   return Run(
-    name=NAME,
+    name=HEARING,
     model=PhoneReaderConfig(hearing=hearing, num_phones=64),
     loss=PhoneReading(),
     optimizer=OptimizerConfig(
