@@ -66,6 +66,11 @@ def to_pcm(waveform: np.ndarray) -> np.ndarray:
   return np.round(np.clip(np.asarray(waveform, np.float32), -1.0, 1.0) * 32767.0).astype(np.int16)
 
 
+def from_pcm(samples: np.ndarray) -> np.ndarray:
+  """Returns the float32 waveform of int16 samples that `to_pcm` made."""
+  return samples.astype(np.float32) / 32767.0
+
+
 def resample(waveform: np.ndarray, *, sample_rate: int, to: int = SAMPLE_RATE) -> np.ndarray:
   """Returns `waveform`, float32 [A] at `sample_rate`, at the rate `to`."""
   if sample_rate == to:
