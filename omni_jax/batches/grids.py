@@ -25,9 +25,9 @@ from pathlib import Path
 import grain
 import numpy as np
 
+from omni_jax.batches.hearing import Recordings
 from omni_jax.batches.mixture import mix, quarantines
 from omni_jax.batches.packing import pack
-from omni_jax.batches.recordings import Recordings
 from omni_jax.batches.sources import Sample, Source, columns_first, shifted
 from omni_jax.batches.views import exchange
 from omni_jax.core.errors import UserError
