@@ -8,11 +8,10 @@ If asked, the last row of every batch is a recording of another split, to be jud
 """
 
 import dataclasses
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import grain
 import numpy as np
@@ -22,7 +21,7 @@ from omni_jax.batches.spoken import sounding_turns
 from omni_jax.core.config import added
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
-from omni_jax.prepare.audio import SAMPLE_RATE, decode_audio, from_pcm, to_pcm
+from omni_jax.prepare.audio import SAMPLE_RATE, decode_audio, from_pcm, sound_length, to_pcm
 from omni_jax.prepare.schema import Turn
 
 NO_STYLE = (-1, -1, -1)
@@ -291,8 +290,6 @@ def _labels(turns: list[Turn], config: UtteranceBatches) -> _Labels:
 
 
 def _count_samples(audio: bytes) -> int:
-  import soundfile
-
-  info: Any = soundfile.info(io.BytesIO(audio))
-  assert info.samplerate == SAMPLE_RATE, f"records hold audio at {SAMPLE_RATE} Hz, found {info.samplerate}"
-  return info.frames
+  length = sound_length(audio)
+  assert length.sample_rate == SAMPLE_RATE, f"records hold audio at {SAMPLE_RATE} Hz, found {length.sample_rate}"
+  return length.samples
