@@ -2,9 +2,9 @@
 
 Source: arXiv 2409.18042 v4, table 5; sizes of models/sizes.py, the image tower of Qwen2-VL for all of them.
 Command (docs/base_models.md has the steps before it):
-  omni train --config configs/emova/full.py:emova_7b_prealign --workdir runs/7b --mesh fsdp=128
-  omni train --config configs/emova/full.py:emova_7b_align --workdir runs/7b --mesh fsdp=128
-  omni train --config configs/emova/full.py:emova_7b_tune --workdir runs/7b --mesh fsdp=128
+  omni train --config configs/emova/full.py:emova_7b_prealign --workdir runs/7b --mesh fsdp=4,tensor=4,sequence=8
+  omni train --config configs/emova/full.py:emova_7b_align --workdir runs/7b --mesh fsdp=4,tensor=4,sequence=8
+  omni train --config configs/emova/full.py:emova_7b_tune --workdir runs/7b --mesh fsdp=4,tensor=4,sequence=8
 Hardware and hours: EMOVA used 128 accelerators of 64 GB and states no time; these runs were never done here.
 Expect: LibriSpeech test-clean word errors of 5.4, 4.1 and 2.9 % at 3B, 7B and 72B (table 2 there).
 """

@@ -36,7 +36,7 @@ class Adapters:
   block: int  # inputs that share a scale, where the base is in few bits
 
 
-PUBLISHED = Adapters(rank=128, alpha=256.0, rate=2e-4, steps=34_100, block=64)
+PUBLISHED = Adapters(rank=128, alpha=256.0, rate=2e-4, steps=FULL.steps[2], block=64)
 SMALL = Adapters(rank=4, alpha=8.0, rate=2e-2, steps=24, block=8)
 
 

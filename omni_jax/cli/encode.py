@@ -10,12 +10,9 @@ has rows of its own; a tokenizer with a finite scalar quantiser gives a row for 
 import argparse
 from pathlib import Path
 
-from omni_jax.build.codes import CodesConfig, code_corpus
+from omni_jax.build.codes import code_corpus
 from omni_jax.build.units import EncodeConfig, encode_corpus
-from omni_jax.checkpoint.card import read_card
-from omni_jax.checkpoint.store import require_step
 from omni_jax.core.compilation_cache import enable_compilation_cache
-from omni_jax.generate.speech_stages import load_codec
 from omni_jax.prepare.voices.catalogue import cast
 
 EXAMPLE = "omni encode --workdir runs/tiny"
@@ -37,11 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
   """Encodes."""
   enable_compilation_cache()
   if arguments.codec:
-    stage = arguments.workdir / "stages" / arguments.codec
-    identity = f"{read_card(stage)['fingerprint']}@{require_step(stage)}"
-    coded = CodesConfig(sets=tuple(arguments.sets), codec=identity)
-    codec = load_codec(arguments.workdir, stage=arguments.codec, vocoder=None)
-    print(code_corpus(coded, arguments.workdir, codec=codec))
+    print(code_corpus(arguments.sets, arguments.workdir, stage=arguments.codec))
     return
   config = EncodeConfig(
     sets=tuple(arguments.sets),
