@@ -130,6 +130,7 @@ def batches(
     images=images,
     quarantine=workdir / "quarantine.jsonl",
     seed=42 + stage,
+    branched=False,  # no view of these sources has several answers to one beginning
     plans=workdir / "plans",
   )
 
