@@ -125,8 +125,9 @@ class Topology:
 
   @property
   def chips_per_host(self) -> int:
-    """Chips of one virtual machine: four, but for the slices of a single chip."""
-    return min(4, math.prod(self.shape))
+    """Chips of one virtual machine: four, but for slices of a single chip and for the planes of eight."""
+    chips = math.prod(self.shape)
+    return chips if chips == 8 and len(self.shape) == 2 else min(4, chips)
 
   @property
   def hosts_per_slice(self) -> int:

@@ -39,8 +39,8 @@ def find_devices(topology: Topology) -> list[Any]:
   extra: dict[str, Any] = {"chip_config_name": config} if config else {}
   if topology.slices > 1:
     extra["num_slices"] = topology.slices
-  if topology.chips_per_host < 4:
-    extra["chips_per_host_bounds"] = (1, 1, 1)
+  if topology.hosts_per_slice == 1:
+    extra["chips_per_host_bounds"] = (*topology.shape, 1)[:3]
   try:
     described = topologies.get_topology_desc(platform="tpu", topology_name=topology.compiler_name, **extra)
   except Exception as error:
