@@ -136,7 +136,7 @@ class Executable:
   """What a device would run.
 
   Attributes:
-    text: the program after the compiler's optimisations.
+    text: the program as the compiler scheduled it.
     arguments: bytes of state and batch on one device.
     temporaries: bytes of everything in between.
     peak: bytes at once.
@@ -164,7 +164,8 @@ def compile_program(program: Program, *, options: Mapping[str, str]) -> Executab
     # Some programs cannot be printed from the executable (asynchronous calls on v5p and later), so they are dumped.
     dump = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True, "xla_dump_hlo_module_re": ".*step.*"}
     compiled = program.lowered.compile(compiler_options={**options, **dump})
-    texts = sorted(Path(folder).glob("*after_optimizations.txt"), key=lambda path: path.stat().st_size)
+    # The last of the dumps has the cycles that the compiler expects.
+    texts = sorted(Path(folder).glob("*after_codegen.txt"), key=lambda path: path.stat().st_size)
     text = texts[-1].read_text() if texts else compiled.as_text()
   memory = compiled.memory_analysis()
   return Executable(
