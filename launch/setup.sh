@@ -17,12 +17,14 @@ PY
 stamp=".venv/.installed-$extra-$(cksum < setup.py | cut -d' ' -f1)"
 if [ ! -e "$stamp" ]; then
   echo "setup: installing omni_jax[$extra] into .venv (once; a few minutes)"
-  [ -x .venv/bin/python ] || "$python" -m venv .venv
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extra]"
+  # Told by `return`: where a caller asks for this file's status, as launch/worker.sh does, `set -e` is off in here.
+  [ -x .venv/bin/python ] || "$python" -m venv .venv || return 1
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extra]" || return 1
   touch "$stamp"
 fi
 
-if ! command -v flite >/dev/null 2>&1; then
+# Machines that only train make no corpus.
+if [[ "$extra" != train-* ]] && ! command -v flite >/dev/null 2>&1; then
   if command -v apt-get >/dev/null 2>&1; then
     sudo=""; [ "$(id -u)" = 0 ] || sudo="sudo -n"
     echo "setup: installing flite (speech synthesis) with apt"

@@ -21,16 +21,27 @@ source launch/setup.sh "train-$extra" || exit 42
 environment="$(.venv/bin/omni pod env --machine "$machine")" || exit 2
 eval "$environment"
 
-# A signal reaches the training at once: it saves its step before it leaves.
+# A signal reaches the training at once, which saves its step before it leaves; before it has begun there is none to save.
 child=
-trap '[ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM INT
+interrupted=
+stop() {
+  [ -n "$child" ] || exit 143
+  interrupted=yes
+  kill -TERM "$child" 2>/dev/null || true
+}
+trap stop TERM INT
 run() {
+  local status
   "$@" &
   child=$!
-  local status=0
-  wait "$child" || status=$?
-  # The first wait ends when the signal comes; the training is still saving then.
-  if kill -0 "$child" 2>/dev/null; then status=0; wait "$child" || status=$?; fi
+  # A wait ends when a signal comes, while the training is still saving; waited for again, it tells how it ended.
+  while :; do
+    interrupted=
+    status=0
+    wait "$child" || status=$?
+    [ -n "$interrupted" ] || break
+  done
+  child=
   return "$status"
 }
 

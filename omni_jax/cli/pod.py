@@ -109,7 +109,7 @@ def _preflight(machine: str) -> None:
       topology = find_topology(machine)
       expected = topology.hosts, topology.devices
     print(preflight.check(hosts, processes=expected[0], devices=expected[1]))
-  except preflight.LostHost as error:
+  except (preflight.LostHost, processes.MissingProcesses) as error:
     print(f"omni pod preflight: {error}", file=sys.stderr)
     sys.exit(RETRY_STATUS)
   except RuntimeError as error:  # JAX cannot reach a device of the platform it was told to use

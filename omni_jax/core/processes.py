@@ -11,6 +11,10 @@ from omni_jax.core.errors import UserError
 _START_SECONDS = 1800
 
 
+class MissingProcesses(UserError):
+  """A job that is not whole: started again, perhaps on other machines, it may be."""
+
+
 def join(environment: Mapping[str, str] = os.environ) -> None:
   """Joins this process to its job before JAX is used; a process on its own joins nothing.
 
@@ -18,7 +22,8 @@ def join(environment: Mapping[str, str] = os.environ) -> None:
   JAX_NUM_PROCESSES, JAX_PROCESS_ID. Without them JAX asks the machine: TPU metadata, GKE, Slurm.
 
   Raises:
-    UserError: variables are missing or wrong, or the others did not come.
+    UserError: variables are missing or wrong.
+    MissingProcesses: the others did not come.
   """
   names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
   given = [name for name in names if name in environment]
@@ -37,8 +42,15 @@ def join(environment: Mapping[str, str] = os.environ) -> None:
     return
   try:
     jax.distributed.initialize(**options, initialization_timeout=_START_SECONDS)
-  except (RuntimeError, ValueError) as error:
-    raise _wrong(str(error), f"all processes of the job start within {_START_SECONDS // 60} minutes") from error
+  except ValueError as error:
+    raise _wrong(str(error), "the machine or the three variables say which processes there are") from error
+  except RuntimeError as error:
+    raise MissingProcesses(
+      str(error),
+      where="processes of this job",
+      rule=f"all of them start within {_START_SECONDS // 60} minutes",
+      remedy="start it on every host; check that hosts reach each other's port 8482",
+    ) from error
 
 
 def _on_a_pod(environment: Mapping[str, str]) -> bool:

@@ -3,8 +3,10 @@
 Names of v4, v5p and tpu7x count cores, two to a chip; those of v5e and v6e count chips. Only shapes that can be rented
 are known: the compiler also accepts shapes that do not exist.
 
-Sources: Google Cloud's pages of each generation (shapes, peaks, runtime versions); memory is what the TPU compiler of
-libtpu 0.0.52 grants a device.
+Sources: Google Cloud's pages of each generation (shapes, peaks, links, runtimes); memory is what the TPU compiler
+of libtpu 0.0.52 grants a device. The rate of cycles is the one at which what that compiler expects of a product of
+8192 x 8192 x 8192 in bfloat16 comes to nine tenths of the peak: 1.02, 1.54 and 1.75 GHz, where v4, v5e and v5p are said
+to run at 1.05, 1.5 and 1.75.
 """
 
 import dataclasses
@@ -25,6 +27,8 @@ class Generation:
     memory_gib: that a program may use, for each device.
     teraflops: peak in bfloat16, for each device.
     memory_terabytes: read or written each second, for each device.
+    link_gigabytes: received each second over all links of the slice together, for each device.
+    gigahertz: cycles of a second, where the compiler counts in cycles.
     rented_as: prefix of the accelerator type for queued resources.
     runtime: software version of its virtual machines.
     node_label: accelerator label of its GKE nodes.
@@ -38,6 +42,8 @@ class Generation:
   memory_gib: float
   teraflops: float
   memory_terabytes: float
+  link_gigabytes: float
+  gigahertz: float
   rented_as: str
   runtime: str
   node_label: str
@@ -60,24 +66,29 @@ GENERATIONS = {
   for generation in (
     Generation(
       name="v4", shapes=_CUBE, devices_per_chip=1, memory_gib=30.75, teraflops=275, memory_terabytes=1.2,
+      link_gigabytes=300, gigahertz=1.02,
       rented_as="v4", runtime="tpu-ubuntu2204-base", node_label="tpu-v4-podslice", compiled_as="v4",
       chip_config="megacore",
     ),
     Generation(
       name="v5e", shapes={1: (1, 1), **_PLANE}, devices_per_chip=1, memory_gib=15.75, teraflops=197,
-      memory_terabytes=0.82, rented_as="v5litepod", runtime="v2-alpha-tpuv5-lite", node_label="tpu-v5-lite-podslice",
+      memory_terabytes=0.82, link_gigabytes=200, gigahertz=1.54, rented_as="v5litepod", runtime="v2-alpha-tpuv5-lite",
+      node_label="tpu-v5-lite-podslice",
       compiled_as="v5e",
     ),
     Generation(
       name="v5p", shapes=_V5P, devices_per_chip=1, memory_gib=95.73, teraflops=459, memory_terabytes=2.765,
+      link_gigabytes=600, gigahertz=1.75,
       rented_as="v5p", runtime="v2-alpha-tpuv5", node_label="tpu-v5p-slice", compiled_as="v5p",
     ),
     Generation(
       name="v6e", shapes={1: (1, 1), **_PLANE}, devices_per_chip=1, memory_gib=31.24, teraflops=918,
-      memory_terabytes=1.64, rented_as="v6e", runtime="v2-alpha-tpuv6e", node_label="tpu-v6e-slice", compiled_as="v6e",
+      memory_terabytes=1.64, link_gigabytes=400, gigahertz=2.24, rented_as="v6e", runtime="v2-alpha-tpuv6e",
+      node_label="tpu-v6e-slice", compiled_as="v6e",
     ),
     Generation(
       name="tpu7x", shapes=_CUBE, devices_per_chip=2, memory_gib=94.74, teraflops=1153.5, memory_terabytes=3.69,
+      link_gigabytes=300, gigahertz=2.46,
       rented_as="tpu7x", runtime="v2-alpha-tpuv7", node_label="tpu7x", compiled_as="tpu7x",
     ),
   )
@@ -125,8 +136,9 @@ class Topology:
 
   @property
   def chips_per_host(self) -> int:
-    """Chips of one virtual machine: four, but for the slices of a single chip."""
-    return min(4, math.prod(self.shape))
+    """Chips of one virtual machine: four, but for slices of a single chip and for the planes of eight."""
+    chips = math.prod(self.shape)
+    return chips if chips == 8 and len(self.shape) == 2 else min(4, chips)
 
   @property
   def hosts_per_slice(self) -> int:

@@ -1,28 +1,23 @@
 """What travels between devices in a step, read from the compiled program: kind, mesh axis, bytes, how often.
 
-The compiler's text has one computation after another. A collective inside the body of a loop counts as often as the
-loop runs, which the compiler writes beside it:
-
-    %while.5 = ... while(...), condition=%c, body=%b, backend_config={"known_trip_count":{"n":"32"}}
     %ag = bf16[4096,1024] all-gather(%x), replica_groups=[16,4]<=[64], dimensions={0}, use_global_device_ids=true
+
+A collective inside the body of a loop counts as often as the loop runs (`plan.scheduled`).
 """
 
-import collections
 import math
 import re
 from typing import NamedTuple
 
 import numpy as np
 
+from omni_jax.plan.scheduled import ScheduledProgram
+
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast")
 _BITS = {
   "pred": 8, "s4": 4, "u4": 4, "s8": 8, "u8": 8, "f8e4m3fn": 8, "f8e5m2": 8, "s16": 16, "u16": 16, "bf16": 16,
   "f16": 16, "s32": 32, "u32": 32, "f32": 32, "s64": 64, "u64": 64, "f64": 64, "c64": 64,
 }  # fmt: skip
-_HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{\s*$")
-_OPERATION = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = (.*)$")
-_CALL = re.compile(r"(?:calls|to_apply|body|branch_computations|called_computations)=\{?(%?[\w.\-]+(?:, ?%?[\w.\-]+)*)")
-_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _ARRAY = re.compile(r"\b([a-z]\w*)\[([\d,]*)\]")
 
 
@@ -33,55 +28,33 @@ class Collective(NamedTuple):
   axes: tuple[str, ...]  # of the mesh; nothing where groups follow none
   bytes: int  # of the larger of input and output, on one device, each time
   times: int
+  members: int  # devices of a group
+
+  @property
+  def received(self) -> float:
+    """Bytes that one device receives in a step, if nothing comes twice."""
+    share = 1 - 1 / self.members
+    twice = 2 if self.kind == "all-reduce" else 1  # sums come in, then parts of the result
+    return self.bytes * self.times * (1 if self.kind == "collective-permute" else twice * share)
 
 
-def read_collectives(text: str, *, mesh: dict[str, int]) -> list[Collective]:
+def read_collectives(program: ScheduledProgram, *, mesh: dict[str, int]) -> list[Collective]:
   """Returns every collective of a compiled program.
 
   Args:
-    text: from `Compiled.as_text()` or a dump.
+    program: compiled for the mesh.
     mesh: size of each axis, in the order of the mesh.
   """
-  bodies, entry = _computations(text)
   found: list[Collective] = []
-
-  def walk(name: str, times: int) -> None:
-    for line in bodies.get(name, ()):
-      kind = _kind(line)
-      if kind is not None:
-        groups = _groups(line)
-        members = len(groups[0]) if groups else math.prod(mesh.values())
-        found.append(Collective(kind, _axes(groups, mesh), _bytes(line, kind, members=members), times))
-        continue
-      trips = _TRIPS.search(line)
-      for names in _CALL.findall(line):
-        for inner in re.split(r", ?", names):
-          walk(inner.lstrip("%"), times * (int(trips[1]) if trips and " while(" in line else 1))
-
-  walk(entry, 1)
+  for line, times in program.lines():
+    kind = _kind(line)
+    if kind is not None:
+      groups = _groups(line)
+      members = len(groups[0]) if groups else math.prod(mesh.values())
+      if kind == "collective-permute":
+        members = 2  # a pair that sends and receives
+      found.append(Collective(kind, _axes(groups, mesh), _bytes(line, kind, members=members), times, members))
   return found
-
-
-def total_bytes(found: list[Collective]) -> dict[tuple[str, tuple[str, ...]], int]:
-  """Returns the bytes of a step on one device, by kind and axes, most first."""
-  totals: dict[tuple[str, tuple[str, ...]], int] = collections.defaultdict(int)
-  for one in found:
-    totals[one.kind, one.axes] += one.bytes * one.times
-  return dict(sorted(totals.items(), key=lambda item: -item[1]))
-
-
-def _computations(text: str) -> tuple[dict[str, list[str]], str]:
-  bodies: dict[str, list[str]] = {}
-  entry = name = ""
-  for line in text.splitlines():
-    head = _HEAD.match(line)
-    if head:
-      name = head[2]
-      bodies[name] = []
-      entry = name if head[1] else entry
-    elif name and _OPERATION.match(line):
-      bodies[name].append(line)
-  return bodies, entry
 
 
 def _kind(line: str) -> str | None:

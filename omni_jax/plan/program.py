@@ -39,8 +39,8 @@ def find_devices(topology: Topology) -> list[Any]:
   extra: dict[str, Any] = {"chip_config_name": config} if config else {}
   if topology.slices > 1:
     extra["num_slices"] = topology.slices
-  if topology.chips_per_host < 4:
-    extra["chips_per_host_bounds"] = (1, 1, 1)
+  if topology.hosts_per_slice == 1:
+    extra["chips_per_host_bounds"] = (*topology.shape, 1)[:3]
   try:
     described = topologies.get_topology_desc(platform="tpu", topology_name=topology.compiler_name, **extra)
   except Exception as error:
@@ -126,7 +126,7 @@ class Executable:
   """What a device would run.
 
   Attributes:
-    text: the program after the compiler's optimisations.
+    text: the program as the compiler scheduled it.
     arguments: bytes of state and batch on one device.
     temporaries: bytes of everything in between.
     peak: bytes at once.
@@ -154,7 +154,8 @@ def compile_program(program: Program, *, options: Mapping[str, str]) -> Executab
     # Some programs cannot be printed from the executable (asynchronous calls on v5p and later), so they are dumped.
     dump = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True, "xla_dump_hlo_module_re": ".*step.*"}
     compiled = program.lowered.compile(compiler_options={**options, **dump})
-    texts = sorted(Path(folder).glob("*after_optimizations.txt"), key=lambda path: path.stat().st_size)
+    # The last of the dumps has the cycles that the compiler expects.
+    texts = sorted(Path(folder).glob("*after_codegen.txt"), key=lambda path: path.stat().st_size)
     text = texts[-1].read_text() if texts else compiled.as_text()
   memory = compiled.memory_analysis()
   return Executable(

@@ -1,4 +1,14 @@
-"""A plan: what one step of a run needs on each device, as numbers, as a table, as JSON."""
+"""A plan: what one step of a run needs on each device, as numbers, as a table, as JSON.
+
+How long a step takes is told from both ends, and nothing of it was measured:
+
+    computing   cycles that the compiler expects of what it scheduled, loops times their rounds; it expects nothing of
+                kernels, so attention computed by one takes its products at the peak
+    travelling  bytes that a device receives, at the rate of all its links together
+    a step      the longer of the two if they overlap wholly, their sum if they do not
+
+The share of the peak that is used (MFU) is useful products (`plan.products`) over what all devices could do by then.
+"""
 
 import dataclasses
 import json
@@ -11,9 +21,10 @@ import jax
 
 from omni_jax.core import trees
 from omni_jax.core.topologies import Topology
-from omni_jax.plan.collectives import read_collectives, total_bytes
-from omni_jax.plan.products import count_products
+from omni_jax.plan.collectives import Collective, read_collectives
+from omni_jax.plan.products import Products, count_products
 from omni_jax.plan.program import batch_shapes, compile_program, loss_of, trace_step
+from omni_jax.plan.scheduled import KERNEL, ScheduledProgram
 from omni_jax.train.loop import Run
 from omni_jax.train.optimizer import make_optimizer
 from omni_jax.train.state import describe
@@ -23,11 +34,21 @@ _GIB = 2**30
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Travel:
-  """Bytes that one device sends and receives in a step by one kind of collective along some axes."""
+  """Bytes that one device sends and receives in a step by one kind of collective along some axes.
+
+  Attributes:
+    kind: of the collective.
+    axes: of the mesh.
+    gib: of the larger of input and output.
+    times: how many of them a step has.
+    seconds: at the rate of the links; 0 between slices, whose network has no known rate.
+  """
 
   kind: str
   axes: tuple[str, ...]
   gib: float
+  times: int
+  seconds: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,7 +73,12 @@ class Plan:
     attention_share: of these.
     computed_twice: products that are computed again in the backward pass, as a share of these.
     least_seconds: of a step, at the peak of the devices.
+    cycles: that the compiler expects of a step, without kernels and collectives; 0 if it says nothing.
+    compute_seconds: of these cycles and of the kernels; `least_seconds` without cycles.
     travel: what is sent and received.
+    unread_loops: loops that could not be read, whose collectives and cycles count once.
+    steps: of the run.
+    chips: of the machine.
     compile_seconds: of processor time.
   """
 
@@ -73,7 +99,12 @@ class Plan:
   attention_share: float
   computed_twice: float
   least_seconds: float
+  cycles: int
+  compute_seconds: float
   travel: tuple[Travel, ...]
+  unread_loops: int
+  steps: int
+  chips: int
   compile_seconds: float
 
   @property
@@ -81,9 +112,32 @@ class Plan:
     """What stays free on a device at the peak."""
     return self.memory_gib - self.peak_gib
 
+  @property
+  def travel_seconds(self) -> float:
+    """Of a step, for everything that travels, one after another."""
+    return sum(one.seconds for one in self.travel)
+
+  @property
+  def seconds(self) -> tuple[float, float]:
+    """Of a step, if computing and travelling overlap wholly, and if they do not."""
+    return max(self.compute_seconds, self.travel_seconds), self.compute_seconds + self.travel_seconds
+
+  @property
+  def used_share(self) -> tuple[float, float]:
+    """Of the peak of all devices, by useful products (MFU), for both `seconds`."""
+    least = self.least_seconds / (1 + self.computed_twice)  # without what is computed twice
+    return least / self.seconds[0], least / self.seconds[1]
+
+  @property
+  def chip_hours(self) -> tuple[float, float]:
+    """Of the whole run, for both `seconds`."""
+    short, long = (self.steps * self.chips * seconds / 3600 for seconds in self.seconds)
+    return short, long
+
   def to_json(self) -> str:
     """Returns every number."""
-    return json.dumps(dataclasses.asdict(self) | {"room_gib": self.room_gib}, indent=1)
+    names = ("room_gib", "travel_seconds", "seconds", "used_share", "chip_hours")
+    return json.dumps(dataclasses.asdict(self) | {name: getattr(self, name) for name in names}, indent=1)
 
   def table(self) -> str:
     """Returns the plan for a terminal."""
@@ -101,13 +155,35 @@ class Plan:
       ("computed twice", f"{100 * self.computed_twice:.0f} % more"),
       ("at the peak", f"{self.least_seconds:.3g} s a step, {self.tokens / self.least_seconds:,.0f} places/s: a bound"),
       ("", ""),
-      *((f"{one.kind}", f"{_size(one.gib)} along {' and '.join(one.axes) or '-'}") for one in self.travel),
+      *((one.kind, _travelled(one)) for one in self.travel),
+      ("", ""),
+      *self._predicted(),
     ]
     if self.host_gib:
       rows.insert(7, ("host", _size(self.host_gib)))
     lines = [f"{self.run} on {self.machine}, {self.devices} devices: {axes}", ""]
     lines += [f"  {name:<20} {value}".rstrip() for name, value in rows]
     return "\n".join([*lines, "", f"  compiled in {self.compile_seconds:.0f} s of processor time"])
+
+  def _predicted(self) -> list[tuple[str, str]]:
+    """Returns the rows about time."""
+    (short, long), (most, least) = self.seconds, self.used_share
+    hours = " to ".join(f"{number:,.0f}" for number in self.chip_hours)
+    days = " to ".join(f"{self.steps * seconds / 86400:.2g}" for seconds in self.seconds)
+    cycles = f", {self.cycles / 1e6:,.0f} million cycles beside kernels" if self.cycles else ": no cycles were told"
+    rows = [
+      ("computing", f"{self.compute_seconds:.3g} s{cycles}"),
+      ("travelling", f"{self.travel_seconds:.3g} s at least"),
+      (
+        "a step",
+        f"{short:.3g} s if both overlap, {long:.3g} s if not: {100 * least:.0f} to {100 * most:.0f} % of the peak",
+      ),
+      ("", f"{self.tokens / long:,.0f} to {self.tokens / short:,.0f} places/s"),
+      ("the run", f"{self.steps:,} steps, {days} days, {hours} chip hours"),
+    ]
+    if self.unread_loops:
+      rows.append(("not read", f"how often {self.unread_loops} loops run: they count once"))
+    return rows
 
 
 def make_plan(run: Run, topology: Topology, *, devices: Sequence[Any], options: Mapping[str, str]) -> Plan:
@@ -126,10 +202,14 @@ def make_plan(run: Run, topology: Topology, *, devices: Sequence[Any], options: 
   program = trace_step(run, devices)
   executable = compile_program(program, options=options)
   seconds = time.process_time() - start
-  sizes = dict(program.mesh.shape)
-  travelled = total_bytes(read_collectives(executable.text, mesh=sizes))
-  useful, attention, again = _operations(run)
-  peak = topology.generation.teraflops * 1e12 * len(devices)
+  sizes, generation = dict(program.mesh.shape), topology.generation
+  scheduled = ScheduledProgram(executable.text)
+  useful, attention, whole = _operations(run)
+  again = whole.total - useful
+  peak = generation.teraflops * 1e12 * len(devices)
+  cycles = scheduled.cycles()
+  in_kernels = whole.attention if KERNEL in executable.text else 0.0
+  computing = cycles / (generation.gigahertz * 1e9) + in_kernels / peak if cycles else (useful + again) / peak
   return Plan(
     run=run.name,
     machine=topology.name,
@@ -142,15 +222,44 @@ def make_plan(run: Run, topology: Topology, *, devices: Sequence[Any], options: 
     arguments_gib=executable.arguments / _GIB,
     temporaries_gib=executable.temporaries / _GIB,
     peak_gib=executable.peak / _GIB,
-    memory_gib=topology.generation.memory_gib,
+    memory_gib=generation.memory_gib,
     host_gib=executable.host / _GIB,
     petaflops=useful / 1e15,
     attention_share=attention / useful,
     computed_twice=again / useful,
     least_seconds=(useful + again) / peak,
-    travel=tuple(Travel(kind=kind, axes=axes, gib=size / _GIB) for (kind, axes), size in travelled.items()),
+    cycles=cycles,
+    compute_seconds=computing,
+    travel=_travel(read_collectives(scheduled, mesh=sizes), topology),
+    unread_loops=scheduled.unread,
+    steps=run.steps,
+    chips=topology.chips,
     compile_seconds=seconds,
   )
+
+
+def _travel(found: list[Collective], topology: Topology) -> tuple[Travel, ...]:
+  """Returns what travels by kind and axes, most first."""
+  groups: dict[tuple[str, tuple[str, ...]], list[Collective]] = {}
+  for one in found:
+    groups.setdefault((one.kind, one.axes), []).append(one)
+  rate = topology.generation.link_gigabytes * 1e9
+  rows = [
+    Travel(
+      kind=kind,
+      axes=axes,
+      gib=sum(one.bytes * one.times for one in same) / _GIB,
+      times=sum(one.times for one in same),
+      seconds=0.0 if topology.slices > 1 and "replica" in axes else sum(one.received for one in same) / rate,
+    )
+    for (kind, axes), same in groups.items()
+  ]
+  return tuple(sorted(rows, key=lambda row: -row.gib))
+
+
+def _travelled(one: Travel) -> str:
+  axes = " and ".join(one.axes) or "-"
+  return f"{_size(one.gib)} in {one.times:,} along {axes}, {one.seconds:.3g} s"
 
 
 def _size(gib: float) -> str:
@@ -163,8 +272,8 @@ def _held(tree: Any) -> float:
   return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves) / _GIB
 
 
-def _operations(run: Run) -> tuple[float, float, float]:
-  """Returns the operations of a step without what is computed twice, those of attention, and those computed twice.
+def _operations(run: Run) -> tuple[float, float, Products]:
+  """Returns the operations of a step without what is computed twice, those of attention among them, and all.
 
   Counted from the plain form of the program on one device: with recomputation of layers switched off, and less the
   chunks of the loss, which compute their logits again.
@@ -172,10 +281,10 @@ def _operations(run: Run) -> tuple[float, float, float]:
   plain = dataclasses.replace(run, model=_kept(run.model))
   gradient, forward = (_count(plain, backward=backward) for backward in (True, False))
   useful = gradient.total - forward.recomputed
-  return useful, gradient.attention, _count(run, backward=True).total - useful
+  return useful, gradient.attention, _count(run, backward=True)
 
 
-def _count(run: Run, *, backward: bool) -> Any:
+def _count(run: Run, *, backward: bool) -> Products:
   model = jax.eval_shape(lambda: run.model.make(key=jax.random.key(0)))
   frozen = make_optimizer(run.optimizer, parameters=describe(model), steps=run.steps).frozen
   leaves = trees.flatten(model)

@@ -10,6 +10,7 @@ from omni_jax.core.errors import UserError
 # Status of a process that its launcher should start again: lost chips, lost hosts, a full network. Others are faults of
 # the run and end it.
 RETRY_STATUS = 42
+_SIGNALLED = 128  # a shell's status of a process that a signal ended is this and the signal's number
 # Time that a preempted process has to save its step before it is killed.
 GRACE_SECONDS = 300
 
@@ -49,6 +50,11 @@ class Job:
   def worker(self, machine: str) -> tuple[str, ...]:
     """Returns what every host of a machine (`v5p-128`, `gpu`) runs, in a checkout of the repository."""
     return ("bash", "launch/worker.sh", machine, *self.train)
+
+
+def is_tried_again(status: int) -> bool:
+  """Whether a job that ended with this status is started again: its machine failed it, or a signal ended it."""
+  return status == RETRY_STATUS or status >= _SIGNALLED
 
 
 def exports(environment: Mapping[str, str]) -> str:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 from omni_jax.core.errors import UserError
-from omni_jax.pods.job import GRACE_SECONDS, RETRY_STATUS, Job
+from omni_jax.pods.job import GRACE_SECONDS, RETRY_STATUS, Job, is_tried_again
 
 _POLL_SECONDS = 0.1
 # A process that waits for one that is gone does not end by itself: JAX notices after minutes.
@@ -41,7 +41,7 @@ def launch(job: Job, *, processes: int, devices: int = 0, program: Sequence[str]
     status = _run(words, processes=processes, devices=devices)
     if status == 0:
       return attempt
-    if status != RETRY_STATUS and 0 < status < 128:
+    if not is_tried_again(status):
       raise UserError(
         f"a process ended with status {status}", where=f"job {job.name!r}",
         rule=f"0 is done; {RETRY_STATUS} and lost processes are started again",

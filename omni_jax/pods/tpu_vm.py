@@ -10,7 +10,7 @@ import shlex
 from omni_jax.core.errors import UserError
 from omni_jax.core.topologies import Topology
 from omni_jax.pods.commands import Command, CommandFailed, Runner
-from omni_jax.pods.job import RETRY_STATUS, Job
+from omni_jax.pods.job import RETRY_STATUS, Job, is_tried_again
 
 _POLL_SECONDS = 30
 _WAITING = ("ACCEPTED", "CREATING", "PROVISIONING", "WAITING_FOR_RESOURCES", "ACTIVATING", "")
@@ -69,11 +69,11 @@ def launch(job: Job, topology: Topology, *, place: Place, stamp: str, runner: Ru
       runner.run(_command(job, place, "delete", "--force", "--quiet", why="give the machines back"))
     if status == 0:
       return
-    if status not in (None, RETRY_STATUS):
+    if status is not None and not is_tried_again(status):
       raise UserError(
         f"the training ended with status {status}",
         where=f"{folder}/log-{attempt}",
-        rule=f"0 is done, {RETRY_STATUS} and lost machines are tried again",
+        rule=f"0 is done; {RETRY_STATUS}, signals and lost machines are tried again",
         remedy="read the log there; the same command goes on from the last checkpoint",
       )
   raise UserError(
@@ -99,16 +99,21 @@ install_gcsfuse() {{
   apt-get update -qq && apt-get install -y -qq gcsfuse
 }}
 command -v gcsfuse > /dev/null || install_gcsfuse
+# The machines' own Python is that of Ubuntu 22.04, 3.10.
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {{
+  apt-get update -qq && apt-get install -y -qq python3.11 python3.11-venv
+  export PYTHON=python3.11
+}}
 mkdir -p /mnt/bucket {_FOLDER}
 mountpoint -q /mnt/bucket || gcsfuse --implicit-dirs {shlex.quote(bucket)} /mnt/bucket
 gcloud storage cp {shlex.quote(folder + "/source.tar.gz")} - | tar xz -C {_FOLDER}
 cd {_FOLDER}
 {shlex.join(job.worker(topology.name))}
 status=$?
-# One host tells how the attempt ended; a preempted one is started again and goes on.
+# One host tells how the attempt ended: the launcher waits for it as long as the machines are there.
 worker=$(curl -fs -H Metadata-Flavor:Google \
   http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number)
-if [ "$worker" = 0 ] && [ "$status" -lt 128 ]; then
+if [ "$worker" = 0 ]; then
   gcloud storage cp {_LOG} {shlex.quote(log_file)}
   echo $status | gcloud storage cp - {shlex.quote(status_file)}
 fi

@@ -1,3 +1,4 @@
+import jax
 import pytest
 
 from omni_jax.cli.main import main
@@ -45,3 +46,15 @@ def test_a_host_that_misses_devices_asks_to_be_started_elsewhere(capsys):
   with pytest.raises(SystemExit) as stop:
     main(["pod", "preflight", "--machine", "v5p-128"])
   assert stop.value.code == 42 and "this machine has 16" in capsys.readouterr().err
+
+
+def test_a_host_whose_others_do_not_come_asks_to_be_started_elsewhere(monkeypatch, capsys):
+  def wait_in_vain(**_):
+    raise RuntimeError("DEADLINE_EXCEEDED")
+
+  monkeypatch.setattr(jax.distributed, "initialize", wait_in_vain)
+  for name, value in (("COORDINATOR_ADDRESS", "localhost:1"), ("NUM_PROCESSES", "2"), ("PROCESS_ID", "1")):
+    monkeypatch.setenv(f"JAX_{name}", value)
+  with pytest.raises(SystemExit) as stop:
+    main(["pod", "preflight", "--machine", "v5p-128"])
+  assert stop.value.code == 42 and "DEADLINE_EXCEEDED" in capsys.readouterr().err

@@ -43,3 +43,14 @@ def test_variables_that_contradict_each_other_are_told(wrong, joined):
   with pytest.raises(UserError, match=r"JAX_PROCESS_ID|JAX_NUM_PROCESSES"):
     processes.join(given)
   assert joined == []
+
+
+@pytest.mark.parametrize(("error", "missing"), [(RuntimeError("DEADLINE_EXCEEDED"), True), (ValueError("port"), False)])
+def test_processes_that_do_not_come_are_told_apart_from_wrong_addresses(monkeypatch, error, missing):
+  def fail(**_):
+    raise error
+
+  monkeypatch.setattr(jax.distributed, "initialize", fail)
+  with pytest.raises(UserError, match=str(error)) as told:
+    processes.join(JOB)
+  assert isinstance(told.value, processes.MissingProcesses) is missing

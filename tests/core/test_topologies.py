@@ -12,6 +12,7 @@ from omni_jax.core.topologies import GENERATIONS, find_topology
     ("v5p-128", 64, 64, 16, "v5p-128", "v5p:4x4x4"),
     ("v4-8", 4, 4, 1, "v4-8", "v4:2x2x1"),
     ("v5e-256", 256, 256, 64, "v5litepod-256", "v5e:16x16"),
+    ("v6e-8", 8, 8, 1, "v6e-8", "v6e:2x4"),
     ("v5e-1", 1, 1, 1, "v5litepod-1", "v5e:1x1"),
     ("2xv6e-256", 512, 512, 128, "v6e-256", "v6e:16x16"),
     ("tpu7x-16", 8, 16, 2, "tpu7x-16", "tpu7x:2x2x2"),

@@ -1,4 +1,7 @@
-from omni_jax.plan.collectives import Collective, read_collectives, total_bytes
+import pytest
+
+from omni_jax.plan.collectives import Collective, read_collectives
+from omni_jax.plan.scheduled import ScheduledProgram
 
 MESH = {"replica": 1, "fsdp": 4, "tensor": 2, "sequence": 1, "expert": 1}
 
@@ -38,15 +41,23 @@ ENTRY %main (p0: f32[8]) -> f32[8] {
 
 
 def test_kinds_axes_bytes_and_how_often():
-  assert read_collectives(PROGRAM, mesh=MESH) == [
-    Collective("all-gather", ("fsdp",), 16 * 4 * 2, 5),
-    Collective("all-reduce", ("tensor",), 16 * 4 * 4, 5),
-    Collective("collective-permute", ("fsdp",), 8 * 4, 5),
-    Collective("reduce-scatter", ("fsdp",), 8 * 4, 1),
-    Collective("all-reduce", ("fsdp", "tensor"), 10 * 4, 1),
+  assert read_collectives(ScheduledProgram(PROGRAM), mesh=MESH) == [
+    Collective("all-gather", ("fsdp",), 16 * 4 * 2, 5, 4),
+    Collective("all-reduce", ("tensor",), 16 * 4 * 4, 5, 2),
+    Collective("collective-permute", ("fsdp",), 8 * 4, 5, 2),
+    Collective("reduce-scatter", ("fsdp",), 8 * 4, 1, 4),
+    Collective("all-reduce", ("fsdp", "tensor"), 10 * 4, 1, 8),
   ]
 
 
-def test_totals_are_of_a_step_most_first():
-  totals = total_bytes(read_collectives(PROGRAM, mesh=MESH))
-  assert list(totals.items())[:2] == [(("all-reduce", ("tensor",)), 1280), (("all-gather", ("fsdp",)), 640)]
+@pytest.mark.parametrize(
+  ("kind", "members", "received"),
+  [
+    ("all-gather", 4, 3 * 75),
+    ("reduce-scatter", 4, 3 * 75),
+    ("all-reduce", 4, 3 * 150),
+    ("collective-permute", 2, 300),
+  ],
+)
+def test_what_a_device_has_already_is_not_received(kind, members, received):
+  assert Collective(kind, (), 100, 3, members).received == received

@@ -62,9 +62,23 @@ def test_a_plan_of_the_step_on_this_machine():
   assert 3 * decoder <= plan.petaflops * 1e15 < 3.3 * decoder
   assert 0.2 < plan.computed_twice < 0.45  # full remat: one forward pass in three
   assert not plan.travel  # one device
+  # This machine's compiler tells no cycles: computing takes what the products take at the peak.
+  assert plan.cycles == 0 and plan.unread_loops == 0
+  assert plan.seconds == (plan.least_seconds, plan.least_seconds)
+  assert plan.used_share[0] == pytest.approx(1 / (1 + plan.computed_twice))
+  assert plan.chip_hours[0] == pytest.approx(10 * plan.least_seconds / 3600)
   data = json.loads(plan.to_json())
   assert data["room_gib"] == pytest.approx(plan.memory_gib - plan.peak_gib)
-  for word in ("weights", "moments", "temporaries", "peak", "one device", "petaflop"):
+  for word in (
+    "weights",
+    "moments",
+    "temporaries",
+    "peak",
+    "one device",
+    "petaflop",
+    "no cycles were told",
+    "10 steps",
+  ):
     assert word in plan.table()
 
 
@@ -101,6 +115,8 @@ plan = make_plan(run, topology, devices=find_devices(topology), options=compiler
 print(plan.table())
 assert plan.devices == 16 and 0 < plan.peak_gib < 1
 assert {"fsdp", "tensor", "sequence"} <= {axis for one in plan.travel for axis in one.axes}
+assert plan.cycles > 0 and plan.unread_loops == 0 and plan.travel_seconds > 0
+assert plan.compute_seconds > plan.least_seconds and 0 < plan.used_share[1] < plan.used_share[0] < 1
 """
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from omni_jax.core.errors import UserError
 from omni_jax.pods.commands import Command, CommandFailed, Shell
-from omni_jax.pods.job import Job, exports
+from omni_jax.pods.job import Job, exports, is_tried_again
 
 TRAIN = ("--config", "a.py:b", "--workdir", "w")
 
@@ -39,5 +39,6 @@ def test_a_program_that_is_not_here_is_told():
     Shell().run(Command(("no-such-program-here",), "to see"))
 
 
-def test_the_worker_script_is_bash():
-  subprocess.run(["bash", "-n", "launch/worker.sh"], check=True)
+@pytest.mark.parametrize(("status", "again"), [(1, False), (2, False), (42, True), (134, True), (143, True)])
+def test_lost_machines_and_signals_are_tried_again_and_faults_are_not(status, again):
+  assert is_tried_again(status) is again

@@ -19,12 +19,13 @@ def test_machines_are_given_back_when_the_training_is_done():
   assert cloud.verbs == ["create", "describe", "describe", "describe", "log", "delete"] and cloud.waited == 2
 
 
-@pytest.mark.parametrize("how", ["while waiting", "while training", "with a status"])
+@pytest.mark.parametrize("how", ["while waiting", "while training", "with a status", "by a signal"])
 def test_lost_machines_are_asked_for_again(how):
   states, statuses = {
     "while waiting": (["FAILED", "ACTIVE"], ["0"]),
     "while training": (["ACTIVE", "SUSPENDED", "ACTIVE"], [None, "0"]),
     "with a status": (["ACTIVE", "ACTIVE"], ["42", "0"]),
+    "by a signal": (["ACTIVE", "ACTIVE"], ["137", "0"]),
   }[how]
   cloud = Cloud(states=states, statuses=statuses)
   launch(cloud)
@@ -81,6 +82,15 @@ def test_the_startup_script_is_bash_and_quotes_what_it_is_given():
   script = tpu_vm.startup_script(JOB, topology, "gs://b/it's here", "gs://b/it's here/status-0")
   subprocess.run(["bash", "-n"], input=script, text=True, check=True)
   assert """'gs://b/it'"'"'s here/source.tar.gz'""" in script
+
+
+@pytest.mark.parametrize("status", [0, 2, 137])
+def test_the_first_host_tells_how_the_attempt_ended_whatever_the_status(tmp_path, status):
+  script = tpu_vm.startup_script(JOB, find_topology("v5e-4"), "gs://b/f", "gs://b/f/status-0")
+  end = script[script.index("# One host tells") :]
+  stand_ins = f"status={status}; curl() {{ echo 0; }}; gcloud() {{ [ $3 != - ] || cat > {tmp_path}/status; }}\n"
+  subprocess.run(["bash", "-uc", stand_ins + end], check=True)
+  assert (tmp_path / "status").read_text() == f"{status}\n"
 
 
 @pytest.mark.parametrize(("field", "value"), [("bucket", "b"), ("bucket", "gs://b/"), ("capacity", "free")])
