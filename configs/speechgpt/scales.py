@@ -28,7 +28,7 @@ class Scale:
     unit_rate: of the rows of units, relative to the rest.
     unit_weight: of units beside words in the loss.
     text: share of plain dialogues in the second stage, beside 1 each of recognition and synthesis.
-    voices: of answers; one, as SpeechGPT's. None named: all.
+    voices: of answers; SpeechGPT's is one. None named: all.
     descriptions: of recognition and of synthesis.
     requests: whether a chain's question says how to answer, in the paper's words; without, as in the released data.
   """
