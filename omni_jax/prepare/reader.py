@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from omni_jax.core.errors import UserError
-from omni_jax.prepare.schema import Example, features, from_record
+from omni_jax.prepare.schema import Example, from_bytes
 from omni_jax.prepare.writer import checksum, read_checksums, read_splits, shard_names
 
 
@@ -32,7 +32,7 @@ class ExampleSource:
     for path in self._paths:
       if not path.is_file():
         raise UserError("no such shard", where=path, rule="every shard of a split is there", remedy=_REMEDY)
-    self._opened: tuple[Any, Any] | None = None
+    self._opened: Any = None
 
   def __len__(self) -> int:
     return sum(self._lengths)
@@ -42,9 +42,8 @@ class ExampleSource:
       raise IndexError(f"record {index} of {len(self)} in {self.folder}/{self.split}")
     if self._opened is None:
       self._opened = self._open()
-    records, layout = self._opened
     try:
-      return from_record(layout.deserialize_example_np(records[index]))
+      return from_bytes(self._opened[index])
     except Exception as error:  # array_record and protobuf raise their own types; all mean damage
       path, place = self._locate(index)
       raise _damaged(path, f"record {place} (number {index} of split {self.split}): {error}") from error
@@ -63,8 +62,8 @@ class ExampleSource:
       index -= length
     raise AssertionError("the index is within the split")
 
-  def _open(self) -> tuple[Any, Any]:
-    """Returns the records and the features that decode them."""
+  def _open(self) -> Any:
+    """Returns the records as bytes."""
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
     try:
@@ -74,7 +73,7 @@ class ExampleSource:
       raise _damaged(self.folder, f"split {self.split}: {error}") from error
     if num_records != len(self):
       raise _damaged(self.folder, f"split {self.split} has {num_records} records, its metadata says {len(self)}")
-    return records, features()
+    return records
 
 
 def open_set(folder: Path, split: str) -> ExampleSource:
