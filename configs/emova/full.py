@@ -17,6 +17,7 @@ from configs.emova.parts import FULL, Scale
 from omni_jax.models.sizes import QWEN2_5_0_5B, QWEN2_5_3B, QWEN2_5_7B, QWEN2_5_72B
 from omni_jax.tokens.templates import TEMPLATES, template_of
 from omni_jax.train.loop import Run
+from omni_jax.train.step import PLAIN
 
 # Their 72B learns half as fast, its image tower as all others.
 LARGEST = dataclasses.replace(FULL, rates=(1e-3, 1e-5, 1e-5))
@@ -29,6 +30,7 @@ TINY = dataclasses.replace(
   largest_image=16,
   steps=(4, 4, 4),
   rates=(1e-2, 3e-3, 3e-3),
+  step=PLAIN,
   template=dataclasses.replace(FULL.template, system="", transcribe=("hear: ",), say=("say: ",), respond=("do: ",)),
 )
 

@@ -101,5 +101,6 @@ def _run(workdir: Path, *, name: str, start: str, bits: str, adapters: Adapters,
     ),
     data=parts.batches(workdir, model=model, scale=scale, sources=sources, stage=2),
     steps=adapters.steps,
+    step=scale.step,
     start=(Start(workdir / "stages" / start),),
   )

@@ -23,6 +23,7 @@ _OPERATION = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = (.*)$")
 _CALL = re.compile(r"(?:calls|to_apply|body|branch_computations|called_computations)=\{?(%?[\w.\-]+(?:, ?%?[\w.\-]+)*)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_UNKNOWN = 2**62  # from here on a figure means that there is none: gathers that another core does
 _CONSTANT = re.compile(r"= [su]\d+\[\]\S* constant\((-?\d+)\)")
 
 
@@ -76,7 +77,8 @@ class ScheduledProgram:
         found = _CYCLES.search(line)
         inside = [self._cycles(inner, known) for inner in _called(line)]
         spent = max(inside, default=0) if " conditional(" in line else sum(inside)
-        known[name] += (int(found[1]) if found else 0) + spent * (self._trips.get(line) or 1)
+        own = int(found[1]) if found else 0
+        known[name] += (own if own < _UNKNOWN else 0) + spent * (self._trips.get(line) or 1)
     return known[name]
 
   def _rounds(self, name: str, line: str) -> int | None:
