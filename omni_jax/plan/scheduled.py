@@ -56,17 +56,17 @@ class ScheduledProgram:
     self._trips = {line: self._rounds(name, line) for name, line in loops}
     self.unread = sum(trips is None for trips in self._trips.values())
 
-  def lines(self) -> Iterator[tuple[str, int]]:
-    """Yields every line that runs with how often it does; of a choice, all ways."""
+  def lines(self) -> Iterator[tuple[str, str, int]]:
+    """Yields every line that runs: its computation, the line, and how often it does; of a choice, all ways."""
     yield from self._walk(self._entry, 1)
 
   def cycles(self) -> int:
     """Returns the cycles of one run that the compiler expects, of a choice those of the dearest way; 0 if unsaid."""
     return self._cycles(self._entry, {})
 
-  def _walk(self, name: str, times: int) -> Iterator[tuple[str, int]]:
+  def _walk(self, name: str, times: int) -> Iterator[tuple[str, str, int]]:
     for line in self._bodies.get(name, ()):
-      yield line, times
+      yield name, line, times
       for inner in _called(line):
         yield from self._walk(inner, times * (self._trips.get(line) or 1))
 

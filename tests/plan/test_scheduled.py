@@ -78,7 +78,7 @@ ENTRY %main (p0: f32[4], p1: pred[]) -> f32[4] {
 
 
 def times(program, name):
-  return sum(times for line, times in program.lines() if f"%{name} = " in line)
+  return sum(times for _, line, times in program.lines() if f"%{name} = " in line)
 
 
 def test_loops_run_as_often_as_their_condition_says():
@@ -101,5 +101,5 @@ def test_a_loop_that_cannot_be_read_is_told_and_counts_once():
 def test_loops_of_this_machines_compiler(length):
   text = jax.jit(lambda x: jax.lax.scan(lambda x, _: (jnp.sin(x @ x), None), x, None, length=length)[0])
   program = ScheduledProgram(text.lower(jnp.ones((4, 4))).compile().as_text())
-  products = [times for line, times in program.lines() if " dot(" in line or "custom-call(" in line]
+  products = [times for _, line, times in program.lines() if " dot(" in line or "custom-call(" in line]
   assert program.unread == 0 and max(products) == length and program.cycles() == 0
