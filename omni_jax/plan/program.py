@@ -167,9 +167,7 @@ def compile_program(program: Program, *, options: Mapping[str, str]) -> Executab
     # Some programs cannot be printed from the executable (asynchronous calls on v5p and later), so they are dumped.
     dump = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True, "xla_dump_hlo_module_re": ".*step.*"}
     compiled = program.lowered.compile(compiler_options={**options, **dump})
-    # The last of the dumps has the cycles that the compiler expects.
-    texts = sorted(Path(folder).glob("*after_codegen.txt"), key=lambda path: path.stat().st_size)
-    text = texts[-1].read_text() if texts else compiled.as_text()
+    text = compiled_text(Path(folder)) or compiled.as_text()
   memory = compiled.memory_analysis()
   return Executable(
     text=text,
@@ -178,6 +176,12 @@ def compile_program(program: Program, *, options: Mapping[str, str]) -> Executab
     peak=memory.peak_memory_in_bytes,
     host=memory.host_temp_size_in_bytes,
   )
+
+
+def compiled_text(folder: Path) -> str:
+  """Returns the last text that a compiler for TPUs dumped of a step, with the cycles it expects; empty if none."""
+  texts = sorted(folder.glob("*after_codegen.txt"), key=lambda path: path.stat().st_size)
+  return texts[-1].read_text() if texts else ""
 
 
 @contextlib.contextmanager
