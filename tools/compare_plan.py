@@ -5,7 +5,7 @@ layers recomputed as named, parameters split over all devices. Ours is compiled 
 compiler dumped, by the same parser; its own environment (Python 3.12) makes that dump:
 
     XLA_FLAGS="--xla_dump_to=DUMP --xla_dump_hlo_as_text --xla_dump_hlo_module_re=.*step.*" DECOUPLE_GCLOUD=TRUE \\
-    JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python -m maxtext.trainers.pre_train.train_compile maxtext/configs/base.yml \\
+    JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python -m maxtext.trainers.pre_train.train_compile BASE.yml \\
       model_name=llama3.1-8b compile_topology=v5p-32 compile_topology_num_slices=1 per_device_batch_size=1 \\
       max_target_length=8192 remat_policy=full dataset_type=synthetic enable_checkpointing=false
 

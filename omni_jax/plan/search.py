@@ -134,7 +134,7 @@ class _Size:
     decoder, vision = run.model.decoder, getattr(run.model, "vision", None)
     rows, length = batch_shapes(run)["tokens"].shape[:2]
     leaves = jax.tree.leaves(jax.eval_shape(lambda: run.model.make(key=jax.random.key(0))))
-    heads = (decoder.num_heads, decoder.num_kv_heads, *([vision.num_heads] if hasattr(vision, "num_heads") else []))
+    heads = (decoder.num_heads, decoder.num_kv_heads, getattr(vision, "num_heads", decoder.num_heads))
     return cls(
       rows=rows, length=length, weights=sum(math.prod(leaf.shape) for leaf in leaves), heads=heads,
       depth=decoder.depth, width=decoder.width, kv=2 * decoder.num_kv_heads * decoder.head_dim,
