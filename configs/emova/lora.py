@@ -36,41 +36,45 @@ class Adapters:
   block: int  # inputs that share a scale, where the base is in few bits
 
 
-PUBLISHED = Adapters(rank=128, alpha=256.0, rate=2e-4, steps=34_100, block=64)
+PUBLISHED = Adapters(rank=128, alpha=256.0, rate=2e-4, steps=FULL.steps[2], block=64)
 SMALL = Adapters(rank=4, alpha=8.0, rate=2e-2, steps=24, block=8)
 
 
 def lora(workdir: Path) -> Run:
   """Adapters on the stage `align`."""
-  return _run(workdir, name="lora", start="align", bits="", adapters=PUBLISHED, scale=FULL)
+  return _run(workdir, bits="")
 
 
 def qlora_int8(workdir: Path) -> Run:
   """Adapters on the stage `align`, its matrices in eight bits."""
-  return _run(workdir, name="qlora_int8", start="align", bits="int8", adapters=PUBLISHED, scale=FULL)
+  return _run(workdir, bits="int8")
 
 
 def qlora_nf4(workdir: Path) -> Run:
   """Adapters on the stage `align`, its matrices in four bits."""
-  return _run(workdir, name="qlora_nf4", start="align", bits="nf4", adapters=PUBLISHED, scale=FULL)
+  return _run(workdir, bits="nf4")
 
 
 def tiny_lora(workdir: Path) -> Run:
   """The same in seconds, on a tiny stage `base`."""
-  return _run(workdir, name="lora", start="base", bits="", adapters=SMALL, scale=TINY)
+  return _tiny(workdir, bits="")
 
 
 def tiny_int8(workdir: Path) -> Run:
   """The same in seconds, in eight bits."""
-  return _run(workdir, name="qlora_int8", start="base", bits="int8", adapters=SMALL, scale=TINY)
+  return _tiny(workdir, bits="int8")
 
 
 def tiny_nf4(workdir: Path) -> Run:
   """The same in seconds, in four bits."""
-  return _run(workdir, name="qlora_nf4", start="base", bits="nf4", adapters=SMALL, scale=TINY)
+  return _tiny(workdir, bits="nf4")
 
 
-def _run(workdir: Path, *, name: str, start: str, bits: str, adapters: Adapters, scale: Scale) -> Run:
+def _tiny(workdir: Path, *, bits: str) -> Run:
+  return _run(workdir, bits=bits, start="base", adapters=SMALL, scale=TINY)
+
+
+def _run(workdir: Path, *, bits: str, start: str = "align", adapters: Adapters = PUBLISHED, scale: Scale = FULL) -> Run:
   model = model_config(workdir / "stages" / start)
   if not isinstance(model, (EmovaConfig, LanguageConfig)):
     raise UserError(
@@ -83,7 +87,7 @@ def _run(workdir: Path, *, name: str, start: str, bits: str, adapters: Adapters,
   whole = (Group(pattern=r"base\.projector", scale=0.1), Group(pattern=r"base\.vision", scale=0.01)) if sees else ()
   sources = parts.instructions(workdir, images=sees)
   return Run(
-    name=name,
+    name=f"qlora_{bits}" if bits else "lora",
     model=AdaptedConfig(
       base=model,
       targets=(r"decoder\.blocks",),

@@ -1,8 +1,9 @@
 """What the runs on a released base share: the model, the shares of a mixture, the shape of a batch, the optimizer.
 
-Shares are EMOVA's numbers of samples, in thousands (arXiv 2409.18042 v4, figures 8 and 9). A batch has its number of
-samples, counted as four to a packed row of 8192 tokens (1344 x 896 pixels are 1536): an estimate; none is published.
-Deviation: answers are laid out style first, so that speech can start at once.
+Shares are EMOVA's numbers of samples, in thousands (arXiv 2409.18042 v4, figures 8 and 9). Its batches are of 256, 256
+and 128 samples. A packed row of 8192 tokens holds about twelve: 672 tokens each on its second stage's mixture, an
+estimate (`tools/benchmark_packing.py`), as no length is published. Deviations: rows are a multiple of four, so that a
+batch has an eighth more samples; answers are laid out style first, so that speech can start at once.
 """
 
 import dataclasses
@@ -57,11 +58,11 @@ class Scale:
 
 
 FULL = Scale(
-  rows=(64, 64, 32),  # 256, 256 and 128 samples
+  rows=(24, 24, 12),  # 288, 288 and 144 samples
   length=8192,
   image_tokens=6144,
   largest_image=4096,
-  steps=(2_180, 29_600, 34_100),  # one pass over 558,000, 7,584,000 and 4,368,400 samples
+  steps=(1_940, 26_300, 30_300),  # one pass over 558,000, 7,584,000 and 4,368,400 samples
   rates=(1e-3, 2e-5, 2e-5),
   vision_rate=2e-6,
   template=QWEN2,
@@ -133,6 +134,7 @@ def batches(
     images=images,
     quarantine=workdir / "quarantine.jsonl",
     seed=42 + stage,
+    branched=False,  # no view of these sources has several answers to one beginning
     plans=workdir / "plans",
     branched=False,  # no view of these stages gives several answers to one beginning, and kernels take no branches
   )

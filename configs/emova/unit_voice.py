@@ -13,6 +13,7 @@ import dataclasses
 from pathlib import Path
 
 from configs.speechgpt.unit_vocoder import losses
+from configs.voices import published_optimizer, small_critics, small_optimizer
 from omni_jax.batches.unit_utterances import UnitUtterances
 from omni_jax.batches.utterances import Bucket
 from omni_jax.prepare.voices.catalogue import cast
@@ -55,7 +56,7 @@ def smoke(workdir: Path) -> Run:
 def full(workdir: Path) -> Run:
   """The released size, on the sets `aishell3` and `libritts` of `workdir/corpus`."""
   model, sets = EMOVA_UNIT_TO_SPEECH, ("libritts", "aishell3")
-  optimizer = OptimizerConfig(learning_rate=2e-4, schedule="cosine", weight_decay=0.01, beta1=0.8, beta2=0.99, eps=1e-9)
+  optimizer = published_optimizer(2e-4, eps=1e-9)
   return Run(
     name="unit_voice",
     model=model,
@@ -79,10 +80,7 @@ def full(workdir: Path) -> Run:
 
 
 def _tiny(workdir: Path, *, steps: int) -> Run:
-  optimizer = OptimizerConfig(
-    learning_rate=1e-3, warmup_steps=min(50, steps), schedule="cosine", weight_decay=0.01, clip_norm=100.0, beta1=0.8,
-    beta2=0.99,
-  )  # fmt: skip
+  optimizer = small_optimizer(steps=steps)
   sets = ("speech", "dialogue")
   return Run(
     name="unit_voice",
@@ -90,9 +88,7 @@ def _tiny(workdir: Path, *, steps: int) -> Run:
     loss=_loss(
       TINY.sample_rate,
       hop_samples=TINY.decoder.hop,
-      critic=CriticConfig(
-        scales=None, periods=PeriodsConfig(periods=(2, 3, 5, 7, 11), widths=(8, 16, 32, 64)), spectra=None
-      ),
+      critic=small_critics(),
       optimizer=optimizer,
     ),
     optimizer=optimizer,

@@ -10,6 +10,7 @@ Expect: no figures yet: `smoke` was run, `tiny` was not trained to its end.
 
 from pathlib import Path
 
+from configs.voices import published_optimizer, small_critics, small_optimizer
 from omni_jax.batches.unit_clips import SoundClips
 from omni_jax.speech.discriminators import CriticConfig, PeriodsConfig, SpectraConfig
 from omni_jax.speech.snac import SNAC_24KHZ, SNACConfig
@@ -38,7 +39,7 @@ def smoke(workdir: Path) -> Run:
 
 def full(workdir: Path) -> Run:
   """The released size on `workdir/corpus/speech_24khz`."""
-  optimizer = OptimizerConfig(learning_rate=1e-4, schedule="cosine", weight_decay=0.01, beta1=0.8, beta2=0.99)
+  optimizer = published_optimizer(1e-4)
   return Run(
     name="snac",
     model=SNAC_24KHZ,
@@ -59,19 +60,13 @@ def full(workdir: Path) -> Run:
 
 
 def _tiny(workdir: Path, *, steps: int) -> Run:
-  optimizer = OptimizerConfig(
-    learning_rate=1e-3, warmup_steps=min(50, steps), schedule="cosine", weight_decay=0.01, clip_norm=100.0, beta1=0.8,
-    beta2=0.99,
-  )  # fmt: skip
+  optimizer = small_optimizer(steps=steps)
   return Run(
     name="snac",
     model=TINY,
     loss=_loss(
       TINY.sample_rate,
-      critic=CriticConfig(
-        scales=None, periods=PeriodsConfig(periods=(2, 3, 5, 7, 11), widths=(8, 16, 32, 64)),
-        spectra=SpectraConfig(fft_sizes=(512, 256), width=8),
-      ),
+      critic=small_critics(spectra=SpectraConfig(fft_sizes=(512, 256), width=8)),
       optimizer=optimizer,
     ),
     optimizer=optimizer,

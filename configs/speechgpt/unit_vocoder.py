@@ -13,6 +13,7 @@ Expect: see docs/decisions.md, "What the unit vocoder learns in a quarter of an 
 import dataclasses
 from pathlib import Path
 
+from configs.voices import published_optimizer, small_critics, small_optimizer
 from omni_jax.batches.unit_clips import UnitClips
 from omni_jax.checkpoint.initialise import Start
 from omni_jax.core.styles import ALL_STYLES
@@ -25,7 +26,6 @@ from omni_jax.train.adversarial import Adversarial
 from omni_jax.train.adversarial_losses import AdversarialLosses
 from omni_jax.train.imitations import SpeakUnits
 from omni_jax.train.loop import Run
-from omni_jax.train.optimizer import OptimizerConfig
 
 TINY = UnitHiFiGANConfig(
   sample_rate=16000, codebook_size=4096, embedding=64, speakers=len(ALL_STYLES), styled=True,
@@ -64,7 +64,7 @@ def smoke(workdir: Path) -> Run:
 
 def full(workdir: Path) -> Run:
   """The released size on one voice, `workdir/corpus/ljspeech`, with units of a k-means tokenizer of 1000 classes."""
-  optimizer = OptimizerConfig(learning_rate=2e-4, schedule="cosine", weight_decay=0.01, beta1=0.8, beta2=0.99)
+  optimizer = published_optimizer(2e-4)
   return Run(
     name="unit_vocoder",
     model=SPEECHGPT_VOCODER,
@@ -87,10 +87,7 @@ def full(workdir: Path) -> Run:
 
 
 def _tiny(workdir: Path, *, steps: int) -> Run:
-  optimizer = OptimizerConfig(
-    learning_rate=1e-3, warmup_steps=min(50, steps), schedule="cosine", weight_decay=0.01, clip_norm=100.0, beta1=0.8,
-    beta2=0.99,
-  )  # fmt: skip
+  optimizer = small_optimizer(steps=steps)
   sets = ("speech", "dialogue")
   return Run(
     name="unit_vocoder",
@@ -98,9 +95,7 @@ def _tiny(workdir: Path, *, steps: int) -> Run:
     loss=Adversarial(
       imitate=SpeakUnits(),
       losses=losses(TINY.sample_rate),
-      critic=CriticConfig(
-        scales=None, periods=PeriodsConfig(periods=(2, 3, 5, 7, 11), widths=(8, 16, 32, 64)), spectra=None
-      ),
+      critic=small_critics(),
       optimizer=optimizer,
     ),
     optimizer=optimizer,

@@ -5,6 +5,7 @@ a row is cut is drawn by its own generator.
 """
 
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import grain
 import numpy as np
@@ -12,6 +13,18 @@ import numpy as np
 _NEVER = 1 << 40  # batches; only an upper bound
 
 Row = dict[str, np.ndarray]
+
+
+class BatchSource(Protocol):
+  """Batches by number."""
+
+  def __len__(self) -> int:
+    """Returns an upper bound that no run reaches."""
+    ...
+
+  def __getitem__(self, index: Any) -> Row:
+    """Returns batch `index`."""
+    ...
 
 
 class ClipSource:
@@ -27,6 +40,7 @@ class ClipSource:
       cut: (which utterance, draw) -> a row; `draw(n)` is one of 0..n - 1.
     """
     self._number, self._rows, self._seed, self._cut = number, rows, seed, cut
+    self._dealt: tuple[int, np.ndarray] | None = None  # the last epoch, and its order
 
   def __len__(self) -> int:
     return _NEVER
@@ -37,12 +51,19 @@ class ClipSource:
 
   def _row(self, place: int) -> Row:
     epoch, place = divmod(place, self._number)
-    order = np.random.default_rng((self._seed, epoch)).permutation(self._number)
     return self._cut(
-      int(order[place]), lambda bound: int(np.random.default_rng((self._seed, epoch, place)).integers(bound))
+      int(self._order(epoch)[place]),
+      lambda bound: int(np.random.default_rng((self._seed, epoch, place)).integers(bound)),
     )
 
+  def _order(self, epoch: int) -> np.ndarray:
+    """Returns the utterances in the order of an epoch; that of a large corpus takes long to draw."""
+    dealt = self._dealt
+    if dealt is None or dealt[0] != epoch:
+      dealt = self._dealt = epoch, np.random.default_rng((self._seed, epoch)).permutation(self._number)
+    return dealt[1]
 
-def deal(source: ClipSource) -> grain.IterDataset:
+
+def deal(source: BatchSource) -> grain.IterDataset:
   """Returns the endless batches of a source, made ahead by a thread."""
   return grain.MapDataset.source(source).to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))

@@ -25,10 +25,12 @@ from pathlib import Path
 import grain
 import numpy as np
 
-from omni_jax.batches.mixture import Quarantine, mix
+from omni_jax.batches.hearing import Recordings
+from omni_jax.batches.mixture import mix, quarantines
 from omni_jax.batches.packing import pack
-from omni_jax.batches.recordings import Recordings
-from omni_jax.batches.sources import Sample, Source
+from omni_jax.batches.sources import Sample, Source, columns_first, shifted
+from omni_jax.batches.views import exchange
+from omni_jax.core.config import added
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.recordings import RecordingLayout
 from omni_jax.prepare.schema import Example, Turn
@@ -64,6 +66,7 @@ class GridBatches:
     pad_weight: of the pads around codes; decoding forces them, so that 0 is enough, but the original learned them.
     cache_bytes: memory for samples that were written once; 0: none is kept.
     max_bad_share: of a source's records that may be put aside.
+    codec: stage that made the codes and that speaks the answers.
   """
 
   text: Path
@@ -78,6 +81,7 @@ class GridBatches:
   pad_weight: float = 1.0
   cache_bytes: int = 0
   max_bad_share: float = 0.01
+  codec: str = added("snac")
 
   def __post_init__(self):
     strange = [source.view for source in self.sources if source.view not in TASKS_OF_VIEWS]
@@ -108,7 +112,7 @@ class GridBatches:
     samples = mix(
       self.sources,
       writer=lambda source: GridWriter(source, batches=self, tokenizer=tokenizer),
-      quarantine=lambda source, size: Quarantine(source, size=size, max_share=self.max_bad_share, path=self.quarantine),
+      quarantine=quarantines(self.quarantine, max_share=self.max_bad_share),
       lengths={"tokens": self.length, **heard.lengths(self.recordings, tokens=self.length)},
       cache_bytes=self.cache_bytes,
       seed=self.seed,
@@ -141,18 +145,17 @@ class GridWriter:
       answer=self._tokenizer.encode(answer.text),
       codes=_codes(answer, layout) if task.speaks else None,
     )
-    targets = entries(grid.tokens[:, 1:], layout.rows)
-    mask = np.where(grid.learned[:, 1:], self._weights(targets), np.float32(0)).T
-    kinds = np.where(mask > 0, np.int8(task.value), np.int8(0))
-    read = (np.ascontiguousarray(grid.tokens[:, :-1].T), grid.positions[:-1], grid.branches[:-1])
-    return Sample(*read, np.ascontiguousarray(targets.T), np.ascontiguousarray(mask), kinds, heard.arrays)
+    targets = columns_first(entries(grid.tokens[:, 1:], layout.rows))
+    return shifted(
+      grid, targets=targets, weights=self._weights(targets), kinds=np.int8(task.value), images=heard.arrays
+    )
 
   def _weights(self, targets: np.ndarray) -> np.ndarray:
-    """Returns the weight of each target, float32 [R, T]."""
+    """Returns the weight of each target, float32 [T, R]."""
     layout, source = self._batches.layout, self._source
     weights = np.full(targets.shape, source.unit_weight, np.float32)
     weights[targets == layout.audio_mark("pad")] *= self._batches.pad_weight
-    weights[-1] = source.text_weight
+    weights[:, -1] = source.text_weight
     return weights
 
 
@@ -162,10 +165,7 @@ def _turns(example: Example, task: Task) -> tuple[Turn, Turn]:
     return example.turns[0], example.turns[0]
   if task is Task.T1A1:
     return example.turns[-1], example.turns[-1]
-  roles = [turn.role for turn in example.turns]
-  if roles != ["user", "assistant"]:
-    raise _lacks(f"turns of {', '.join(roles)}", "one question and one answer")
-  return example.turns[0], example.turns[1]
+  return exchange(example)
 
 
 def _audio(turn: Turn) -> bytes:

@@ -4,6 +4,7 @@ A record that cannot be used is put aside with its reason, counted once, and sto
 stated share of their source: nothing is cut or replaced in silence.
 """
 
+import dataclasses
 import json
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -16,6 +17,7 @@ import numpy as np
 from omni_jax.batches.packing import fields, fits
 from omni_jax.batches.sources import Sample, Source
 from omni_jax.core.errors import UserError
+from omni_jax.prepare.quarantine import Rejected, require_share
 from omni_jax.prepare.reader import ExampleSource
 from omni_jax.prepare.schema import Example
 
@@ -29,7 +31,7 @@ class SampleWriter(Protocol):
 
 
 class Quarantine:
-  """The records of one source that cannot be used, with the reasons, in memory and as lines of a file."""
+  """The records of one source that cannot be used, in memory and as lines of a file; each is counted once."""
 
   def __init__(self, source: Source, *, size: int, max_share: float, path: Path):
     """Starts empty.
@@ -41,11 +43,11 @@ class Quarantine:
       path: JSON lines are added here.
     """
     self._source, self._size, self._max_share, self._path = source, size, max_share, path
-    self._reasons: dict[str, str] = {}
+    self._rejected: dict[str, Rejected] = {}
     self._lock = threading.Lock()
 
   def __len__(self) -> int:
-    return len(self._reasons)
+    return len(self._rejected)
 
   def __getstate__(self) -> dict:
     return {name: value for name, value in self.__dict__.items() if name != "_lock"}
@@ -60,22 +62,26 @@ class Quarantine:
       UserError: they are too many now.
     """
     with self._lock:
-      if example_id in self._reasons:
+      if example_id in self._rejected:
         return
-      self._reasons[example_id] = reason
+      one = self._rejected[example_id] = Rejected(example_id, reason)
       self._path.parent.mkdir(parents=True, exist_ok=True)
       line = {"set": str(self._source.folder), "split": self._source.split, "view": self._source.view}
       with self._path.open("a") as file:
-        file.write(json.dumps({**line, "id": example_id, "reason": reason}) + "\n")
-      count = len(self._reasons)
-    if count > self._max_share * self._size:
-      shown = "\n    ".join(f"{name}: {reason}" for name, reason in list(self._reasons.items())[:5])
-      raise UserError(
-        f"{count} of {self._size} records cannot be used:\n    {shown}",
+        file.write(json.dumps({**line, **dataclasses.asdict(one)}) + "\n")
+      require_share(
+        tuple(self._rejected.values()),
+        size=self._size,
+        max_share=self._max_share,
         where=f"{self._source.folder}, split {self._source.split}, view {self._source.view}",
-        rule=f"at most {self._max_share:.1%} of a source's records are put aside",
-        remedy=f"repair the set, raise the row length or the patches of the config; all reasons are in {self._path}",
+        path=self._path,
+        remedy="raise the row length or the patches of the config",
       )
+
+
+def quarantines(path: Path, *, max_share: float) -> Callable[[Source, int], Quarantine]:
+  """Returns what makes the quarantine of a source with so many records; all write to one file."""
+  return lambda source, size: Quarantine(source, size=size, max_share=max_share, path=path)
 
 
 def mix(

@@ -14,8 +14,8 @@ from typing import Any
 import grain
 import numpy as np
 
+from omni_jax.batches.hearing import Recordings
 from omni_jax.batches.pictures import SEGMENTS, TileSize
-from omni_jax.batches.recordings import Recordings
 from omni_jax.batches.sources import ImageSize, Sample
 
 _LOOKAHEAD = 2  # batches that are filled at once

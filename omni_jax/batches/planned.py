@@ -18,7 +18,7 @@ import grain
 import numpy as np
 
 from omni_jax.batches.counts import COUNT, Counted, count, counts_path
-from omni_jax.batches.mixture import Cache, Quarantine
+from omni_jax.batches.mixture import Cache, Quarantine, quarantines
 from omni_jax.batches.packing import lay
 from omni_jax.batches.plan import Plan
 from omni_jax.batches.planner import Planner, Stock
@@ -278,7 +278,7 @@ class _BatchIterator(grain.DatasetIterator):
 def _counted(config: PlannedBatches, source: Source, dialogue: Dialogue) -> Part:
   """Returns a source with the counts of its samples and those that can be used."""
   records = ExampleSource(source.folder, source.split)
-  aside = config.aside(source, size=len(records))
+  aside = quarantines(config.quarantine, max_share=config.max_bad_share)(source, len(records))
   styles = tuple(style for style, share in ((False, source.style_dropout), (True, 1 - source.style_dropout)) if share)
   key = to_json((dialogue.vocabulary.fingerprint(), config.template, config.layout, config.images))
   key += [config.length if config.truncate else None, source.voices, styles]

@@ -24,7 +24,7 @@ import grain
 import jax
 import numpy as np
 
-from omni_jax.batches.mixture import Quarantine, mix
+from omni_jax.batches.mixture import mix, quarantines
 from omni_jax.batches.packing import pack
 from omni_jax.batches.pictures import SEGMENTS, TileSize
 from omni_jax.batches.sources import ImageSize, Source, Writer
@@ -123,7 +123,7 @@ class SequenceBatches:
     samples = mix(
       self.sources,
       writer=lambda source: self.writer(source, dialogue=dialogue),
-      quarantine=lambda source, size: self.aside(source, size=size),
+      quarantine=quarantines(self.quarantine, max_share=self.max_bad_share),
       lengths={"tokens": self.length, **self.images.lengths(self.patches, tokens=self.length)},
       cache_bytes=self.cache_bytes,
       seed=self.seed,
@@ -151,10 +151,6 @@ class SequenceBatches:
   def writer(self, source: Source, *, dialogue: Dialogue) -> Writer:
     """Returns what turns the records of a source into samples."""
     return Writer(source, dialogue=dialogue, images=self.images, length=self.length if self.truncate else None)
-
-  def aside(self, source: Source, *, size: int) -> Quarantine:
-    """Returns where the records of a source that cannot be used are put, of `size` in all."""
-    return Quarantine(source, size=size, max_share=self.max_bad_share, path=self.quarantine)
 
 
 def without_branches(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -193,6 +193,43 @@ class Size(NamedTuple):
   units: int  # of the tokens, units of speech
 
 
+def learned(grid: Grid, *, kinds: np.ndarray, source: Source, images: dict[str, np.ndarray]) -> Sample:
+  """Returns the sample of a grid whose targets are ids: units weigh `unit_weight`, all else `text_weight`.
+
+  Args:
+    grid: with its last target.
+    kinds: int8 of each id.
+    source: whose weights.
+    images: the arrays of its `Pictures`.
+  """
+  targets = columns_first(grid.tokens[:, 1:])
+  own = kinds[targets]
+  weights = np.where(own == UNIT, source.unit_weight, source.text_weight).astype(np.float32)
+  return shifted(grid, targets=targets, weights=weights, kinds=own, images=images)
+
+
+def shifted(
+  grid: Grid, *, targets: np.ndarray, weights: np.ndarray, kinds: np.ndarray | np.int8, images: dict[str, np.ndarray]
+) -> Sample:
+  """Returns the sample in which each column of a grid predicts the next one's target.
+
+  Args:
+    grid: with its last target.
+    targets: of all columns but the first, [T, R] or [T].
+    weights: float32 of each, counted where the grid is learned.
+    kinds: int8 of each.
+    images: the arrays of its `Pictures`.
+  """
+  mask = np.where(columns_first(grid.learned[:, 1:]), weights, np.float32(0))
+  read = (columns_first(grid.tokens[:, :-1]), grid.positions[:-1], grid.branches[:-1])
+  return Sample(*read, targets, mask, np.where(mask > 0, kinds, np.int8(0)), images)
+
+
+def columns_first(rows: np.ndarray) -> np.ndarray:
+  """Returns [R, T] as [T, R], and one row as [T]."""
+  return rows[0] if len(rows) == 1 else np.ascontiguousarray(rows.T)
+
+
 class Writer:
   """Turns the records of one source into samples."""
 
@@ -216,14 +253,7 @@ class Writer:
     Raises:
       UserError: bytes that are no image.
     """
-    rows = _columns_first(grid.tokens)
-    targets = rows[1:]
-    kinds = self._kinds[targets]
-    weights = np.where(kinds == UNIT, self._source.unit_weight, self._source.text_weight).astype(np.float32)
-    mask = np.where(_columns_first(grid.learned)[1:], weights, np.float32(0))
-    read = (rows[:-1], grid.positions[:-1], grid.branches[:-1])
-    arrays = self._images.read(images).arrays
-    return Sample(*read, targets, mask, np.where(mask > 0, kinds, np.int8(0)), arrays)
+    return learned(grid, kinds=self._kinds, source=self._source, images=self._images.read(images).arrays)
 
   def measure(self, example: Example, *, hear_style: bool) -> Size:
     """Returns how long the sample of `example` is, and its grid, without decoding its image.
@@ -265,11 +295,6 @@ class Writer:
         remedy="raise the row length, or shorten the record",
       )
     return cut, kept
-
-
-def _columns_first(rows: np.ndarray) -> np.ndarray:
-  """Returns [R, T] as [T, R], and one row as [T]."""
-  return rows[0] if len(rows) == 1 else np.ascontiguousarray(rows.T)
 
 
 def _bad(what: str, rule: str, source: Source) -> UserError:

@@ -23,11 +23,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import grain
-import numpy as np
 
-from omni_jax.batches.mixture import Quarantine, mix
+from omni_jax.batches.mixture import mix, quarantines
 from omni_jax.batches.packing import pack
-from omni_jax.batches.sources import ImageSize, Sample, Source
+from omni_jax.batches.sources import ImageSize, Sample, Source, learned
+from omni_jax.batches.views import exchange, lacks, turn_units
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.schema import Example, Turn
 from omni_jax.tokens.extension import load_tokenizer
@@ -42,7 +42,6 @@ from omni_jax.tokens.speech_gpt import (
   SpeechTemplate,
   speech_gpt_vocabulary,
 )
-from omni_jax.tokens.vocabulary import UNIT
 
 _NO_IMAGES = ImageSize(patch=1, merge=1, min_pixels=1, max_pixels=1)  # nothing is cut
 
@@ -133,7 +132,7 @@ class InstructBatches:
     samples = mix(
       self.sources,
       writer=lambda source: InstructWriter(source, batches=self, writer=writer),
-      quarantine=lambda source, size: Quarantine(source, size=size, max_share=self.max_bad_share, path=self.quarantine),
+      quarantine=quarantines(self.quarantine, max_share=self.max_bad_share),
       lengths={"tokens": self.length},
       cache_bytes=0,
       seed=self.seed,
@@ -157,32 +156,27 @@ class InstructWriter:
     """
     del hear_style
     grid = truncate(self.grid(example), self._batches.length + 1)
-    row, targets = grid.row, grid.row[1:]
-    kinds, source = self._kinds[targets], self._source
-    weights = np.where(kinds == UNIT, source.unit_weight, source.text_weight).astype(np.float32)
-    mask = np.where(grid.learned[0, 1:], weights, np.float32(0))
-    kept = np.where(mask > 0, kinds, np.int8(0))
-    return Sample(row[:-1], grid.positions[:-1], grid.branches[:-1], targets, mask, kept, {})
+    return learned(grid, kinds=self._kinds, source=self._source, images={})
 
   def grid(self, example: Example) -> Grid:
     """Returns the sequence of a record."""
     writer, view = self._writer, self._source.view
     if self._batches.kind is Kind.LINES:
-      return writer.line(_units(_last_spoken(example)))
+      return writer.line(turn_units(_last_spoken(example)))
     if view == "recognise":
       turn = example.turns[0]
       described = self._description(example, self._batches.descriptions[0])
-      return writer.exchange(writer.recognition(_units(turn), description=described), [turn.text])
+      return writer.exchange(writer.recognition(turn_units(turn), description=described), [turn.text])
     if view == "synthesise":
       turn = example.turns[-1]
       described = self._description(example, self._batches.descriptions[1])
-      return writer.exchange(writer.synthesis(turn.text, description=described), writer.speech(_units(turn)))
-    user, assistant = _exchange(example)
+      return writer.exchange(writer.synthesis(turn.text, description=described), writer.speech(turn_units(turn)))
+    user, assistant = exchange(example)
     if self._batches.kind is Kind.CROSS_MODAL:
       return writer.exchange([user.text], [assistant.text])
     chain = _CHAINS[view]
-    question = Side(user.text, _units(user) if chain.hears else None)
-    answer = Side(assistant.text, _units(assistant) if chain.speaks else None)
+    question = Side(user.text, turn_units(user) if chain.hears else None)
+    answer = Side(assistant.text, turn_units(assistant) if chain.speaks else None)
     asked = writer.request(chain, question)
     return writer.exchange(asked if self._batches.requests else asked[1:-1], writer.chain(chain, question, answer))
 
@@ -193,22 +187,5 @@ class InstructWriter:
 def _last_spoken(example: Example) -> Turn:
   spoken = [turn for turn in example.turns if len(turn.units)]
   if not spoken:
-    raise _lacks("no turn with units", "a line is speech")
+    raise lacks("no turn with units", "a line is speech")
   return spoken[-1]
-
-
-def _exchange(example: Example) -> tuple[Turn, Turn]:
-  roles = [turn.role for turn in example.turns]
-  if roles != ["user", "assistant"]:
-    raise _lacks(f"turns of {', '.join(roles)}", "one question and one answer")
-  return example.turns[0], example.turns[1]
-
-
-def _units(turn: Turn) -> np.ndarray:
-  if not len(turn.units):
-    raise _lacks(f"turn {turn.text!r} without units", "speech was encoded to units")
-  return turn.units
-
-
-def _lacks(what: str, rule: str) -> UserError:
-  return UserError(what, where="record", rule=rule, remedy="run `omni encode`, or choose another view or set")

@@ -8,11 +8,13 @@ these), by image, and by what is said: the words of a turn that stands alone, wh
 import collections
 import dataclasses
 import hashlib
-import io
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
+from omni_jax.prepare.audio import sound_length
+from omni_jax.prepare.images import image_size
 from omni_jax.prepare.schema import Example
 
 UNITS_PER_SECOND = 25
@@ -68,7 +70,7 @@ class Survey:
       self.lengths["text tokens"].append(sum(count_tokens(turn.text) for turn in example.turns))
     if example.image:
       self.images += 1
-      self.pixels.append(_pixels(example.image))
+      self.pixels.append(math.prod(image_size(example.image)))
     for kind, content in _contents(example).items():
       self.contents[kind][content].append(example.id)
 
@@ -161,17 +163,8 @@ def _plain(text: str) -> str:
 
 
 def _seconds(audio: bytes) -> float:
-  import soundfile
-
-  info = soundfile.info(io.BytesIO(audio))
-  return info.frames / info.samplerate
-
-
-def _pixels(image: bytes) -> int:
-  from PIL import Image
-
-  with Image.open(io.BytesIO(image)) as opened:
-    return opened.width * opened.height
+  length = sound_length(audio)
+  return length.samples / length.sample_rate
 
 
 def _counted(counts: collections.Counter) -> str:

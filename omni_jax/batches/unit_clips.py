@@ -15,11 +15,10 @@ import grain
 import numpy as np
 
 from omni_jax.batches.dealing import ClipSource, Row, deal
-from omni_jax.batches.spoken import Spoken, SpokenSets, spoken_turns
+from omni_jax.batches.spoken import Spoken, SpokenSets, sounding_turns, spoken_turns
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import ALL_STYLES, Style
-from omni_jax.prepare.audio import decode_audio, to_pcm
-from omni_jax.prepare.reader import open_set
+from omni_jax.prepare.audio import decode_audio, from_pcm, to_pcm
 from omni_jax.prepare.schema import Turn
 
 SPEAKERS = ("", "voices", "styles")
@@ -104,16 +103,7 @@ class SoundClips:
     Raises:
       UserError: no recording of these voices.
     """
-    sources = [open_set(folder, self.split) for folder in self.corpus]
-    turns = [turn for source in sources for index in range(len(source)) for turn in source[index].turns if turn.audio]
-    turns = [turn for turn in turns if not self.voices or turn.voice in self.voices]
-    if not turns:
-      raise UserError(
-        "no sound",
-        where=f"{', '.join(map(str, self.corpus))}, split {self.split}",
-        rule=f"some turns hold sound of {', '.join(self.voices) or 'any voice'}",
-        remedy="run `omni corpus` first, or name other voices in the config",
-      )
+    turns = sounding_turns(self.corpus, self.split, voices=self.voices)
     sounds = Sounds(turns, sample_rate=self.sample_rate, peak=self.peak)
 
     def cut(which: int, draw: Callable[[int], int]) -> Row:
@@ -138,7 +128,7 @@ class Sounds:
   def slice(self, which: int, *, start: int, size: int) -> np.ndarray:
     """Returns float32 [size] from sample `start` on, zero past the end."""
     pcm = self._pcm(which)[start : start + size]
-    return np.pad(pcm.astype(np.float32) / 32767.0, (0, size - len(pcm)))
+    return np.pad(from_pcm(pcm), (0, size - len(pcm)))
 
   def _pcm(self, which: int) -> np.ndarray:
     if which in self._kept:

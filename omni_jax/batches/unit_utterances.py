@@ -9,6 +9,7 @@ import dataclasses
 import grain
 import numpy as np
 
+from omni_jax.batches.dealing import deal
 from omni_jax.batches.spoken import Spoken, SpokenSets, spoken_turns
 from omni_jax.batches.unit_clips import Sounds
 from omni_jax.batches.utterances import NO_STYLE, Bucket, Buckets
@@ -47,8 +48,7 @@ class UnitUtterances(SpokenSets):
     Raises:
       UserError: no utterance of these voices, a set and its twin differ, or an utterance of another length than stated.
     """
-    source = _BatchSource(self)
-    return grain.MapDataset.source(source).to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
+    return deal(_BatchSource(self))
 
 
 class _BatchSource:

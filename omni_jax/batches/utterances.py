@@ -8,20 +8,20 @@ If asked, the last row of every batch is a recording of another split, to be jud
 """
 
 import dataclasses
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import grain
 import numpy as np
 
+from omni_jax.batches.dealing import deal
+from omni_jax.batches.spoken import sounding_turns
 from omni_jax.core.config import added
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
-from omni_jax.prepare.audio import SAMPLE_RATE, decode_audio, to_pcm
-from omni_jax.prepare.reader import open_set
+from omni_jax.prepare.audio import SAMPLE_RATE, decode_audio, from_pcm, sound_length, to_pcm
 from omni_jax.prepare.schema import Turn
 
 NO_STYLE = (-1, -1, -1)
@@ -84,23 +84,14 @@ class UtteranceBatches:
       UserError: an utterance, its phones or the list of phones is longer than stated, a symbol is not in the list, or
         no held-out recording is as short as a bucket.
     """
-    source = _BatchSource(self)
-    return grain.MapDataset.source(source).to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=4))
+    return deal(_BatchSource(self))
 
 
 class Utterances:
   """Every turn with sound of one split, by index; decoded sound is kept as 16-bit samples, so it is read once."""
 
   def __init__(self, sets: Sequence[Path], split: str):
-    self.turns: list[Turn] = []
-    for folder in sets:
-      source = open_set(folder, split)
-      self.turns += [turn for index in range(len(source)) for turn in source[index].turns if turn.audio]
-    if not self.turns:
-      raise UserError(
-        "no sound", where=f"{', '.join(map(str, sets))}, split {split}", rule="some turns hold audio",
-        remedy="run `omni corpus` first",
-      )  # fmt: skip
+    self.turns = sounding_turns(sets, split)
     self.samples = np.array([_count_samples(turn.audio) for turn in self.turns])
     self._cache: dict[int, np.ndarray] = {}
 
@@ -111,7 +102,7 @@ class Utterances:
     """Returns the waveform, float32 [A]."""
     if index not in self._cache:
       self._cache[index] = to_pcm(decode_audio(self.turns[index].audio))
-    return self._cache[index].astype(np.float32) / 32767.0
+    return from_pcm(self._cache[index])
 
 
 def load_phones(path: Path, *, limit: int) -> dict[str, int]:
@@ -199,10 +190,14 @@ class Buckets:
     place = np.searchsorted(lengths, samples)
     self._members = [np.flatnonzero(place == index) for index in range(len(lengths))]
     self._num_batches = sum(self._batches_of(index) for index in range(len(lengths)))
+    self._dealt: tuple[int, list[tuple[Bucket, np.ndarray]]] | None = None  # the last epoch, and its batches
 
   def __getitem__(self, index: int) -> tuple[Bucket, np.ndarray]:
     epoch, place = divmod(index, self._num_batches)
-    return self._deal(epoch)[place]
+    dealt = self._dealt
+    if dealt is None or dealt[0] != epoch:  # all batches of an epoch of a large corpus take long to deal
+      dealt = self._dealt = epoch, self._deal(epoch)
+    return dealt[1][place]
 
   def _batches_of(self, index: int) -> int:
     """A bucket too small for one batch still gives one, some of its utterances twice."""
@@ -295,8 +290,6 @@ def _labels(turns: list[Turn], config: UtteranceBatches) -> _Labels:
 
 
 def _count_samples(audio: bytes) -> int:
-  import soundfile
-
-  info: Any = soundfile.info(io.BytesIO(audio))
-  assert info.samplerate == SAMPLE_RATE, f"records hold audio at {SAMPLE_RATE} Hz, found {info.samplerate}"
-  return info.frames
+  length = sound_length(audio)
+  assert length.sample_rate == SAMPLE_RATE, f"records hold audio at {SAMPLE_RATE} Hz, found {length.sample_rate}"
+  return length.samples

@@ -121,21 +121,43 @@ def _pairs(example: Example) -> list[tuple[Turn, Turn]]:
   users, answers = example.turns[0::2], example.turns[1::2]
   roles = [turn.role for turn in example.turns]
   if len(users) != len(answers) or set(roles[0::2]) != {"user"} or set(roles[1::2]) != {"assistant"}:
-    raise _lacks(f"turns of {', '.join(roles)}", "user and assistant take turns, the assistant last")
+    raise lacks(f"turns of {', '.join(roles)}", "user and assistant take turns, the assistant last")
   return list(zip(users, answers, strict=True))
 
 
 def _units(turn: Turn) -> np.ndarray:
-  if not len(turn.units):
-    raise _lacks(f"turn {turn.text!r} without units", "speech was encoded to units")
-  return reduce_units(turn.units)[0]
+  return reduce_units(turn_units(turn))[0]
 
 
 def _style(name: str, turn: Turn, field: str) -> Style:
   if not name:
-    raise _lacks(f"turn {turn.text!r} without {field}", "the record says the style of its speech")
+    raise lacks(f"turn {turn.text!r} without {field}", "the record says the style of its speech")
   return Style.parse(name)
 
 
-def _lacks(what: str, rule: str) -> UserError:
+def exchange(example: Example) -> tuple[Turn, Turn]:
+  """Returns the question and the answer of a record that has one of each.
+
+  Raises:
+    UserError: it has other turns.
+  """
+  roles = [turn.role for turn in example.turns]
+  if roles != ["user", "assistant"]:
+    raise lacks(f"turns of {', '.join(roles)}", "one question and one answer")
+  return example.turns[0], example.turns[1]
+
+
+def turn_units(turn: Turn) -> np.ndarray:
+  """Returns the units of a turn, repetitions kept.
+
+  Raises:
+    UserError: it has none.
+  """
+  if not len(turn.units):
+    raise lacks(f"turn {turn.text!r} without units", "speech was encoded to units")
+  return turn.units
+
+
+def lacks(what: str, rule: str) -> UserError:
+  """Returns the error of a record that lacks what a view needs."""
   return UserError(what, where="record", rule=rule, remedy="run `omni encode`, or choose another view or set")

@@ -17,7 +17,7 @@ import numpy as np
 from omni_jax.batches.dealing import ClipSource, deal
 from omni_jax.batches.spoken import FRAMES_PER_UNIT, Spoken, SpokenSets, spoken_turns
 from omni_jax.core.styles import Style
-from omni_jax.prepare.audio import decode_audio, to_pcm
+from omni_jax.prepare.audio import decode_audio, from_pcm, to_pcm
 from omni_jax.prepare.pitch import track_f0
 from omni_jax.prepare.schema import Turn
 
@@ -106,7 +106,6 @@ def cut(sound: _Sound, said: Spoken, style: Style, *, start: int, config: Vocode
   frames = np.arange(first, end + config.margin_frames)
   inside = (frames >= 0) & (frames < len(sound.f0_hz))
   places = np.clip(frames, 0, len(sound.f0_hz) - 1)
-  pcm = sound.pcm[start * HOP_SAMPLES : end * HOP_SAMPLES].astype(np.float32) / 32767.0
   return {
     "units": _pad(said.units[given], size),
     "counts": _pad(said.counts[given], size),
@@ -114,7 +113,7 @@ def cut(sound: _Sound, said: Spoken, style: Style, *, start: int, config: Vocode
     "first": np.array(first - said.counts[: given.start].sum(), np.int32),
     "f0_hz": sound.f0_hz[places],
     "voiced": (sound.voiced[places] & inside).astype(np.float32),
-    "waveform": _pad(pcm, config.clip_frames * HOP_SAMPLES),
+    "waveform": _pad(from_pcm(sound.pcm[start * HOP_SAMPLES : end * HOP_SAMPLES]), config.clip_frames * HOP_SAMPLES),
   }
 
 

@@ -6,24 +6,29 @@ since such a model hears it. A split that was coded already is left as it is.
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from omni_jax.build.driver import Preparation, Work, prepare
+from omni_jax.checkpoint.card import read_card
+from omni_jax.checkpoint.store import require_step
 from omni_jax.core.errors import UserError
 from omni_jax.core.files import write_whole
-from omni_jax.prepare.audio import SAMPLE_RATE, decode_audio
-from omni_jax.prepare.reader import open_set
-from omni_jax.prepare.schema import Example
-from omni_jax.prepare.writer import read_splits, write_split
+from omni_jax.generate.speech_stages import load_codec
+from omni_jax.prepare.audio import decode_audio
+from omni_jax.prepare.corpora.records import Records, require_splits
+from omni_jax.prepare.quarantine import Rejected, reason_of
+from omni_jax.prepare.schema import Example, Turn
+from omni_jax.prepare.writer import read_splits
 
-_CODED = "coded.json"
+_CODED = "coded.json"  # split -> the codec whose codes it has
 
 
 class Codec(Protocol):
-  """What is asked of a codec; `speech.snac.SNAC` is one."""
+  """What is asked of a codec; `speech.snac.SNAC` is one, `speech.unit_codec.UnitCodec` another."""
 
   @property
   def sample_rate(self) -> int:
@@ -36,63 +41,73 @@ class Codec(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CodesConfig:
-  """Which sets of `corpus/` are coded into `codes/`, by which codec (a name that identifies it), in how many shards."""
+class Codes:
+  """The step from sound to codes, by the codec of a stage (`generate.speech_stages.load_codec`)."""
 
-  sets: tuple[str, ...]
-  codec: str
-  shards: int = 1
+  workdir: Path
+  stage: str
+
+  def open(self) -> Work:
+    """Returns the step with the codec loaded."""
+    codec: Codec = load_codec(self.workdir, stage=self.stage, vocoder=None)
+
+    def work(examples: Sequence[Example]) -> list[Example | Rejected]:
+      return [_coded(example, codec) for example in examples]
+
+    return work
+
+  @property
+  def mark(self) -> str:
+    """Which training of the codec makes the codes.
+
+    Raises:
+      UserError: the stage is missing or damaged.
+    """
+    folder = self.workdir / "stages" / self.stage
+    return f"{read_card(folder)['fingerprint']}@{require_step(folder)}"
 
 
-def code_corpus(config: CodesConfig, workdir: Path, *, codec: Codec, say: Callable[[str], None] = print) -> Path:
-  """Writes `workdir/codes/<set>` for each set of `workdir/corpus` and returns `workdir/codes`.
+def code_corpus(sets: Sequence[str], workdir: Path, *, stage: str, say: Callable[[str], None] = print) -> Path:
+  """Writes `workdir/codes/<set>` for each of these sets of `workdir/corpus` and returns `workdir/codes`.
 
   Raises:
-    UserError: a set is missing or damaged, or was coded by another codec. Finished splits stay.
+    UserError: a set or the stage is missing or damaged, a record cannot be coded, or a set was coded by another codec.
+      What is finished stays.
   """
-  for name in config.sets:
-    splits = sorted(read_splits(workdir / "corpus" / name))
-    if not splits:
-      raise UserError(
-        "no records", where=workdir / "corpus" / name, rule="the set was made", remedy="run `omni corpus` first"
-      )
-    folder = workdir / "codes" / name
+  step = Codes(workdir=workdir, stage=stage)
+  for name in sets:
+    splits, folder = require_splits(workdir / "corpus" / name), workdir / "codes" / name
     known = json.loads((folder / _CODED).read_text()) if (folder / _CODED).is_file() else {}
-    if set(known.values()) - {config.codec}:
+    if set(known.values()) - {step.mark}:
       raise UserError(
         f"codes of {', '.join(sorted(set(known.values())))}",
         where=folder,
-        rule=f"all splits of a set are coded by one codec, here {config.codec}",
+        rule=f"all splits of a set are coded by one codec, here {step.mark}",
         remedy="delete the folder, or use the codec that made it",
       )
     for split in splits:
       if split in known and split in read_splits(folder):
         say(f"codes of {name}/{split}: already there")
         continue
-      examples = code_examples(open_set(workdir / "corpus" / name, split), codec)
-      count = write_split(folder, split, examples, shards=config.shards)
-      known[split] = config.codec
+      source = Records(folder=workdir / "corpus" / name, split=split)
+      mark = json.dumps([step.mark, source.written()])
+      preparation = Preparation(corpus=source, steps=(step,), max_rejected=0, mark=mark)
+      made = prepare(preparation, folder, split, replace=True, say=say)
+      known[split] = step.mark
       write_whole(folder / _CODED, json.dumps(known, indent=1))
-      say(f"{folder}, {split}: {count} records coded")
+      say(f"{folder}, {split}: {made.records} records coded")
   return workdir / "codes"
 
 
-def code_examples(source: Sequence[Example] | Any, codec: Codec) -> Iterator[Example]:
-  """Yields the records of `source` in order, turns with sound with the codec's codes as `units`."""
-  for index in range(len(source)):
-    example = source[index]
-    turns = [
-      dataclasses.replace(turn, units=codec.encode(_at_rate(decode_audio(turn.audio), codec)).reshape(-1))
-      if turn.audio
-      else turn
-      for turn in example.turns
-    ]
-    yield dataclasses.replace(example, turns=tuple(turns))
+def _coded(example: Example, codec: Codec) -> Example | Rejected:
+  """Returns a record, turns with sound with the codec's codes as `units`."""
+  try:
+    turns = tuple(_with_codes(turn, codec) if turn.audio else turn for turn in example.turns)
+  except UserError as error:
+    return Rejected(example.id, reason_of(error))
+  return dataclasses.replace(example, turns=turns)
 
 
-def _at_rate(waveform: np.ndarray, codec: Codec) -> np.ndarray:
-  if codec.sample_rate == SAMPLE_RATE:
-    return waveform
-  import soxr
-
-  return np.ascontiguousarray(soxr.resample(waveform, SAMPLE_RATE, codec.sample_rate), np.float32)
+def _with_codes(turn: Turn, codec: Codec) -> Turn:
+  waveform = decode_audio(turn.audio, sample_rate=codec.sample_rate)
+  return dataclasses.replace(turn, units=codec.encode(waveform).reshape(-1))

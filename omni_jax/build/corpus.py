@@ -11,13 +11,15 @@ import concurrent.futures
 import dataclasses
 import itertools
 import json
-import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from omni_jax.build.made import is_made, remember
+from omni_jax.build.processes import processes
+from omni_jax.build.progress import bars
 from omni_jax.core.config import fingerprint
 from omni_jax.core.errors import UserError
 from omni_jax.core.files import write_whole
@@ -26,7 +28,7 @@ from omni_jax.prepare.emova_phones import MANDARIN_PHONES
 from omni_jax.prepare.phonemes import PHONES
 from omni_jax.prepare.schema import SCHEMA_VERSION, Example, features
 from omni_jax.prepare.voices.catalogue import Cast, cast
-from omni_jax.prepare.writer import read_splits, write_split
+from omni_jax.prepare.writer import write_split
 
 RECIPE = 2  # raised whenever the plans or the voices change, so that older corpora are made again
 _CHUNK = 16  # utterances for a process at a time: seconds of work, so that progress is seen
@@ -134,13 +136,14 @@ def make_corpus(
     planned, phones, symbols = additions(config, roles), folder / "mandarin" / "phones.json", PHONES + MANDARIN_PHONES
   phones.parent.mkdir(exist_ok=True)
   write_whole(phones, json.dumps(list(symbols)))
-  missing = [split for split in planned if not _is_made(folder, split, mark)]
+  remedy = f"choose another --workdir, or delete {folder} to make the corpus again"
+  missing = [split for split in planned if not is_made(folder / split.set_name, split.name, mark, remedy=remedy)]
   if not missing:
     report(f"corpus is complete in {folder}")
     return folder
   features()  # imports tensorflow-datasets, whose lazy imports would disturb those of the progress bar's thread
   started = time.time()
-  with _pool(workers or os.cpu_count() or 1) as pool, _progress() as progress:
+  with processes(workers or os.cpu_count() or 1) as pool, bars() as progress:
     for split, num_examples, examples in _recorded(missing, pool):
       count = _write(split, progress.track(examples, num_examples, description=split.path), folder, mark)
       report(f"{split.path}: {count} records, {time.time() - started:.0f} s")
@@ -245,43 +248,9 @@ def _speak_all(examples: list[Example], pool: concurrent.futures.Executor) -> It
 
 def _write(split: Split, examples: Iterable[Example], folder: Path, mark: str) -> int:
   count = write_split(folder / split.set_name, split.name, examples)
-  made = _made(folder / split.set_name)
-  write_whole(folder / split.set_name / "made.json", json.dumps({**made, split.name: mark}))
+  remember(folder / split.set_name, split.name, mark)
   return count
 
 
 def _record_all(examples: list[Example]) -> list[Example]:
   return [plan.record(example) for example in examples]
-
-
-def _is_made(folder: Path, split: Split, mark: str) -> bool:
-  """Whether the split is there; a UserError if it was made from something else."""
-  location = folder / split.set_name
-  made = _made(location).get(split.name)
-  if split.name not in read_splits(location) or made is None:  # never made, or interrupted before it was marked
-    return False
-  if made == mark:
-    return True
-  raise UserError(
-    f"split {split.name!r} was made from another config or an earlier version",
-    where=location,
-    rule="one working folder holds one corpus",
-    remedy=f"choose another --workdir, or delete {folder} to make the corpus again",
-  )
-
-
-def _made(location: Path) -> dict[str, str]:
-  path = location / "made.json"
-  return json.loads(path.read_text()) if path.is_file() else {}
-
-
-def _pool(workers: int) -> concurrent.futures.Executor:
-  # Fresh processes: forking would copy the threads of JAX and of a running espeak-ng.
-  context = multiprocessing.get_context("spawn")
-  return concurrent.futures.ProcessPoolExecutor(workers, mp_context=context)
-
-
-def _progress() -> Any:
-  from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-  return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -18,9 +18,11 @@ import shutil
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from omni_jax.build.made import is_made, remember
 from omni_jax.build.processes import HERE
+from omni_jax.build.progress import bars
 from omni_jax.core.config import fingerprint
 from omni_jax.core.errors import UserError
 from omni_jax.core.files import write_whole
@@ -30,7 +32,6 @@ from omni_jax.prepare.schema import SCHEMA_VERSION, Example, features
 from omni_jax.prepare.writer import Shard, publish, read_splits, serialize, unwritable, write_shard
 
 RECIPE = 1  # raised whenever a reader or a step makes something else of the same corpus
-MADE = "made.json"  # split -> what it was made from
 
 Work = Callable[[Sequence[Example]], Sequence[Example | Rejected]]
 
@@ -124,7 +125,8 @@ def prepare(
   """
   folder = Path(folder)
   mark = fingerprint((preparation_identity(preparation), RECIPE, SCHEMA_VERSION))
-  if _is_made(folder, split, mark, replace=replace):
+  remedy = f"choose another name, or delete {folder} to make it again"
+  if is_made(folder, split, mark, remedy=remedy, replace=replace):
     entry = read_splits(folder)[split]
     return Made(sum(map(int, entry["shardLengths"])), _count_lines(quarantine_path(folder, split)), was_there=True)
   work = folder / f".{split}.making"
@@ -133,16 +135,12 @@ def prepare(
     _make_parts(preparation, work, num_jobs, num_entries, run=run, where=folder / split, say=say)
     parts = [_read_part(work, number) for number in range(num_jobs)]
     rejected = [one for _, part in parts for one in part]
-    write_quarantine(quarantine_path(folder, split), rejected)
-    require_share(
-      rejected, size=num_entries, max_share=preparation.max_rejected, where=preparation.corpus,
-      path=quarantine_path(folder, split),
-    )  # fmt: skip
+    _put_aside(quarantine_path(folder, split), rejected, preparation, size=num_entries)
     shards = [shard for shard, _ in parts]
     if not sum(shard.records for shard in shards):
       raise UserError("no records", where=folder / split, rule="a split holds at least one", remedy="check the source")
     publish(folder, split, shards)
-    write_whole(folder / MADE, json.dumps({**_made(folder), split: mark}, indent=1))
+    remember(folder, split, mark)
     shutil.rmtree(work)
   except OSError as error:
     raise unwritable(folder, error) from error
@@ -312,17 +310,22 @@ def _make_parts(
   rejected = [one for number in sorted(there) for one in _read_part(work, number)[1]]
   features()  # imports tensorflow-datasets, whose lazy imports would disturb those of the progress bar's thread
   jobs = [Job(preparation, work, number) for number in left]
-  with _progress() as progress, contextlib.closing(run(jobs, make_part)) as done:
+  with bars() as progress, contextlib.closing(run(jobs, make_part)) as done:
     bar = progress.add_task(str(where), total=num_jobs, completed=len(there))
     for number in done:
       rejected += _read_part(work, number)[1]
       progress.advance(bar)
       if len(rejected) > preparation.max_rejected * num_entries:
-        path = work / "quarantine.jsonl"
-        write_quarantine(path, rejected)
-        require_share(
-          rejected, size=num_entries, max_share=preparation.max_rejected, where=preparation.corpus, path=path
-        )
+        _put_aside(work / "quarantine.jsonl", rejected, preparation, size=num_entries)
+
+
+def _put_aside(path: Path, rejected: Sequence[Rejected], preparation: Preparation, *, size: int) -> None:
+  """Writes what cannot be used of so many entries, and stops if it is too much."""
+  write_quarantine(path, rejected)
+  require_share(
+    rejected, size=size, max_share=preparation.max_rejected, where=preparation.corpus, path=path,
+    remedy="allow more with --max-rejected",
+  )  # fmt: skip
 
 
 def _read_listing(path: Path) -> list[Entry]:
@@ -337,31 +340,5 @@ def _read_part(work: Path, number: int) -> tuple[Shard, list[Rejected]]:
   return Shard(path, told["records"], told["num_bytes"], told["sha256"]), rejected
 
 
-def _is_made(folder: Path, split: str, mark: str, *, replace: bool) -> bool:
-  """Whether the split is there; a UserError if it was made from something else."""
-  made = _made(folder).get(split)
-  if made is None or split not in read_splits(folder):
-    return False
-  if made == mark or replace:
-    return made == mark
-  raise UserError(
-    f"split {split!r} was made from another corpus, with other settings or by an earlier version",
-    where=folder,
-    rule="a split is made once",
-    remedy=f"choose another name, or delete {folder} to make it again",
-  )
-
-
-def _made(folder: Path) -> dict[str, str]:
-  path = folder / MADE
-  return json.loads(path.read_text()) if path.is_file() else {}
-
-
 def _count_lines(path: Path) -> int:
   return path.read_bytes().count(b"\n") if path.is_file() else 0
-
-
-def _progress() -> Any:
-  from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-  return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

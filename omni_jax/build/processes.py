@@ -1,12 +1,36 @@
-"""Jobs in processes of this machine: the ordinary runner of `build/driver.py`."""
+"""Work in processes of this machine; jobs of `build/driver.py` are run in them unless it is told otherwise."""
 
 import concurrent.futures
+import contextlib
 import functools
 import multiprocessing
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 from omni_jax.core.errors import UserError
+
+
+@contextlib.contextmanager
+def processes(workers: int, *, start: Callable[[], Any] | None = None) -> Iterator[concurrent.futures.Executor]:
+  """Yields an executor of so many new processes, each of which calls `start` first; what waits at the end is dropped.
+
+  Raises:
+    UserError: one of them died.
+  """
+  # Fresh processes: forking would copy the threads of JAX and of a running espeak-ng.
+  context = multiprocessing.get_context("spawn")
+  pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=start)
+  try:
+    yield pool
+  except concurrent.futures.process.BrokenProcessPool as error:
+    raise UserError(
+      "a working process died",
+      where=f"{workers} processes",
+      rule="each process has the memory it needs",
+      remedy="run the command again with fewer --workers; what is finished is kept",
+    ) from error
+  finally:
+    pool.shutdown(cancel_futures=True)
 
 
 def run_in_processes(workers: int, *, start: Callable[[], Any] | None = None) -> Callable[..., Generator[int]]:
@@ -27,23 +51,11 @@ def _run(
       work(job)
       yield job.number
     return
-  # Fresh processes: forking would copy the threads of JAX and of a running espeak-ng.
-  context = multiprocessing.get_context("spawn")
-  pool = concurrent.futures.ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=start)
-  try:
+  with processes(min(workers, len(jobs)), start=start) as pool:
     numbers = {pool.submit(work, job): job.number for job in jobs}
     for future in concurrent.futures.as_completed(numbers):
       future.result()
       yield numbers[future]
-  except concurrent.futures.process.BrokenProcessPool as error:
-    raise UserError(
-      "a working process died",
-      where=f"{workers} processes",
-      rule="each process has the memory it needs",
-      remedy="run the command again with fewer --workers; finished shards are kept",
-    ) from error
-  finally:
-    pool.shutdown(cancel_futures=True)
 
 
 HERE = run_in_processes(1)

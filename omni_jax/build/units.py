@@ -21,7 +21,7 @@ from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
 from omni_jax.generate.speech_stages import load_tokenizer
 from omni_jax.prepare.audio import SAMPLE_RATE, decode_audio
-from omni_jax.prepare.corpora.records import Records
+from omni_jax.prepare.corpora.records import Records, require_splits
 from omni_jax.prepare.quarantine import Rejected, reason_of
 from omni_jax.prepare.reader import open_set
 from omni_jax.prepare.schema import Example
@@ -92,7 +92,7 @@ def encode_corpus(config: EncodeConfig, workdir: Path, *, say: Callable[[str], N
     UserError: a set or a stage is missing or damaged, or the disk refuses. Finished splits stay.
   """
   stages, units = workdir / "stages", workdir / "units"
-  wanted = [(name, split) for name in config.sets for split in _splits(workdir / "corpus" / name)]
+  wanted = [(name, split) for name in config.sets for split in require_splits(workdir / "corpus" / name)]
   anything_new = False
   for name, split in wanted:
     source = Records(folder=workdir / "corpus" / name, split=split)
@@ -103,7 +103,7 @@ def encode_corpus(config: EncodeConfig, workdir: Path, *, say: Callable[[str], N
       keep_audio=not training,
       timed_voices=config.timed_voices if training else (),
     )
-    mark = json.dumps([step.mark, _written(source)])
+    mark = json.dumps([step.mark, source.written()])
     preparation = Preparation(corpus=source, steps=(step,), portion=_PORTION, chunk=TOGETHER, max_rejected=0, mark=mark)
     made = prepare(preparation, units / name, split, replace=True, say=lambda _: None)
     anything_new |= not made.was_there
@@ -158,10 +158,7 @@ def _encode(
     for turn in example.turns:
       if turn.audio:
         lasting = next(frames) if turn.voice in timed_voices else ()
-        changes: dict[str, Any] = {
-          "units": np.ravel(next(units)),
-          "unit_frames": lasting,
-        }  # frames of codebooks in a row
+        changes: dict[str, Any] = {"units": np.ravel(next(units)), "unit_frames": lasting}
         if heard is not None:
           changes["heard"] = str(next(heard))
         turn = dataclasses.replace(turn, **changes, audio=turn.audio if keep_audio else b"")
@@ -186,24 +183,6 @@ def _fit_lengths(config: EncodeConfig, workdir: Path) -> None:
     path.unlink(missing_ok=True)
   else:
     found.save(path)
-
-
-def _splits(folder: Path) -> list[str]:
-  splits = sorted(read_splits(folder))
-  if not splits:
-    raise UserError("no records", where=folder, rule="the set was made", remedy="run `omni corpus` first")
-  return splits
-
-
-def _written(source: Records) -> list[Any]:
-  """Returns what changes whenever the records are written anew."""
-  entry = read_splits(source.folder)[source.split]
-  files = sorted(source.folder.glob(f"{source.folder.name}-{source.split}.*"))
-  return [
-    entry["shardLengths"],
-    entry.get("numBytes"),
-    [[path.stat().st_size, path.stat().st_mtime_ns] for path in files],
-  ]
 
 
 def _require_one_row(tokenizer: SpeechTokenizer, stage: Path) -> None:

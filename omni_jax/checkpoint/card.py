@@ -16,6 +16,7 @@ from omni_jax.core.errors import UserError
 from omni_jax.core.files import write_whole
 
 FORMAT = 1
+_FIELDS = {"fingerprint": str, "run": dict, "starts": list}  # what is read back
 _WORKDIR = "<workdir>"
 _PACKAGES = ("omni_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -66,7 +67,10 @@ def read_card(stage_folder: Path) -> dict[str, Any]:
     card = json.loads(path.read_text())
     if card["format"] != FORMAT:
       raise ValueError(f"format {card['format']}")
-  except (ValueError, KeyError, TypeError) as error:
+    for name, kind in _FIELDS.items():
+      if not isinstance(card[name], kind):
+        raise ValueError(f"{name} is a {type(card[name]).__name__}")
+  except (OSError, ValueError, KeyError, TypeError) as error:
     raise UserError(
       f"cannot read the card ({error})",
       where=path,
@@ -77,8 +81,20 @@ def read_card(stage_folder: Path) -> dict[str, Any]:
 
 
 def model_config(stage_folder: Path) -> Any:
-  """Returns the config of the model that a stage trained."""
-  return from_json(read_card(stage_folder)["run"]["model"])
+  """Returns the config of the model that a stage trained.
+
+  Raises:
+    UserError: there is no card, it is damaged, or it is of a stage without a model.
+  """
+  stored = read_card(stage_folder)["run"]
+  if "model" not in stored:
+    raise UserError(
+      "the card names no model",
+      where=stage_folder / "run.json",
+      rule="a stage that is loaded trained or imported a model",
+      remedy="choose another stage",
+    )
+  return from_json(stored["model"])
 
 
 def card_difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

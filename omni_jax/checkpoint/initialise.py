@@ -15,6 +15,7 @@ from omni_jax.checkpoint.card import read_card
 from omni_jax.core import trees
 from omni_jax.core.arrays import Array
 from omni_jax.core.errors import UserError
+from omni_jax.core.files import write_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Report(NamedTuple):
 
   def write(self, path: Path) -> None:
     """Writes the whole report, name by name, as JSON."""
-    path.write_text(json.dumps(self._asdict(), indent=1) + "\n")
+    write_whole(path, json.dumps(self._asdict(), indent=1) + "\n")
 
 
 def start_fingerprints(starts: tuple[Start, ...]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from omni_jax.convert.folders import read_json
+from omni_jax.convert.folders import read_json, values_of
 from omni_jax.convert.language import NewRows, import_language
 from omni_jax.convert.part_cards import vision_from
 from omni_jax.convert.shards import Folder
@@ -100,7 +100,8 @@ def import_tower(folder: Path) -> tuple[VisionConfig, dict[str, jax.Array]]:
       rule=f"the folder has one Qwen2-VL tower, whose names are found by {_FIRST}",
       remedy="give the folder of the tower, or of one model that has it",
     )
-  config = vision_from({"type": "Qwen2VisionTower", **stated})
+  with values_of(folder / "config.json"):
+    config = vision_from({"type": "Qwen2VisionTower", **stated})
   rules = [dataclasses.replace(rule, theirs=prefixes[0] + rule.theirs) for rule in vision_rules(config)]
   # The rest of a whole model is another's; a tower's own folder is checked to the last name.
   others = [name for name in tensors if not name.startswith(prefixes[0])]
@@ -112,7 +113,7 @@ def import_tower(folder: Path) -> tuple[VisionConfig, dict[str, jax.Array]]:
 def _stated_rows(source: Path, vocabulary: Vocabulary) -> int:
   """Returns the rows of the base's tables, which must hold its tokenizer and fit into the vocabulary."""
   rows = read_json(source / "config.json").get("vocab_size", 0)
-  if not vocabulary.text_size <= rows <= vocabulary.size:
+  if not isinstance(rows, int) or not vocabulary.text_size <= rows <= vocabulary.size:
     raise UserError(
       f"vocab_size {rows}",
       where=source / "config.json",

@@ -12,7 +12,7 @@ import jax
 
 from omni_jax.convert.emova import HF, decoder_from_card, emova_rules, import_emova, origin_layout
 from omni_jax.convert.emova_card import PIXELS, config_of, hf_card, image_card, origin_card
-from omni_jax.convert.folders import read_json, write_json
+from omni_jax.convert.folders import read_json, values_of, write_json
 from omni_jax.convert.part_cards import OWN_CONFIG
 from omni_jax.convert.shards import SHARD_BYTES, Folder, write_folder
 from omni_jax.convert.table import export_stream
@@ -92,7 +92,8 @@ def read_config(folder: Path, *, text_rows: int) -> EmovaConfig:
   card = read_json(folder / "config.json")
   if (folder / OWN_CONFIG).exists():
     config = _own_config(folder)
-    stated = decoder_from_card(card, text_rows=config.decoder.vocab_size)
+    with values_of(folder / "config.json"):
+      stated = decoder_from_card(card, text_rows=config.decoder.vocab_size)
     same = ("width", "depth", "num_heads", "num_kv_heads", "mlp_dim", "vocab_size", "extra_vocab_size", "tied")
     wrong = [name for name in same if getattr(stated, name) != getattr(config.decoder, name)]
     if wrong:
@@ -103,12 +104,14 @@ def read_config(folder: Path, *, text_rows: int) -> EmovaConfig:
         remedy=f"copy the folder again, or delete {OWN_CONFIG} if config.json was changed on purpose",
       )
     return config
-  return config_of(card, text_rows=text_rows)
+  with values_of(folder / "config.json"):
+    return config_of(card, text_rows=text_rows)
 
 
 def _own_config(folder: Path) -> EmovaConfig:
   held = read_json(folder / OWN_CONFIG)
-  config = from_json(held["model"]) if isinstance(held, dict) and "model" in held else None
+  with values_of(folder / OWN_CONFIG):
+    config = from_json(held["model"]) if "model" in held else None
   if not isinstance(config, EmovaConfig):
     raise UserError(
       "no EmovaConfig under `model`" if config is None else f"a {type(config).__name__} under `model`",

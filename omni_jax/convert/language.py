@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from omni_jax.checkpoint.new_rows import draw_rows
-from omni_jax.convert.folders import read_json, write_json
+from omni_jax.convert.folders import read_json, values_of, write_json
 from omni_jax.convert.language_card import config_from_card, language_card
 from omni_jax.convert.shards import Folder, write_folder
 from omni_jax.convert.table import Rule, export_stream, import_leaves
@@ -160,7 +160,8 @@ def import_language(
   """
   card, tensors = read_json(folder / "config.json"), Folder(folder)
   number = 0 if new is None else new.number
-  stated = config_from_card(card, extra_vocab_size=0)
+  with values_of(folder / "config.json"):
+    stated = config_from_card(card, extra_vocab_size=0)
   config = dataclasses.replace(
     stated, vocab_size=stated.vocab_size + number - extra_vocab_size, extra_vocab_size=extra_vocab_size
   )

@@ -77,7 +77,7 @@ def _released(config: MiniOmniConfig, folder: Path) -> dict[str, jax.Array]:
 def _language(config: MiniOmniConfig, folder: Path, *, draw: str, seed: int) -> dict[str, jax.Array]:
   rows = read_json(folder / "config.json").get("vocab_size", 0)
   layout = config.layout
-  if not 0 < rows <= layout.num_pieces:
+  if not isinstance(rows, int) or not 0 < rows <= layout.num_pieces:
     raise UserError(
       f"vocab_size {rows}",
       where=folder,

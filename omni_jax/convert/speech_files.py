@@ -22,7 +22,7 @@ import numpy as np
 
 from omni_jax.convert import hubert_card, vits_card, whisper
 from omni_jax.convert.emova_voice import export_emova_voice, import_emova_voice
-from omni_jax.convert.folders import read_json, write_json
+from omni_jax.convert.folders import read_json, values_of, write_json
 from omni_jax.convert.hubert import (
   HubertNames,
   export_hubert_tensors,
@@ -219,7 +219,8 @@ def _read_speaking(source: SpeechSource) -> Part:
         remedy="check the file",
       )
     rows, card = len(tensors[vits_card.TABLE]), source.path.parent / _CONFIG
-    config = own or vits_card.read_config(read_json(card), vocab_size=rows, where=card)
+    with values_of(card):
+      config = own or vits_card.read_config(read_json(card), vocab_size=rows, where=card)
     given = Held(tensors)
     given.origin = source.path
     model = import_unit_to_speech(config, given)
@@ -267,9 +268,14 @@ def _read_snac(source: SpeechSource) -> Part:
 def _read_hubert(source: SpeechSource) -> Part:
   tensors = Folder(source.path)
   names = hubert_card.find_names(tensors, where=source.path)
-  config = hubert_card.read_config(source.path, tensors)
+  config = _hubert_config(source.path, tensors)
   rules = hubert_rules(config, names)
   return Part(config=config, leaves=import_leaves(rules, import_hubert_tensors(tensors, names), shapes=_shapes(config)))
+
+
+def _hubert_config(folder: Path, tensors: Folder) -> HubertConfig:
+  with values_of(folder / _CONFIG):
+    return hubert_card.read_config(folder, tensors)
 
 
 def _write_hubert(part: Part, folder: Path, scheme: str) -> None:
@@ -287,7 +293,7 @@ def _read_kmeans(source: SpeechSource) -> Part:
   names = hubert_card.find_names(tensors, where=source.path)
   config = _own_config(source.path, "kmeans") or dataclasses.replace(
     SPEECH_GPT_TOKENIZER,
-    hubert=hubert_card.read_config(source.path, tensors),
+    hubert=_hubert_config(source.path, tensors),
     layer=source.layer,
     num_classes=len(centres),
   )
@@ -304,7 +310,8 @@ def _write_kmeans(part: Part, folder: Path, scheme: str) -> None:
 
 
 def _read_whisper(source: SpeechSource) -> Part:
-  config = whisper.read_config(read_json(source.path / _CONFIG), where=source.path)
+  with values_of(source.path / _CONFIG):
+    config = whisper.read_config(read_json(source.path / _CONFIG), where=source.path)
   tensors = whisper.encoder_tensors(Folder(source.path))
   return Part(config=config, leaves=import_leaves(whisper.whisper_rules(), tensors, shapes=_shapes(config)))
 
@@ -322,7 +329,8 @@ def _own_config(path: Path, name: str) -> Any:
   held = read_json(own) if own.exists() else {}
   if name not in held:
     return None
-  config = from_json(held[name])
+  with values_of(own):
+    config = from_json(held[name])
   expected = UnitToSpeechConfig if name == _SPEAKING else FORMATS[name].config
   if not isinstance(config, expected):
     raise UserError(

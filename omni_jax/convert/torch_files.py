@@ -1,7 +1,6 @@
 """Files of torch that hold nothing but tensors and plain values, read without running what a pickle may say."""
 
 import io
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,9 @@ def read_torch(path: Path) -> Any:
 
   try:
     return torch.load(path, map_location="cpu", weights_only=True)
-  except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+  except Exception as error:  # bytes that are no pickle make torch's reader raise whatever its tables raise
     raise UserError(
-      f"cannot read {path.name}: {str(error).splitlines()[0]}",
+      f"cannot read {path.name}: {(str(error) or type(error).__name__).splitlines()[0]}",
       where=path,
       rule="the weights are one whole file of torch that holds tensors only",
       remedy="copy the file again; where it holds other objects, keep its tensors only: torch.save({'state_dict': "

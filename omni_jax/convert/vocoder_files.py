@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from omni_jax.convert import snac, unit_hifigan
-from omni_jax.convert.folders import read_json, write_json
+from omni_jax.convert.folders import read_json, values_of, write_json
 from omni_jax.convert.table import Rule, export_tensors, import_leaves
 from omni_jax.convert.torch_files import in_numpy, in_torch, read_torch, write_torch
 from omni_jax.core import trees
@@ -27,11 +27,15 @@ def read_unit_hifigan(checkpoint: Path, *, config: Path | None = None) -> UnitHi
   Raises:
     UserError: a file is missing, damaged, or of another model.
   """
-  made = unit_hifigan.read_config(read_json(config or checkpoint.parent / CONFIG), where=config or checkpoint.parent)
+  card = config or checkpoint.parent / CONFIG
+  with values_of(card):
+    made = unit_hifigan.read_config(read_json(card), where=card)
   tensors = read_torch(checkpoint)
-  if unit_hifigan.CHECKPOINT_KEY not in tensors:
+  if not isinstance(tensors, Mapping) or unit_hifigan.CHECKPOINT_KEY not in tensors:
     raise UserError(
-      f"keys {', '.join(map(str, list(tensors)[:8]))}",
+      f"keys {', '.join(map(str, list(tensors)[:8]))}"
+      if isinstance(tensors, Mapping)
+      else f"a {type(tensors).__name__}",
       where=checkpoint,
       rule=f"a checkpoint of a generator holds its tensors under {unit_hifigan.CHECKPOINT_KEY!r}",
       remedy="take the file whose name begins with g_",
@@ -52,7 +56,8 @@ def read_snac(folder: Path) -> SNAC:
   Raises:
     UserError: a file is missing, damaged, or of another model.
   """
-  config = snac.read_config(read_json(folder / CONFIG), where=folder)
+  with values_of(folder / CONFIG):
+    config = snac.read_config(read_json(folder / CONFIG), where=folder / CONFIG)
   return _filled(config, snac.snac_rules(config), read_torch(folder / SNAC_WEIGHTS), where=folder / SNAC_WEIGHTS)
 
 

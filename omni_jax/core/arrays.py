@@ -48,6 +48,7 @@ Codes = Float[Array, "B U E"]
 Units = Int[Array, "B U"]
 
 Scalar = Float[Array, ""]
+Sums = dict[str, tuple[Array, Array]]  # metrics as (sum, count): a window of steps is averaged by adding both
 
 Function = TypeVar("Function", bound=Callable)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from omni_jax.batches.recordings import Recordings
+from omni_jax.batches.hearing import Recordings
 from omni_jax.core.errors import UserError
 from omni_jax.generate.engine import Prompt
 from omni_jax.generate.row_engine import SPEAK, WRITE, RowEngine

@@ -10,17 +10,17 @@ from omni_jax.nn.linear import Linear
 
 
 class GatedFeedForward(nnx.Module):
-  """`down(silu(gate(x)) * up(x))`, no biases (Qwen2.5, Llama)."""
+  """`down(silu(gate(x)) * up(x))`, no biases (Qwen2.5, Llama); `outputs` is the width if not given."""
 
-  def __init__(self, *, width: int, mlp_dim: int, key: Key):
+  def __init__(self, *, width: int, mlp_dim: int, outputs: int | None = None, key: Key):
     gate, up, down = jax.random.split(key, 3)
     self.gate = Linear(width, mlp_dim, axes=("embed", "mlp"), bias=False, key=gate)
     self.up = Linear(width, mlp_dim, axes=("embed", "mlp"), bias=False, key=up)
-    self.down = Linear(mlp_dim, width, axes=("mlp", "embed"), bias=False, key=down)
+    self.down = Linear(mlp_dim, outputs or width, axes=("mlp", "embed"), bias=False, key=down)
 
   @typed
-  def __call__(self, x: Hidden) -> Hidden:
-    """Returns what is added to the residual stream."""
+  def __call__(self, x: Hidden) -> Array:
+    """Returns [B, T, outputs]."""
     return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
 
 

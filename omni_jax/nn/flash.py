@@ -97,10 +97,6 @@ def _splash(kernel: Any, queries: Array, keys: Array, values: Array, query_ids: 
   return jax.vmap(kernel)(queries, keys, values, splash.SegmentIds(q=query_ids, kv=key_ids))
 
 
-def _size(mesh: Any, axis: Any) -> int:
-  return 1 if axis is None else mesh.shape[axis]
-
-
 def cudnn_fits(dtype: jax.typing.DTypeLike, *, head_dim: int, length: int) -> bool:
   """Whether cuDNN's kernel takes heads of this dtype and width and rows of this length."""
   is_half = np.dtype(dtype) in (np.dtype(jnp.bfloat16), np.dtype(jnp.float16))

@@ -20,10 +20,10 @@ from omni_jax.core import sharding
 from omni_jax.core.errors import UserError
 from omni_jax.core.topologies import Topology
 from omni_jax.train.adversarial import Adversarial
-from omni_jax.train.loop import Run
-from omni_jax.train.optimizer import make_optimizer
-from omni_jax.train.state import TrainState, abstract_state, describe
-from omni_jax.train.step import Loss, make_step
+from omni_jax.train.learner import make_learner
+from omni_jax.train.loop import Run, check_rows
+from omni_jax.train.state import State
+from omni_jax.train.step import Loss
 
 
 def find_devices(topology: Topology) -> list[Any]:
@@ -71,7 +71,7 @@ class Program:
 
   run: Run
   mesh: jax.sharding.Mesh
-  state: TrainState
+  state: State
   batch: dict[str, jax.ShapeDtypeStruct]
   lowered: Any
 
@@ -83,25 +83,15 @@ def trace_step(run: Run, devices: Sequence[Any]) -> Program:
     UserError: the mesh does not divide devices, model or batch, or the run's data does not say its shapes.
   """
   mesh = sharding.make_mesh(run.mesh, devices=devices)
-  model = jax.eval_shape(lambda: run.model.make(key=jax.random.key(0)))
-  optimizer = make_optimizer(run.optimizer, parameters=describe(model), steps=run.steps)
-  state = abstract_state(model, optimizer, mesh)
-  step = make_step(loss_of(run), model, optimizer=optimizer, abstract=state, seed=run.seed, config=run.step)
-  rows = sharding.batch_sharding(mesh)
+  loss_of(run)
+  learner, rows = make_learner(run, mesh), sharding.batch_sharding(mesh)
   batch = {
     name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=rows) for name, leaf in batch_shapes(run).items()
   }
-  pieces = sharding.parts_of("batch", mesh) * run.step.accumulate
-  first = next(iter(batch.values())).shape[0]
-  if first % pieces:
-    raise UserError(
-      f"{first} rows over {pieces} pieces",
-      where="plan",
-      rule="the devices of the mesh axes replica and fsdp, times step.accumulate, divide the rows of a batch",
-      remedy="change data.rows, --mesh or step.accumulate",
-    )
+  check_rows({name: leaf.shape for name, leaf in batch.items()}, mesh, parts=run.step.accumulate)
   with jax.set_mesh(mesh):
-    return Program(run=run, mesh=mesh, state=state, batch=batch, lowered=step.lower(state, batch))
+    lowered = learner.step.lower(learner.abstract, batch)
+  return Program(run=run, mesh=mesh, state=learner.abstract, batch=batch, lowered=lowered)
 
 
 def loss_of(run: Run) -> Loss:

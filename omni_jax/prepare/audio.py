@@ -52,6 +52,28 @@ def load_audio(path: Path | str, *, sample_rate: int = SAMPLE_RATE) -> np.ndarra
   return _read(path, str(path), sample_rate=sample_rate)
 
 
+class SoundLength(NamedTuple):
+  """How many `samples` of one channel a sound file holds, and how many there are in a second."""
+
+  samples: int
+  sample_rate: int
+
+
+def sound_length(data: bytes) -> SoundLength:
+  """Returns the length of the bytes of a sound file as their head states it; nothing is decoded.
+
+  Raises:
+    UserError: the bytes are no sound file.
+  """
+  import soundfile
+
+  try:
+    with soundfile.SoundFile(io.BytesIO(data)) as file:
+      return SoundLength(file.frames, file.samplerate)
+  except (soundfile.LibsndfileError, RuntimeError) as error:
+    raise _unreadable(error, f"{len(data)} bytes of audio") from error
+
+
 def save_wav(path: Path | str, samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> None:
   """Writes `samples` (float [A], clipped to -1..1) as a 16-bit WAV file; the folder is made if it is not there."""
   import soundfile
@@ -64,6 +86,11 @@ def save_wav(path: Path | str, samples: np.ndarray, sample_rate: int = SAMPLE_RA
 def to_pcm(waveform: np.ndarray) -> np.ndarray:
   """Returns int16 samples of a float waveform, clipped to -1..1."""
   return np.round(np.clip(np.asarray(waveform, np.float32), -1.0, 1.0) * 32767.0).astype(np.int16)
+
+
+def from_pcm(samples: np.ndarray) -> np.ndarray:
+  """Returns the float32 waveform of int16 samples that `to_pcm` made."""
+  return samples.astype(np.float32) / 32767.0
 
 
 def resample(waveform: np.ndarray, *, sample_rate: int, to: int = SAMPLE_RATE) -> np.ndarray:

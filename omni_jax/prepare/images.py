@@ -82,7 +82,7 @@ def image_size(data: bytes) -> tuple[int, int]:
       image.verify()
       return image.height, image.width
 
-  return _told(read, f"{len(data)} bytes of image")
+  return readable(read, f"{len(data)} bytes of image")
 
 
 def target_size(height: int, width: int, *, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
@@ -139,16 +139,24 @@ def _short_side_enlarged(height: int, width: int, factor: int) -> tuple[int, int
 def _read(data: bytes, where: str) -> np.ndarray:
   from PIL import Image
 
-  return _told(lambda: np.array(Image.open(io.BytesIO(data)).convert("RGB")), where)
+  return readable(lambda: np.array(Image.open(io.BytesIO(data)).convert("RGB")), where)
 
 
-def _told(read: Callable[[], Result], where: str) -> Result:
-  """Returns what `read` returns; what Pillow finds wrong becomes a UserError."""
-  from PIL import Image, UnidentifiedImageError
+def readable(read: Callable[[], Result], where: str) -> Result:
+  """Returns what `read` returns; what Pillow finds wrong with the bytes becomes a UserError.
 
+  Args:
+    read: opens or decodes an image.
+    where: its name in messages.
+
+  Raises:
+    UserError: that of `read`, or the image is damaged.
+  """
   try:
     return read()
-  except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+  except UserError:
+    raise
+  except Exception as error:  # decoders raise whatever their parsing of damaged bytes meets
     raise UserError(
       f"cannot read image: {error}",
       where=where,

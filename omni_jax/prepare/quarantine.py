@@ -29,15 +29,18 @@ def write_quarantine(path: Path, rejected: Iterable[Rejected]) -> None:
   write_whole(path, "".join(json.dumps(dataclasses.asdict(one), ensure_ascii=False) + "\n" for one in rejected))
 
 
-def require_share(rejected: Sequence[Rejected], *, size: int, max_share: float, where: object, path: Path) -> None:
+def require_share(
+  rejected: Sequence[Rejected], *, size: int, max_share: float, where: object, path: Path, remedy: str
+) -> None:
   """Does nothing if few enough are put aside.
 
   Args:
     rejected: what is put aside so far.
-    size: number of all entries.
+    size: number of all records.
     max_share: of them that may be put aside.
     where: the source, for the message.
     path: where all reasons are.
+    remedy: what else than the source could be changed, for the message.
 
   Raises:
     UserError: they are too many; it shows the first reasons.
@@ -46,8 +49,8 @@ def require_share(rejected: Sequence[Rejected], *, size: int, max_share: float, 
     return
   shown = "\n    ".join(f"{one.id}: {one.reason}" for one in rejected[:_SHOWN])
   raise UserError(
-    f"{len(rejected)} of {size} entries cannot be used:\n    {shown}",
+    f"{len(rejected)} of {size} records cannot be used:\n    {shown}",
     where=where,
-    rule=f"at most {max_share:.1%} of the entries are put aside",
-    remedy=f"repair the source, or allow more with --max-rejected; all reasons are in {path}",
+    rule=f"at most {max_share:.1%} of the records are put aside",
+    remedy=f"repair the source, or {remedy}; all reasons are in {path}",
   )

@@ -10,12 +10,13 @@ A split exists when `dataset_info.json` lists it. That file is replaced last and
 renamed into place, so an interrupted write leaves the earlier state.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +56,17 @@ def write_split(folder: Path, split: str, examples: Iterable[Example], *, shards
   folder = Path(folder)
   partial = folder / f".{split}.partial"
   try:
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    with _written(folder):  # before the examples, which may take hours to make
+      shutil.rmtree(partial, ignore_errors=True)
+      partial.mkdir(parents=True)
     serialized = _serialize(examples, f"{folder.name}/{split}")
     count = min(shards, len(serialized))
     bounds = [len(serialized) * index // count for index in range(count + 1)]
-    made = [
-      write_shard(partial / f"{index:05d}", serialized[bounds[index] : bounds[index + 1]]) for index in range(count)
-    ]
-    publish(folder, split, made)
-  except (OSError, RuntimeError) as error:
-    raise unwritable(folder, error) from error
+    with _written(folder):
+      made = [
+        write_shard(partial / f"{index:05d}", serialized[bounds[index] : bounds[index + 1]]) for index in range(count)
+      ]
+      publish(folder, split, made)
   finally:
     shutil.rmtree(partial, ignore_errors=True)
   return len(serialized)
@@ -150,6 +151,15 @@ def unwritable(folder: Path, error: Exception) -> UserError:
     rule="the folder can be written and the disk has room",
     remedy="free some space or choose another --workdir, then run the command again; finished work is kept",
   )
+
+
+@contextlib.contextmanager
+def _written(folder: Path) -> Iterator[None]:
+  """Turns what a disk that refuses raises into a UserError; array_record raises RuntimeErrors."""
+  try:
+    yield
+  except (OSError, RuntimeError) as error:
+    raise unwritable(folder, error) from error
 
 
 def read_splits(folder: Path) -> dict[str, Any]:

@@ -35,6 +35,7 @@ UNITS_OPEN, UNITS_CLOSE = "<sosp>", "<eosp>"
 MARKS = (UNITS_OPEN, UNITS_CLOSE, "[Human]", "[SpeechGPT]", "<eoh>", "<eos>")  # in the order of their ids
 _BEGIN, _END = "<s>", "</s>"
 _OVER = "<eoa>"
+_UNIT = re.compile(r"<\s*(\d{1,9})\s*>")
 
 # Two spaces after "Fudan University." and "a intrinsic", as the released data has them.
 SYSTEM = (
@@ -275,24 +276,6 @@ class SpeechGPTWriter:
     return encode_segments(segments, self.tokenizer)
 
 
-def parse_units(text: str, *, num_units: int = NUM_UNITS) -> np.ndarray:
-  """Returns the units int32 [N] of a string such as `<sosp><71> <4><eosp>`, spaces or none between them.
-
-  Raises:
-    UserError: something else, or a unit out of range.
-  """
-  found = re.fullmatch(r"\s*<sosp>((?:\s*<\d+>)*)\s*<eosp>\s*", text)
-  units = [int(number) for number in re.findall(r"<(\d+)>", found[1])] if found else []
-  if not units or max(units) >= num_units:
-    raise UserError(
-      f"units {text[:60]!r}",
-      where="unit string",
-      rule=f"<sosp>, units <0> to <{num_units - 1}>, <eosp>",
-      remedy="check the line of the data",
-    )
-  return np.array(units, np.int32)
-
-
 def parse_answer(text: str) -> Reply:
   """Returns what an answer says: transcript, text and units; it never fails, and says what is wrong.
 
@@ -302,8 +285,8 @@ def parse_answer(text: str) -> Reply:
   problems = [] if over else ["no <eoa>"]
   before, opened, behind = text.partition(UNITS_OPEN)
   spoken, closed, after = behind.partition(UNITS_CLOSE)
-  units = [int(number) for number in re.findall(r"<\s*(\d+)\s*>", spoken)]
-  if opened and (not closed or not units or re.sub(r"<\s*\d+\s*>|\s", "", spoken)):
+  units = [int(number) for number in _UNIT.findall(spoken)]
+  if opened and (not closed or not units or _UNIT.sub("", spoken).strip()):
     problems.append(
       "speech without units" if not units else "speech without an end" if not closed else "text in speech"
     )

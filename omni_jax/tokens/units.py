@@ -7,7 +7,7 @@ import numpy as np
 
 from omni_jax.core.errors import UserError
 
-_UNIT = re.compile(r"<\|speech_(?P<spoken>\d+)\|>|<(?P<marked>\d+)>|(?<!\S)(?P<plain>\d+)(?!\S)")
+_UNIT = re.compile(r"<\|speech_(?P<spoken>\d{1,18})\|>|<(?P<marked>\d{1,18})>|(?<!\S)(?P<plain>\d{1,18})(?!\S)")
 _MARKS = re.compile(r"<[se]osp>")  # where SpeechGPT's units begin and end
 
 

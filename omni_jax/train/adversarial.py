@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.stages import Wrapped
 
-from omni_jax.core.arrays import Array, Key
+from omni_jax.core.arrays import Array, Key, Sums
 from omni_jax.core.errors import UserError
 from omni_jax.speech.discriminators import CriticConfig
 from omni_jax.train.adversarial_losses import AdversarialLosses
 from omni_jax.train.imitations import Imitation
 from omni_jax.train.optimizer import OptimizerConfig
 from omni_jax.train.state import Side, TrainState
-from omni_jax.train.step import Sums
 
 Imitate = Callable[[Any, dict[str, Array], Key], Imitation]
 
@@ -74,7 +74,7 @@ class Duel(NamedTuple):
 
 def make_adversarial_step(
   imitate: Imitate, losses: AdversarialLosses, *, generator: Side, critic: Side, seed: int
-) -> Callable:
+) -> Wrapped:
   """Returns `step(duel, batch) -> (duel, sums)`; the duel given is consumed.
 
   Args:

@@ -9,10 +9,9 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from omni_jax.core.arrays import Array, Scalar, Waveform
+from omni_jax.core.arrays import Scalar, Sums, Waveform
 from omni_jax.speech.discriminators import Judgement
 
-Metrics = dict[str, tuple[Array, Array]]
 Distance = Callable[[Waveform, Waveform], Scalar]
 
 
@@ -30,7 +29,7 @@ class AdversarialLosses:
   features: float = 2.0
   distances: tuple[tuple[str, float, Distance], ...] = ()
 
-  def critic(self, real: Judgement, made: Judgement) -> tuple[Scalar, Metrics]:
+  def critic(self, real: Judgement, made: Judgement) -> tuple[Scalar, Sums]:
     """Returns the critics' loss, and how the two sides stand.
 
     `critic_right` is the share of scores on the right side of one half, `critic_real` and `critic_made` are the mean
@@ -44,9 +43,7 @@ class AdversarialLosses:
     one = jnp.ones(())
     return loss, {name: (value, one) for name, value in metrics.items()}
 
-  def generator(
-    self, real: Judgement, made: Judgement, *, waveform: Waveform, target: Waveform
-  ) -> tuple[Scalar, Metrics]:
+  def generator(self, real: Judgement, made: Judgement, *, waveform: Waveform, target: Waveform) -> tuple[Scalar, Sums]:
     """Returns the generator's loss and its parts."""
     doubt, features = generator_loss(made), feature_distance(real, made)
     one, loss = jnp.ones(()), self.doubt * doubt + self.features * features

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from omni_jax.core.arrays import Array, Key, Scalar, Waveform
+from omni_jax.core.arrays import Array, Key, Scalar, Sums, Waveform
 from omni_jax.speech.spectrogram import VITS_FLOOR, SpectrumConfig, magnitude_of_rows
 from omni_jax.speech.unit_to_speech import Noise, Recordings
+from omni_jax.train.unit_health import use_of_codes
 
-Metrics = dict[str, tuple[Array, Array]]
 _FIRST_FRAMES = 1 << 16  # the noise of a clip begins at any of these frames
 
 
@@ -20,7 +20,7 @@ class Imitation(NamedTuple):
   waveform: Waveform
   target: Waveform
   loss: Scalar
-  metrics: Metrics
+  metrics: Sums
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ class SpeakUtterances:
     )
 
 
-def durations_apart(predicted: Array, real: Array, counted: Array) -> Metrics:
+def durations_apart(predicted: Array, real: Array, counted: Array) -> Sums:
   """Returns how well predicted durations agree with the real ones, both in frames, where `counted` is 1.
 
   `duration_apart` is the mean absolute difference, `duration_ratio` the length of the speech, both over the real one:
@@ -132,16 +132,14 @@ def durations_apart(predicted: Array, real: Array, counted: Array) -> Metrics:
   return {"duration_apart": (apart, length), "duration_ratio": ((predicted * counted).sum(), length)}
 
 
-def codebook_use(codes: Array, *, size: int, name: str) -> Metrics:
+def codebook_use(codes: Array, *, size: int, name: str) -> Sums:
   """Returns the share of a codebook's codes that occur, and the perplexity of their distribution (1 to `size`)."""
-  counts = jnp.zeros(size).at[codes.ravel()].add(1.0)
-  shares = counts / counts.sum()
-  entropy = -(shares * jnp.log(jnp.maximum(shares, 1e-12))).sum()
+  used, perplexity = use_of_codes(jnp.zeros(size).at[codes.ravel()].add(1.0))
   one = jnp.ones(())
-  return {f"{name}_used": ((counts > 0).mean(), one), f"{name}_perplexity": (jnp.exp(entropy), one)}
+  return {f"{name}_used": (used / size, one), f"{name}_perplexity": (perplexity, one)}
 
 
-def _drawn_apart(model: Any, recordings: Recordings, condition: Array | None, durations: Array) -> Metrics:
+def _drawn_apart(model: Any, recordings: Recordings, condition: Array | None, durations: Array) -> Sums:
   """Returns `durations_apart` of the most likely noise from what the alignment found; nothing learns from it."""
   valid = (jnp.arange(durations.shape[1]) < recordings.num_units[:, None]).astype(jnp.float32)
   prior = model.read(recordings.units, valid)

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.stages import Wrapped
 
 from omni_jax.core.arrays import Array
 from omni_jax.core.errors import UserError
 from omni_jax.train.adversarial import Adversarial, Duel, make_adversarial_step
 from omni_jax.train.state import Side, State, TrainState, describe, make_side
-from omni_jax.train.step import PLAIN, Sums, make_step
+from omni_jax.train.step import PLAIN, make_step
 
 _CRITIC = 1  # folded into the seed's key, so that critics draw other numbers than the generator
 
@@ -26,14 +27,15 @@ class Learner(NamedTuple):
   Attributes:
     abstract: the state as shapes with shardings.
     create: parameters taken from other stages -> a fresh state.
-    step: (state, batch) -> (state, sums of metrics, `loss` and `gradient_norm` among them); it consumes the state.
+    step: (state, batch) -> (state, sums of metrics, `loss` and `gradient_norm` among them), compiled when it is first
+      called; it consumes the state.
     size: what learns, in words.
     listen: (state, batch) -> sounds [A] by name, to hear how far it is; None where nothing sounds.
   """
 
   abstract: State
   create: Callable[[dict[str, Array]], State]
-  step: Callable[[Any, dict[str, Array]], tuple[State, Sums]]
+  step: Wrapped
   size: str
   listen: Callable[[Any, dict[str, Array]], dict[str, Array]] | None = None
 

@@ -99,7 +99,8 @@ def train(run: Run, workdir: Path, *, overwrite: bool = False) -> Path:
   stage = Path(workdir) / "stages" / run.name
   card = make_card(run, workdir=Path(workdir), ignored=_HOW, starts=start_fingerprints(run.start))
   if _prepare(stage, card, overwrite=overwrite) == run.steps:
-    print(f"{run.name}: already trained, {run.steps} steps")
+    if jax.process_index() == 0:
+      print(f"{run.name}: already trained, {run.steps} steps")
     return stage
   mesh = sharding.make_mesh(run.mesh)
   learner = make_learner(run, mesh)
@@ -202,7 +203,7 @@ def _restore_or_create(run: Run, store: Store, *, learner: Learner, stage: Path)
   offered = run.model.offered(abstract.parameters) if other_form else abstract.parameters
   loaded, report = load_starts(run.start, offered)
   loaded = run.model.adopt(loaded, abstract.parameters) if other_form else loaded
-  if run.start:
+  if run.start and jax.process_index() == 0:
     print("\n".join(report.lines()))
     report.write(stage / "start.json")
   return learner.create(loaded), None
@@ -224,7 +225,7 @@ def _batches(run: Run, mesh: jax.sharding.Mesh, position: dict[str, Any] | None)
   for number, arrays in enumerate(iterator):
     shapes = {name: (*(size * readers for size in array.shape[:1]), *array.shape[1:]) for name, array in arrays.items()}
     if number == 0:
-      _check_rows(shapes, mesh, parts=run.step.accumulate)
+      check_rows(shapes, mesh, parts=run.step.accumulate)
     counted, unit = count_batch(arrays)
     placed = {
       name: jax.make_array_from_process_local_data(rows, array, global_shape=shapes[name])
@@ -239,7 +240,8 @@ def _batches(run: Run, mesh: jax.sharding.Mesh, position: dict[str, Any] | None)
   )
 
 
-def _check_rows(shapes: dict[str, tuple[int, ...]], mesh: jax.sharding.Mesh, *, parts: int) -> None:
+def check_rows(shapes: dict[str, tuple[int, ...]], mesh: jax.sharding.Mesh, *, parts: int) -> None:
+  """Raises a UserError unless the rows of a batch divide over the devices of a mesh, each in so many parts."""
   devices = sharding.parts_of("batch", mesh)
   pieces = devices * parts
   wrong = {name: shape for name, shape in shapes.items() if not shape or shape[0] % pieces}

@@ -20,15 +20,17 @@ import jax
 import jax.numpy as jnp
 
 from omni_jax.core import sharding
-from omni_jax.core.arrays import Array, Key, Scalar
+from omni_jax.core.arrays import Array, Key, Scalar, Sums
 from omni_jax.core.errors import UserError
 
 NUM_CHUNKS = 8  # at most; a row whose length has a smaller divisor only gets that many
 LONGEST_CHUNK = 512  # positions whose logits exist at once
 KINDS = ("none", "text", "unit", "style")  # names of `target_kind` 0, 1, ...
 
+Chunk = tuple[Array, ...]  # arrays [B, T, ...] of some positions
 
-def next_token(model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, dict[str, tuple[Array, Array]]]:
+
+def next_token(model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, Sums]:
   """Returns the cross entropy of `targets` weighted by `loss_mask`, over the mask's sum in the whole batch.
 
   Args:
@@ -41,7 +43,7 @@ def next_token(model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, d
   return _cross_entropy(model, model.hidden(batch), batch)
 
 
-def balanced_next_token(model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, dict[str, tuple[Array, Array]]]:
+def balanced_next_token(model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, Sums]:
   """Returns `next_token` plus the balance loss of the model's experts, which is reported as `balance`.
 
   Args:
@@ -72,25 +74,27 @@ class CalmNextToken:
         remedy="change it, or use next_token or balanced_next_token",
       )
 
-  def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, dict[str, tuple[Array, Array]]]:
+  def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, Sums]:
     """Returns loss and metrics as `balanced_next_token`."""
     del key
     return _balanced(model, batch, z_weight=self.z_weight)
 
 
-def _balanced(model: Any, batch: dict[str, Array], *, z_weight: float) -> tuple[Scalar, dict[str, tuple[Array, Array]]]:
+def _balanced(model: Any, batch: dict[str, Array], *, z_weight: float) -> tuple[Scalar, Sums]:
   hidden, balance = model.hidden_and_balance(batch)
   loss, metrics = _cross_entropy(model, hidden, batch, z_weight=z_weight)
   return loss + balance, metrics | {"balance": (balance, jnp.ones(()))}
 
 
-def _cross_entropy(
-  model: Any, hidden: Array, batch: dict[str, Array], *, z_weight: float = 0.0
-) -> tuple[Scalar, dict[str, tuple[Array, Array]]]:
-  mask = _pieces(batch["loss_mask"].astype(jnp.float32))
+def _cross_entropy(model: Any, hidden: Array, batch: dict[str, Array], *, z_weight: float = 0.0) -> tuple[Scalar, Sums]:
   kinds = batch.get("target_kind", jnp.zeros_like(batch["targets"]))
-  rows = _learned_first((_pieces(hidden), _pieces(batch["targets"]), mask, _pieces(kinds)), mask)
-  sums = _sums(model, rows, length=_chunk_length(mask.shape[1]), calm=z_weight > 0)
+  names = ("loss", "correct", *(("z_loss",) if z_weight else ()))
+  sums = sum_over_targets(
+    functools.partial(_chunk_sums, names=names),
+    model,
+    mask=batch["loss_mask"].astype(jnp.float32),
+    rows=(hidden, batch["targets"], kinds),
+  )
   total, count = sums["loss"].sum(), sums["count"].sum()
   metrics = {"accuracy": (sums["correct"].sum(), count)}
   if z_weight:
@@ -111,7 +115,7 @@ class Dropping:
 
   loss: Callable  # (model, batch, key) -> (mean loss, metrics)
 
-  def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, dict[str, tuple[Array, Array]]]:
+  def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, Sums]:
     """Returns the loss of the adapted base."""
     own, rest = jax.random.split(key)
     return self.loss(model.joined(key=own), batch, rest)
@@ -126,6 +130,33 @@ def _pieces(rows: Array) -> Array:
   return sharding.constrain(cut, ("pieces", *(None,) * (rows.ndim - 1)))
 
 
+def sum_over_targets(
+  compute: Callable[[Any, Chunk], dict[str, Array]], model: Any, *, mask: Array, rows: Chunk
+) -> dict[str, Array]:
+  """Returns the sums of `compute(model, (mask, *rows))` over chunks of positions; one without a target is skipped.
+
+  Args:
+    compute: gives sums of any shapes; going back it is computed again.
+    model: what it reads.
+    mask: [B, T] or, of several targets a position, [B, T, R]; 0 where there is none.
+    rows: what else it reads, each [B, T, ...].
+  """
+  mask = _pieces(mask)
+  learned = mask.reshape(*mask.shape[:2], -1).max(axis=-1)
+  ordered = _learned_first((mask, *map(_pieces, rows)), learned)
+  length = _chunk_length(mask.shape[1])
+  chunks = tuple(jnp.moveaxis(row.reshape(row.shape[0], -1, length, *row.shape[2:]), 1, 0) for row in ordered)
+  shapes = jax.eval_shape(lambda: compute(model, tuple(chunk[0] for chunk in chunks)))
+  zero = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in shapes.items()}
+  computed = jax.checkpoint(compute)
+
+  def body(sums: dict[str, Array], chunk: Chunk) -> tuple[dict[str, Array], None]:
+    part = jax.lax.cond(jnp.any(chunk[0] > 0), computed, lambda model, chunk: zero, model, chunk)
+    return jax.tree.map(jnp.add, sums, part), None
+
+  return jax.lax.scan(body, zero, chunks)[0]
+
+
 def _learned_first(rows: tuple[Array, ...], mask: Array) -> tuple[Array, ...]:
   """Returns the arrays [B, T, ...] with the positions of each row reordered, those with a target first."""
   order = jnp.argsort(mask == 0, axis=1, stable=True)
@@ -138,23 +169,9 @@ def _chunk_length(length: int) -> int:
   return min((size for size in range(1, length + 1) if length % size == 0), key=lambda size: (abs(size - wanted), size))
 
 
-def _sums(model: Any, rows: tuple[Array, ...], *, length: int, calm: bool) -> dict[str, Array]:
-  """Returns the sums of `_chunk_sums` over chunks of `length` positions; logits are recomputed going back."""
-  chunks = tuple(jnp.moveaxis(row.reshape(row.shape[0], -1, length, *row.shape[2:]), 1, 0) for row in rows)
-  names = ("loss", "correct", "count", *(("z_loss",) if calm else ()))
-  zero = {name: jnp.zeros(len(KINDS)) for name in names}
-  compute = jax.checkpoint(functools.partial(_chunk_sums, names=names))
-
-  def body(sums: dict[str, Array], chunk: tuple[Array, ...]) -> tuple[dict[str, Array], None]:
-    part = jax.lax.cond(jnp.any(chunk[2] > 0), compute, lambda model, chunk: zero, model, chunk)
-    return jax.tree.map(jnp.add, sums, part), None
-
-  return jax.lax.scan(body, zero, chunks)[0]
-
-
-def _chunk_sums(model: Any, rows: tuple[Array, ...], *, names: tuple[str, ...]) -> dict[str, Array]:
-  """Returns those of loss, correct guesses, count and z-loss of one chunk that are named, as vectors over KINDS."""
-  hidden, targets, mask, kinds = rows
+def _chunk_sums(model: Any, chunk: Chunk, *, names: tuple[str, ...]) -> dict[str, Array]:
+  """Returns those of loss, correct guesses and z-loss of one chunk that are named, and the count, over KINDS."""
+  mask, hidden, targets, kinds = chunk
   logits = model.logits(hidden).astype(jnp.float32)  # [B, T, V]
   chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
   divisor = jax.nn.logsumexp(logits, axis=-1)
@@ -162,5 +179,5 @@ def _chunk_sums(model: Any, rows: tuple[Array, ...], *, names: tuple[str, ...]) 
   correct = (logits.argmax(-1) == targets).astype(jnp.float32)
   by_kind = jax.nn.one_hot(kinds, len(KINDS)) * mask[..., None]  # [B, T, kind]
   values = {"loss": losses, "correct": correct, "z_loss": divisor**2}
-  summed = {name: jnp.einsum("BT,BTk->k", values[name], by_kind) for name in names if name in values}
+  summed = {name: jnp.einsum("BT,BTk->k", values[name], by_kind) for name in names}
   return {**summed, "count": by_kind.sum((0, 1))}

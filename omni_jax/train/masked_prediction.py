@@ -10,10 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from omni_jax.core.arrays import Array, Key, Scalar
+from omni_jax.core.arrays import Array, Key, Scalar, Sums
 from omni_jax.core.errors import UserError
-
-Metrics = dict[str, tuple[Array, Array]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +42,7 @@ class MaskedPrediction:
         remedy="change the one out of range",
       )
 
-  def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, Metrics]:
+  def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, Sums]:
     """Returns the loss of a batch with `waveform` [B, A] and `samples` [B], and its parts as (sum, count)."""
     waveform, samples, student = batch["waveform"], batch["samples"], model.student
     num_frames = student.config.num_frames(samples)

@@ -119,8 +119,7 @@ class MetricLog:
     for name, waveform in waveforms.items():
       samples = np.clip(np.asarray(waveform, np.float32), -1.0, 1.0)
       path = self._path.parent / "sounds" / f"{name}.flac"
-      path.parent.mkdir(exist_ok=True)
-      path.write_bytes(encode_flac(samples, sample_rate))
+      write_whole(path, encode_flac(samples, sample_rate))
       self._events.add_audio(name, samples, step, sample_rate=sample_rate)
 
   def close(self) -> None:
@@ -131,13 +130,32 @@ class MetricLog:
 
 
 def read_metrics(stage_folder: Path) -> list[dict[str, Any]]:
-  """Returns the lines of a stage's `metrics.jsonl`, none if there is no such file; a torn last line is left out."""
+  """Returns the lines of a stage's `metrics.jsonl`, none if there is no such file; a torn last line is left out.
+
+  Raises:
+    UserError: another line cannot be read.
+  """
   path = stage_folder / "metrics.jsonl"
   if not path.exists():
     return []
   lines = path.read_text().split("\n")
   # A line counts once its newline is written: a process killed while writing leaves a piece after the last newline.
-  return [json.loads(line) for line in lines[:-1]]
+  return [_read_line(line, path=path, number=number) for number, line in enumerate(lines[:-1], 1)]
+
+
+def _read_line(text: str, *, path: Path, number: int) -> dict[str, Any]:
+  try:
+    line = json.loads(text)
+    if not isinstance(line, dict) or not {"step", "seconds"} <= set(line):
+      raise ValueError("no step and seconds")
+  except ValueError as error:
+    raise UserError(
+      f"cannot read line {number} ({error})",
+      where=path,
+      rule="each line is a JSON object with step and seconds, as written by training",
+      remedy="delete the line, or the file: it is only read to be shown",
+    ) from error
+  return line
 
 
 def count_batch(batch: dict[str, np.ndarray]) -> tuple[int, str]:

@@ -14,11 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from omni_jax.core.arrays import Array, Key, Scalar
+from omni_jax.core.arrays import Array, Key, Scalar, Sums
 from omni_jax.core.errors import UserError
-from omni_jax.train.losses import _chunk_length, _learned_first
-
-Metrics = dict[str, tuple[Array, Array]]
+from omni_jax.train.losses import Chunk, sum_over_targets
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +32,7 @@ class RowLoss:
   kinds: tuple[str, ...]
   weights: tuple[float, ...] = ()
 
-  def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, Metrics]:
+  def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, Sums]:
     """Returns the weighed sum of the means of every row, each over its own targets in the whole batch.
 
     Args:
@@ -60,7 +58,12 @@ class RowLoss:
     loss, metrics, start = jnp.zeros(()), {}, 0
     for number, (group, hidden) in enumerate(zip(model.groups, model.hidden(batch), strict=True)):
       own = slice(start, start + len(group))
-      sums = self._sums(functools.partial(_logits, group=number), model, hidden, batch, own=own)
+      sums = sum_over_targets(
+        functools.partial(_chunk_sums, group=number, num_kinds=len(self.kinds) + 1),
+        model,
+        mask=batch["loss_mask"][..., own].astype(jnp.float32),
+        rows=(hidden, batch["targets"][..., own], batch["target_kind"][..., own]),
+      )
       losses, counts = sums["loss"].sum(0), sums["count"].sum(0)  # over kinds: [R]
       loss += (jnp.asarray(weights[own]) * losses / jnp.maximum(counts, 1.0)).sum()
       for place, row in enumerate(group):
@@ -71,32 +74,11 @@ class RowLoss:
       start += len(group)
     return loss, metrics
 
-  def _sums(self, logits: Any, model: Any, hidden: Array, batch: dict[str, Array], *, own: slice) -> dict[str, Array]:
-    """Returns sums of loss, of correct guesses and of weights by kind and row, [K, R]; kind 0 has no name."""
-    mask = batch["loss_mask"][..., own].astype(jnp.float32)
-    rows = (hidden, batch["targets"][..., own], mask, batch["target_kind"][..., own])
-    ordered = _learned_first(rows, mask.max(axis=-1))
-    length = _chunk_length(mask.shape[1])
-    chunks = tuple(jnp.moveaxis(row.reshape(row.shape[0], -1, length, *row.shape[2:]), 1, 0) for row in ordered)
-    shape = (len(self.kinds) + 1, mask.shape[-1])
-    zero = {name: jnp.zeros(shape) for name in ("loss", "correct", "count")}
-    compute = jax.checkpoint(functools.partial(_chunk_sums, logits, num_kinds=shape[0]))
 
-    def body(sums: dict[str, Array], chunk: tuple[Array, ...]) -> tuple[dict[str, Array], None]:
-      part = jax.lax.cond(jnp.any(chunk[2] > 0), compute, lambda model, chunk: zero, model, chunk)
-      return jax.tree.map(jnp.add, sums, part), None
-
-    return jax.lax.scan(body, zero, chunks)[0]
-
-
-def _logits(model: Any, hidden: Array, *, group: int) -> Array:
-  return model.group_logits(hidden, group)
-
-
-def _chunk_sums(logits: Any, model: Any, rows: tuple[Array, ...], *, num_kinds: int) -> dict[str, Array]:
-  """Returns the sums of one chunk."""
-  hidden, targets, mask, kinds = rows
-  guessed = logits(model, hidden).astype(jnp.float32)  # [B, T, R, V]
+def _chunk_sums(model: Any, chunk: Chunk, *, group: int, num_kinds: int) -> dict[str, Array]:
+  """Returns the sums of loss, of correct guesses and of weights of one chunk by kind and row, [K, R]; 0 is no kind."""
+  mask, hidden, targets, kinds = chunk
+  guessed = model.group_logits(hidden, group).astype(jnp.float32)  # [B, T, R, V]
   chosen = jnp.take_along_axis(guessed, targets[..., None], axis=-1)[..., 0]
   losses = jax.nn.logsumexp(guessed, axis=-1) - chosen
   correct = (guessed.argmax(-1) == targets).astype(jnp.float32)

@@ -11,11 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from omni_jax.core.arrays import Array, Key, Scalar
+from omni_jax.core.arrays import Array, Key, Scalar, Sums
 from omni_jax.core.styles import EMOTIONS, GENDERS, PITCHES
 from omni_jax.train.alignment import align, at_labels
-
-Metrics = dict[str, tuple[Array, Array]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +34,7 @@ class TokenizerLoss:
   mel_masks: int = 0
   mel_mask_bins: int = 0
 
-  def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, Metrics]:
+  def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, Sums]:
     """Returns the loss of a batch from `batches.utterances`, and its parts as (sum, count)."""
     config, samples = model.config, batch["samples"]
     phones = {"phones": batch["phones"], "num_phones": batch["num_phones"]}
@@ -75,7 +73,7 @@ class StyleLoss:
   smoothing: float = 0.0
   rate: float = 0.0
 
-  def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, Metrics]:
+  def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, Sums]:
     """Returns the loss of a batch from `batches.utterances`, and the accuracy of each part as (sum, count)."""
     del key
     outputs = model.outputs(batch["waveform"], batch["samples"])

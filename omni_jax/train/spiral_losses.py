@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from omni_jax.core.arrays import Array, Key, Scalar
+from omni_jax.core.arrays import Array, Key, Scalar, Sums
 from omni_jax.core.config import added
-from omni_jax.train.speech_losses import Metrics, ctc_sum
+from omni_jax.train.speech_losses import ctc_sum
 from omni_jax.train.unit_health import code_use, phone_errors
 
 _SAME = 1e-6  # targets whose cosine is this near to 1 are one target, as in two frames of silence
@@ -33,7 +33,7 @@ class PhoneLoss:
   dropout: bool = True
   probe: float = added(0.0)
 
-  def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, Metrics]:
+  def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, Sums]:
     """Returns the loss of a batch from `batches.utterances`.
 
     Metrics, as (sum, count): `ctc` nats for each phone, and `probe` likewise; `changes` of unit for each unit frame,
@@ -88,7 +88,7 @@ class ContrastiveLoss:
   most_shift: int = 16
   mask_deviation: float = 0.01
 
-  def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, Metrics]:
+  def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, Sums]:
     """Returns the loss of a batch of `waveform` and `samples`; `accuracy` is how often the right frame is nearest."""
     config, samples = model.config, batch["samples"]
     dither, masks, shifts, student, teacher, draws = jax.random.split(key, 6)
@@ -127,7 +127,7 @@ class ContrastiveLoss:
     masked = (place < before * unit) | ((place >= ends) & (place < lengths))
     return jnp.where(masked[..., None], self.mask_vector(features.shape[2]), moved), lengths[:, 0], before
 
-  def contrast(self, guesses: Array, targets: Array, lengths: Array, *, key: Key) -> tuple[Scalar, Metrics]:
+  def contrast(self, guesses: Array, targets: Array, lengths: Array, *, key: Key) -> tuple[Scalar, Sums]:
     """Returns the loss of vectors [B, U, E] over the `lengths` of rows with at least two of them."""
     rows, units, _ = guesses.shape
     guesses, targets = _unit_length(guesses), _unit_length(targets)

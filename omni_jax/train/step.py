@@ -14,15 +14,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.stages import Wrapped
 
 from omni_jax.core import sharding, trees
-from omni_jax.core.arrays import Array, Key, Scalar
+from omni_jax.core.arrays import Array, Key, Scalar, Sums
 from omni_jax.core.errors import UserError
 from omni_jax.train.optimizer import Optimizer
 from omni_jax.train.state import TrainState, kept_exact
 
-# (sum, count) on the device: a window of steps is averaged by adding both.
-Sums = dict[str, tuple[Array, Array]]
 Loss = Callable[[Any, dict[str, Array], Key], tuple[Scalar, Sums]]
 DTYPES = ("float32", "bfloat16")
 
@@ -60,7 +59,7 @@ PLAIN = StepConfig()
 
 def make_step(
   loss: Loss, model: Any, *, optimizer: Optimizer, abstract: TrainState, seed: int, config: StepConfig = PLAIN
-) -> Callable:
+) -> Wrapped:
   """Returns `step(state, batch) -> (state, sums)`; the state given is consumed.
 
   Args:

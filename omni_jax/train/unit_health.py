@@ -6,9 +6,7 @@ All are sums over one batch, computed on the device beside the loss; no gradient
 import jax
 import jax.numpy as jnp
 
-from omni_jax.core.arrays import Array
-
-Sums = dict[str, tuple[Array, Array]]
+from omni_jax.core.arrays import Array, Scalar, Sums
 
 
 def code_use(units: Array, num_units: Array, *, size: int) -> Sums:
@@ -22,11 +20,16 @@ def code_use(units: Array, num_units: Array, *, size: int) -> Sums:
     size: of the codebook.
   """
   valid = jnp.arange(units.shape[1]) < num_units[:, None]
-  counts = jnp.zeros(size).at[units].add(valid.astype(jnp.float32))
+  used, perplexity = use_of_codes(jnp.zeros(size).at[units].add(valid.astype(jnp.float32)))
+  one = jnp.ones(())
+  return {"units_used": (used, one), "perplexity": (perplexity, one)}
+
+
+def use_of_codes(counts: Array) -> tuple[Scalar, Scalar]:
+  """Returns how many codes occur at all, and the perplexity of their distribution, 1 to their number."""
   shares = counts / jnp.maximum(counts.sum(), 1.0)
   entropy = -jnp.where(shares > 0, shares * jnp.log(jnp.where(shares > 0, shares, 1.0)), 0.0).sum()
-  one = jnp.ones(())
-  return {"units_used": ((counts > 0).sum().astype(jnp.float32), one), "perplexity": (jnp.exp(entropy), one)}
+  return (counts > 0).sum().astype(jnp.float32), jnp.exp(entropy)
 
 
 def phone_errors(logits: Array, num_units: Array, *, phones: Array, num_phones: Array) -> tuple[Array, Array]:

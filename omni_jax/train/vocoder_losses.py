@@ -12,14 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from omni_jax.core.arrays import Array, Key, Scalar, Waveform
+from omni_jax.core.arrays import Array, Key, Scalar, Sums, Waveform
 from omni_jax.speech.expected import Expected, expected_power
 from omni_jax.speech.frames import FRAMES_PER_UNIT, speak, voiced
 from omni_jax.speech.istft import HOP
 from omni_jax.speech.mel import MelConfig, filterbank, power_spectrum
 from omni_jax.speech.source import NOISE_SAMPLES
 
-Metrics = dict[str, tuple[Array, Array]]
 _EPS = 1e-4  # under the root: a band that does not move has a gradient too
 
 
@@ -35,7 +34,7 @@ class ProsodyLoss:
   pitch: float
   duration: float
 
-  def __call__(self, imitation: Any, batch: dict[str, Array]) -> tuple[Scalar, Metrics]:
+  def __call__(self, imitation: Any, batch: dict[str, Array]) -> tuple[Scalar, Sums]:
     """Returns the loss and its parts."""
     voiced = batch["voiced"]
     octaves = jnp.abs(jnp.log2(imitation.features.f0_hz / batch["f0_hz"])) * voiced
@@ -63,7 +62,7 @@ class FilterLoss:
   voicing: float
   prosody: ProsodyLoss
 
-  def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, Metrics]:
+  def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, Sums]:
     """Returns the loss and the sums and counts of its parts."""
     del key
     imitation = _imitation(model, batch)
@@ -119,7 +118,7 @@ class WaveformLoss:
   spread: float
   prosody: ProsodyLoss
 
-  def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, Metrics]:
+  def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, Sums]:
     """Returns the loss and the sums and counts of its parts."""
     imitation = _imitation(model, batch)
     loss, metrics = self.prosody(imitation, batch)

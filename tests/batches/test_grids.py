@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from omni_jax.batches.grids import TASKS_OF_VIEWS, GridBatches, GridWriter
-from omni_jax.batches.recordings import Recordings
+from omni_jax.batches.hearing import Recordings
 from omni_jax.batches.sources import Source
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.audio import encode_flac

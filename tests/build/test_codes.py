@@ -3,7 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from omni_jax.build.codes import CodesConfig, code_corpus
+from omni_jax.build import codes as coding
+from omni_jax.build.codes import code_corpus
 from omni_jax.checkpoint.card import make_card, write_card
 from omni_jax.checkpoint.store import Store
 from omni_jax.cli.main import main
@@ -31,25 +32,38 @@ class Loudness:
     return np.stack([np.arange(len(frames)), loud], axis=1).astype(np.int32)
 
 
-def test_sound_gets_its_codes_and_stays(tmp_path):
+def test_sound_gets_its_codes_and_stays(tmp_path, monkeypatch):
+  codec, said = Loudness(), []
+  monkeypatch.setattr(coding, "load_model", lambda stage: (None, codec))
+  monkeypatch.setattr(coding, "read_card", lambda stage: {"fingerprint": stage.name})
+  monkeypatch.setattr(coding, "require_step", lambda stage: 3)
   tone = encode_flac(0.5 * np.sin(np.arange(8000) * 0.3))
   turns = (Turn("user", "a", audio=tone), Turn("assistant", "b"))
   records = [Example(f"x/{i}", "text", turns) for i in range(2)]
   write_split(tmp_path / "corpus" / "talk", "train", records)
-  codec, said = Loudness(), []
-  config = CodesConfig(sets=("talk",), codec="loudness")
-  folder = code_corpus(config, tmp_path, codec=codec, say=said.append)
+  folder = code_corpus(["talk"], tmp_path, stage="loudness", say=said.append)
   (first, silent), _ = (open_set(folder / "talk", "train")[i].turns for i in range(2))
   codes = first.units.reshape(-1, 2)
   assert first.audio == tone and not len(silent.units)
   assert codes[:, 0].tolist() == [0, 1, 2, 3, 4]  # half a second
   assert abs(int(codes[2, 1]) - 35) <= 1  # a tone of amplitude 0.5
-  code_corpus(config, tmp_path, codec=codec, say=said.append)
+  code_corpus(["talk"], tmp_path, stage="loudness", say=said.append)
   assert codec.coded == 2 and "already there" in said[-1]
-  with pytest.raises(UserError, match="codes of loudness"):
-    code_corpus(CodesConfig(sets=("talk",), codec="snac"), tmp_path, codec=codec)
+  with pytest.raises(UserError, match="codes of loudness@3"):
+    code_corpus(["talk"], tmp_path, stage="snac")
   with pytest.raises(UserError, match="no records"):
-    code_corpus(CodesConfig(sets=("other",), codec="snac"), tmp_path, codec=codec)
+    code_corpus(["other"], tmp_path, stage="snac")
+
+
+def test_a_recording_that_no_codec_reads_is_named(tmp_path, monkeypatch):
+  monkeypatch.setattr(coding, "load_model", lambda stage: (None, Loudness()))
+  monkeypatch.setattr(coding, "read_card", lambda stage: {"fingerprint": "loudness"})
+  monkeypatch.setattr(coding, "require_step", lambda stage: 3)
+  records = [Example(f"x/{i}", "text", (Turn("user", "a", audio=b"fLaC no sound"),)) for i in range(2)]
+  write_split(tmp_path / "corpus" / "talk", "train", records)
+  with pytest.raises(UserError, match=r"2 of 2 records cannot be used:\n.*x/0: cannot read audio"):
+    code_corpus(["talk"], tmp_path, stage="loudness", say=lambda _: None)
+  assert not (tmp_path / "codes" / "talk" / "dataset_info.json").exists()
 
 
 def test_the_codec_of_a_stage_codes_a_corpus_by_command(tmp_path, capsys):

@@ -57,6 +57,15 @@ def test_a_split_interrupted_before_its_mark_is_made_again(folder):
   assert json.loads(marks.read_text()) == json.loads(before)
 
 
+def test_damaged_marks_are_told(folder):
+  marks = folder / "text" / "made.json"
+  before = marks.read_text()
+  marks.write_text("{")
+  with pytest.raises(UserError, match="damaged"):
+    make_corpus(SMALL, folder, workers=1, report=lambda line: None)
+  marks.write_text(before)
+
+
 def test_another_config_is_refused(folder):
   with pytest.raises(UserError, match="another config"):
     make_corpus(dataclasses.replace(SMALL, text=7), folder, workers=1, report=lambda line: None)

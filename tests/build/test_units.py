@@ -155,7 +155,7 @@ def test_units_of_any_folder(workdir, tmp_path, capsys):
   (tmp_path / "wavs" / "3.wav").write_bytes(b"RIFF")
   command = ["units", "--source", f"folder:{tmp_path / 'wavs'}", "--name", "mine", "--workdir", str(workdir)]
   assert main(command) == 2  # one of four files is no sound
-  assert "1 of 4 entries cannot be used" in capsys.readouterr().err
+  assert "1 of 4 records cannot be used" in capsys.readouterr().err
   assert main([*command, "--max-rejected", "0.3", "--keep-audio"]) == 2  # it was begun with other settings
   assert "begun with another" in capsys.readouterr().err
   assert main([*command, "--max-rejected", "0.3"]) == 0

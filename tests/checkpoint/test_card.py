@@ -50,3 +50,20 @@ def test_a_damaged_card_is_told(tmp_path):
   (tmp_path / "run.json").write_text(json.dumps({"format": 99}))
   with pytest.raises(UserError, match="format 99"):
     read_card(tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"fingerprint": None}, {"run": []}, {"starts": "a"}])
+def test_a_card_with_a_field_of_another_kind_is_told(tmp_path, changes):
+  write_card(tmp_path, card_of(TinyRun(model=TinyConfig(width=4))) | changes)
+  with pytest.raises(UserError, match=f"cannot read the card .*{next(iter(changes))}"):
+    read_card(tmp_path)
+
+
+def test_a_card_without_a_field_or_a_model_is_told(tmp_path):
+  card = card_of(TinyRun(model=TinyConfig(width=4)))
+  write_card(tmp_path, {name: value for name, value in card.items() if name != "starts"})
+  with pytest.raises(UserError, match=r"cannot read the card .*starts"):
+    read_card(tmp_path)
+  write_card(tmp_path, card | {"run": {}})
+  with pytest.raises(UserError, match="names no model"):
+    model_config(tmp_path)

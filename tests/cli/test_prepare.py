@@ -86,7 +86,7 @@ def test_a_corpus_of_everything_that_is_wrong(tmp_path, capsys):
     "1",
   ]
   assert main([*command, "--workdir", str(tmp_path / "work")]) == 2  # 11 of 12 are more than one in a hundred
-  assert "11 of 12 entries cannot be used" in capsys.readouterr().err
+  assert "11 of 12 records cannot be used" in capsys.readouterr().err
   assert main([*command, "--workdir", str(tmp_path / "work"), "--max-rejected", "0.95"]) == 0
   folder = tmp_path / "work" / "corpus" / "talks"
   assert [record.id for record in open_set(folder, "train")] == ["good"]

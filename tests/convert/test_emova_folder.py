@@ -93,3 +93,5 @@ def test_configs_that_do_not_say_the_model_are_refused(tmp_path):
     read_config(written({"vision_config": {"type": "UNIT"}}), text_rows=20)
   with pytest.raises(UserError, match="model_type"):
     read_config(written({"model_type": "bert"}), text_rows=20)
+  with pytest.raises(UserError, match=r"cannot use the values of config\.json"):
+    read_config(written({"text_config": card["text_config"] | {"vocab_size": "many"}}), text_rows=20)

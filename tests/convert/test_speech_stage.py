@@ -269,5 +269,7 @@ def test_what_does_not_fit_is_told_and_nothing_is_written(tmp_path, capsys):
   assert "hidden_act 'relu'" in refused("--part", "hubert", "--source", empty)
   (empty / "config.json").write_text(json.dumps(huberts.card(KMEANS.hubert)))
   assert "no centres" in refused("--part", "kmeans", "--source", empty)
+  (empty / "config.json").write_text(json.dumps(huberts.card(KMEANS.hubert) | {"conv_stride": [5]}))
+  assert "cannot use the values of config.json (ValueError" in refused("--part", "hubert", "--source", empty)
   (empty / "config.json").write_text(json.dumps({"model_type": "whisper"}))
   assert "no d_model" in refused("--part", "whisper", "--source", empty)

@@ -35,6 +35,13 @@ def test_a_full_disk_is_told_and_the_earlier_file_stays(tmp_path, monkeypatch):
   assert path.read_bytes() == earlier and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("data", [b"", b"\x80\x02", b"hello there", b"version https://git-lfs.github.com/spec/v1\n"])
+def test_what_is_no_file_of_torch_is_told(tmp_path, data):
+  (tmp_path / "model.pth").write_bytes(data)
+  with pytest.raises(UserError, match=r"cannot read model\.pth: \w"):
+    read_torch(tmp_path / "model.pth")
+
+
 def test_objects_are_not_run(tmp_path):
   import torch
 

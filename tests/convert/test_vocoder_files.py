@@ -52,6 +52,29 @@ def test_damaged_and_foreign_files_are_told(tmp_path):
   (tmp_path / "config.json").write_text(json.dumps(SMALL))
   with pytest.raises(UserError, match="'generator'"):
     read_unit_hifigan(weights)
+  torch.save(torch.zeros(3), tmp_path / "g_tensor")
+  with pytest.raises(UserError, match="a Tensor"):
+    read_unit_hifigan(tmp_path / "g_tensor")
   (tmp_path / "config.json").write_text(json.dumps(CODEC | {"codebook_size": 9}))
   with pytest.raises(UserError, match=r"codebook\.weight: shape \(8, 8\), ours is \(9, 8\)"):
     read_snac(tmp_path)
+
+
+@pytest.mark.parametrize(
+  "change", [{"encoder_rates": [2, 4]}, {"encoder_dim": "48"}, {"vq_strides": 4}, {"decoder_rates": None}], ids=str
+)
+def test_a_config_of_a_codec_whose_values_do_not_fit_is_told(tmp_path, change):
+  (tmp_path / "config.json").write_text(json.dumps(CODEC | change))
+  with pytest.raises(UserError, match=r"cannot use the values of config\.json"):
+    read_snac(tmp_path)
+
+
+@pytest.mark.parametrize(
+  "change",
+  [{"upsample_kernel_sizes": [11]}, {"upsample_rates": 5}, {"dur_predictor_params": {"var_pred_dropout": 0.5}}],
+  ids=str,
+)
+def test_a_config_of_a_unit_vocoder_whose_values_do_not_fit_is_told(tmp_path, change):
+  (tmp_path / "config.json").write_text(json.dumps(SMALL | change))
+  with pytest.raises(UserError, match=r"cannot use the values of config\.json"):
+    read_unit_hifigan(tmp_path / "g_00000007")

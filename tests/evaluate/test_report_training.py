@@ -11,7 +11,7 @@ from omni_jax.prepare.audio import encode_flac
 def test_a_stage_that_keeps_sounds_can_be_heard(tmp_path):
   for name in ("unit_vocoder", "tokenizer"):
     (tmp_path / name).mkdir()
-    (tmp_path / name / "run.json").write_text(json.dumps({"format": 1, "fingerprint": name}))
+    (tmp_path / name / "run.json").write_text(json.dumps({"format": 1, "fingerprint": name, "run": {}, "starts": []}))
     line = {"step": 1, "loss": 2.0, "seconds": 3.0, "critic_right": 0.75}
     (tmp_path / name / "metrics.jsonl").write_text(json.dumps(line) + "\n")
   (tmp_path / "unit_vocoder" / "sounds").mkdir()

@@ -112,5 +112,10 @@ def test_bad_images_give_one_clear_message(tmp_path):
   Image.fromarray(picture(64, 64)).save(buffer, "PNG")
   with pytest.raises(UserError, match="cannot read image"):
     decode_image(buffer.getvalue()[:200])
+  buffer = io.BytesIO()
+  Image.fromarray(picture(6, 8)).save(buffer, "TIFF")
+  floating = buffer.getvalue().replace(b"\x11\x01\x04\x00", b"\x11\x01\x0c\x00")  # where its pixels are, as a float
+  with pytest.raises(UserError, match="cannot read image"):
+    decode_image(floating)
   with pytest.raises(UserError, match="201 pixels"):
     patchify(picture(1, 201), patch=4, merge=2, **BOUNDS)

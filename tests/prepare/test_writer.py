@@ -71,6 +71,16 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
   assert not list((tmp_path / "text").iterdir())
 
 
+def test_what_goes_wrong_in_making_examples_is_no_full_disk(tmp_path):
+  def broken():
+    yield examples(1)[0]
+    raise RuntimeError("a process died")
+
+  with pytest.raises(RuntimeError, match="a process died"):
+    write_split(tmp_path / "text", "train", broken())
+  assert not list((tmp_path / "text").iterdir())
+
+
 def test_checksums_name_the_shard_that_changed(tmp_path):
   write_split(tmp_path / "text", "train", examples(6), shards=2)
   assert write_split(tmp_path / "text", "test", examples(2)) == 2

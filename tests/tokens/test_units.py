@@ -26,7 +26,7 @@ def test_units_are_read_in_three_spellings(text):
   assert parse_units(text).tolist() == [12, 7]
 
 
-@pytest.mark.parametrize("text", ["12,7", "-3", "<|speech_a|>", "1.5", "hello", "12x", "9" * 12])
+@pytest.mark.parametrize("text", ["12,7", "-3", "<|speech_a|>", "1.5", "hello", "12x", "9" * 12, "9" * 5000])
 def test_what_is_no_unit_is_told(text):
   with pytest.raises(UserError):
     parse_units(text)

@@ -63,3 +63,10 @@ def test_a_packed_batch_counts_tokens_and_another_one_examples():
 
 def test_peak_memory_is_that_of_a_python_with_jax():
   assert 0.05 < peak_memory_gib() < 100
+
+
+@pytest.mark.parametrize("line", ['{"step": 1, "lo', "\0\0\0", "[1, 2]", '{"loss": 1.0}'])
+def test_a_damaged_line_that_is_not_the_last_is_told(tmp_path, line):
+  (tmp_path / "metrics.jsonl").write_text('{"step": 1, "seconds": 1.0}\n' + line + '\n{"step": 3, "seconds": 2.0}\n')
+  with pytest.raises(UserError, match="cannot read line 2"):
+    read_metrics(tmp_path)

@@ -75,7 +75,7 @@ def _pairs(conversation: Any, *, where: str) -> list[tuple[str, str]]:
   if isinstance(conversation, str):
     try:
       conversation = json.loads(conversation)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
       raise _wrong(f"conversations that are no JSON: {error}", where, "a list of turns") from error
   if isinstance(conversation, dict) and all(isinstance(column, list) for column in conversation.values()):
     lengths = {len(column) for column in conversation.values()}  # a `Sequence` of the datasets package: columns
@@ -135,7 +135,7 @@ def _spoken(asked: str, answered: str, *, id: str, reading: Reading) -> list[Tur
   try:
     answer = json.loads(answered)
     fields = {name: answer[name] for name in (f"{_ASKED} text", f"{_ANSWERED} text", f"{_ANSWERED} speech")}
-  except (ValueError, TypeError, KeyError) as error:
+  except (ValueError, TypeError, KeyError, RecursionError) as error:
     raise _wrong(f"a spoken answer that is not EMOVA's JSON: {error!r:.80}", id, "texts, styles and speech") from error
   heard, style = (_style(answer, who, id, reading) for who in (_ASKED, _ANSWERED))
   question, reply, speech = (require_text(value, where=id) for value in fields.values())
@@ -158,15 +158,19 @@ def _units(text: str, where: str, reading: Reading) -> list[int]:
   found = _UNITS.findall(text)
   if len(found) != 1:
     raise _wrong(f"{len(found)} runs of units in one turn", where, "a spoken turn has one")
-  return in_range([int(number) for number in _NUMBER.findall(found[0])], num_units=reading.num_units, where=where)
+  return in_range(_NUMBER.findall(found[0]), num_units=reading.num_units, where=where)
 
 
-def in_range(units: list[int], *, num_units: int, where: object) -> list[int]:
-  """Returns `units` if all lie within 0..`num_units` - 1 and there is one.
+def in_range(written: Sequence[str], *, num_units: int, where: object) -> list[int]:
+  """Returns the units that are written, all of them within 0..`num_units` - 1.
 
   Raises:
-    UserError: one does not, or there is none.
+    UserError: one is not, or is no number, or there is none.
   """
+  try:
+    units = [int(unit) for unit in written]
+  except ValueError as error:  # also of a number with thousands of digits
+    raise _wrong(f"a unit that is no number: {error}", where, f"units are within 0..{num_units - 1}") from error
   wrong = [unit for unit in units if not 0 <= unit < num_units]
   if wrong or not units:
     what = f"unit {wrong[0]}" if wrong else "no units"

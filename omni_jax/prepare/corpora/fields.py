@@ -99,10 +99,26 @@ def _file(value: Any, sample_rate: int, where: str) -> tuple[bytes, str]:
   if isinstance(value, bytes):
     return value, ""
   if isinstance(value, (list, np.ndarray)) and len(value) and sample_rate > 0:
-    samples = np.asarray(value)
+    samples = _samples(value, where)
     scale = 32768.0 if np.issubdtype(samples.dtype, np.integer) else 1.0
     return encode_flac(resample(samples.astype(np.float32) / scale, sample_rate=sample_rate)), ""
   raise _empty(f"no file: {type(value).__name__}", where)
+
+
+def _samples(value: Any, where: str) -> np.ndarray:
+  """Returns the samples [A] of a row."""
+  try:
+    samples = np.asarray(value)
+  except ValueError:  # lists of different lengths
+    samples = np.zeros((0, 0))
+  if samples.ndim != 1 or samples.dtype.kind not in "iuf" or not np.isfinite(samples).all():
+    raise UserError(
+      f"samples of shape {samples.shape} and type {samples.dtype}",
+      where=where,
+      rule="samples are finite numbers of one channel",
+      remedy="mix the channels down, or embed the file instead",
+    )
+  return samples
 
 
 def _empty(what: str, where: str) -> UserError:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.corpora.entries import Limits
+from omni_jax.prepare.images import readable
 
 _FORMATS = {
   ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".gif": "GIF", ".bmp": "BMP",
@@ -50,7 +51,7 @@ def encode_png(pixels: object) -> bytes:
 def _require_whole(data: bytes, *, where: str, suffix: str, limits: Limits) -> None:
   from PIL import Image
 
-  try:
+  def check() -> None:
     with warnings.catch_warnings():
       warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound is below
       with Image.open(io.BytesIO(data), formats=sorted(set(_FORMATS.values()))) as image:
@@ -70,12 +71,5 @@ def _require_whole(data: bytes, *, where: str, suffix: str, limits: Limits) -> N
             remedy="rename it, or allow any name",
           )
         image.load()
-  except UserError:
-    raise
-  except Exception as error:  # decoders raise whatever their parsing of damaged bytes meets
-    raise UserError(
-      f"cannot read image: {error}",
-      where=where,
-      rule="an image is PNG, JPEG, WebP, BMP or GIF, not cut short",
-      remedy="save the picture again as PNG",
-    ) from error
+
+  readable(check, where)

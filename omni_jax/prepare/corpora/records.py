@@ -3,10 +3,13 @@
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from omni_jax.core.errors import UserError
 from omni_jax.prepare.corpora.entries import Entry
 from omni_jax.prepare.reader import ExampleSource, open_set
 from omni_jax.prepare.schema import Example
+from omni_jax.prepare.writer import read_splits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,25 @@ class Records:
   def read(self, entry: Entry) -> Example:
     """Returns the record."""
     return _source(self)[entry.at[0]]
+
+  def written(self) -> list[Any]:
+    """Returns JSON data that changes whenever the records are written anew."""
+    entry = read_splits(self.folder)[self.split]
+    files = sorted(self.folder.glob(f"{self.folder.name}-{self.split}.*"))
+    sizes = [[path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    return [entry["shardLengths"], entry.get("numBytes"), sizes]
+
+
+def require_splits(folder: Path) -> list[str]:
+  """Returns the names of the splits of a set, sorted.
+
+  Raises:
+    UserError: there is none.
+  """
+  splits = sorted(read_splits(folder))
+  if not splits:
+    raise UserError("no records", where=folder, rule="the set was made", remedy="run `omni corpus` first")
+  return splits
 
 
 _opened: dict[tuple[Records, int], ExampleSource] = {}

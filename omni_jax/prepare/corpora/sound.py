@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 
 from omni_jax.core.errors import UserError
-from omni_jax.prepare.audio import encode_flac, read_clip
+from omni_jax.prepare.audio import SAMPLE_RATE, encode_flac, read_clip
 from omni_jax.prepare.corpora.entries import Limits
 
 # What libsndfile calls the content of a file with this ending.
@@ -57,9 +57,9 @@ def read_speech(
       rule=f"a file that ends with {Path(name).suffix} is {' or '.join(expected)}",
       remedy="rename it, or allow any name",
     )
-  if len(clip.waveform) < limits.min_seconds * 16000:
+  if len(clip.waveform) < limits.min_seconds * SAMPLE_RATE:
     raise UserError(
-      f"{len(clip.waveform) / 16000:.3f} seconds",
+      f"{len(clip.waveform) / SAMPLE_RATE:.3f} seconds",
       where=where,
       rule=f"a recording lasts at least {limits.min_seconds} seconds",
       remedy="leave it out",

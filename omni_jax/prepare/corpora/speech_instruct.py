@@ -80,7 +80,7 @@ class SpeechInstruct:
     found = _UNITS.findall(text)
     if len(found) != 1:
       raise _wrong(f"{len(found)} runs of units in one turn", where)
-    return in_range([int(number) for number in re.findall(r"\d+", found[0])], num_units=self.num_units, where=where)
+    return in_range(re.findall(r"\d+", found[0]), num_units=self.num_units, where=where)
 
 
 def _task_of(line: str) -> str:

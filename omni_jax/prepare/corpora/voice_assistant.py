@@ -54,11 +54,7 @@ def _codes(text: Any, entry: Entry) -> list[int]:
   frames = [frame.split() for frame in str(text or "").split("#")[1:]]
   if not frames or any(len(frame) != CODES_PER_FRAME for frame in frames) or str(text).split("#")[0].strip():
     raise _wrong(f"answer_snac {str(text)!r:.60}", entry)
-  try:
-    codes = [int(code) for frame in frames for code in frame]
-  except ValueError as error:
-    raise _wrong(str(error), entry) from error
-  return in_range(codes, num_units=NUM_CODES, where=entry.id)
+  return in_range([code for frame in frames for code in frame], num_units=NUM_CODES, where=entry.id)
 
 
 def _wrong(what: str, entry: Entry) -> UserError:

@@ -87,6 +87,9 @@ def test_spoken_dialogue(image):
     (talk(units(1), answer(emotion="bored")), "emotion 'bored'"),
     (talk(units(1), '{"assistant response text": "x"'), "EMOVA's JSON"),
     (talk("hi", "half \ud83d"), "half a character"),
+    ("[" * 100_000, "no JSON"),
+    (talk(units(1), '{"a":' * 100_000), "EMOVA's JSON"),
+    (talk("<|speech_" + "9" * 5000 + "|>", "ho"), "no number"),
   ],
 )
 def test_what_is_put_aside(conversation, message):

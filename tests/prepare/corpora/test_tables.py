@@ -203,3 +203,10 @@ def test_tensorflow_datasets_by_name(tmp_path):
     list(TfdsName(path=tmp_path / "public_speech", part="test").entries())
   with pytest.raises(UserError, match="no data set"):
     list(TfdsName(path=write(tmp_path / "empty" / "x", "").parent).entries())
+
+
+@pytest.mark.parametrize("samples", [[[0.1] * 900, [0.2] * 900], ["a"] * 900, [0.1, float("nan")]])
+def test_samples_that_are_no_recording_are_put_aside(tmp_path, samples):
+  path = table(tmp_path / "a.parquet", [{"sound": {"array": samples, "sampling_rate": 16000}}])
+  (reason,) = read_all(HuggingFaceTable(path=path, fields=Fields(audio="sound"))).values()
+  assert "samples of shape" in reason
