@@ -20,6 +20,7 @@ from omni_jax.models.emova import EmovaConfig
 from omni_jax.models.sizes import QWEN2_5_0_5B, QWEN2_5_3B, QWEN2_5_7B, QWEN2_5_72B
 from omni_jax.tokens.templates import TEMPLATES, template_of
 from omni_jax.train.loop import Run
+from omni_jax.train.step import PLAIN
 
 # 0.5B is unpublished, from the first version of their code: twice over the instructions.
 SMALLEST = dataclasses.replace(FULL, steps=(*FULL.steps[:2], 2 * FULL.steps[2]))
@@ -34,6 +35,7 @@ TINY = dataclasses.replace(
   largest_image=16,
   steps=(4, 4, 4),
   rates=(1e-2, 3e-3, 3e-3),
+  step=PLAIN,
   template=dataclasses.replace(FULL.template, system="", transcribe=("hear: ",), say=("say: ",), respond=("do: ",)),
 )
 

@@ -105,5 +105,6 @@ def _run(workdir: Path, *, bits: str, start: str = "align", adapters: Adapters =
     ),
     data=parts.batches(workdir, model=model, scale=scale, sources=sources, stage=2),
     steps=adapters.steps,
+    step=scale.step,
     start=(Start(workdir / "stages" / start),),
   )

@@ -25,6 +25,7 @@ from omni_jax.tokens.templates import QWEN2, Template
 from omni_jax.tokens.vocabulary import Vocabulary
 from omni_jax.train.losses import balanced_next_token, next_token
 from omni_jax.train.optimizer import Group, OptimizerConfig
+from omni_jax.train.step import StepConfig
 
 PATCHES_OF_A_LANGUAGE_MODEL = ImageSize(patch=14, merge=2, min_pixels=3136, max_pixels=3136)  # nothing is cut
 
@@ -42,6 +43,7 @@ class Scale:
     rates: of each stage; the first is the projector's alone.
     vision_rate: of the image tower in the last stage.
     template: of chats.
+    step: how a step computes.
   """
 
   rows: tuple[int, int, int]
@@ -52,6 +54,7 @@ class Scale:
   rates: tuple[float, float, float]
   vision_rate: float
   template: Template
+  step: StepConfig
 
 
 FULL = Scale(
@@ -63,6 +66,7 @@ FULL = Scale(
   rates=(1e-3, 2e-5, 2e-5),
   vision_rate=2e-6,
   template=QWEN2,
+  step=StepConfig(compute_dtype="bfloat16"),  # as EMOVA; parameters and moments stay float32
 )
 
 
@@ -132,6 +136,7 @@ def batches(
     seed=42 + stage,
     branched=False,  # no view of these sources has several answers to one beginning
     plans=workdir / "plans",
+    branched=False,  # no view of these stages gives several answers to one beginning, and kernels take no branches
   )
 
 

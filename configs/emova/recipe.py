@@ -31,6 +31,7 @@ def prealign(workdir: Path, *, model: EmovaConfig, scale: Scale) -> Run:
       workdir, model=model, scale=dataclasses.replace(scale, template=PLAIN), sources=sources, stage=0
     ),
     steps=scale.steps[0],
+    step=scale.step,
     start=(Start(workdir / "stages" / "base", include="decoder|vision"),),
   )
 
@@ -57,6 +58,7 @@ def align(workdir: Path, *, model: EmovaConfig, scale: Scale) -> Run:
     optimizer=parts.optimizer(scale.rates[1], steps=scale.steps[1], groups=half),
     data=parts.batches(workdir, model=model, scale=scale, sources=sources, stage=1),
     steps=scale.steps[1],
+    step=scale.step,
     start=(Start(workdir / "stages" / "prealign"),),
   )
 
@@ -71,5 +73,6 @@ def tune(workdir: Path, *, model: EmovaConfig, scale: Scale) -> Run:
     optimizer=parts.optimizer(scale.rates[2], steps=scale.steps[2], groups=slower),
     data=parts.batches(workdir, model=model, scale=scale, sources=parts.instructions(workdir, images=True), stage=2),
     steps=scale.steps[2],
+    step=scale.step,
     start=(Start(workdir / "stages" / "align"),),
   )

@@ -1,26 +1,31 @@
 """What a step of a run needs on a TPU pod, before one is rented: memory, operations, what travels between devices.
 
 The real step is compiled for the machine by the compiler for TPUs (pip install libtpu), which runs anywhere; it takes
-minutes of processor time. Figures of speed are bounds, not promises: nothing is run.
+minutes of processor time. How long a step takes is predicted, not promised: nothing is run.
+
+--search N compiles the N likely best meshes, recomputations and accumulations, and plans with the shortest step that
+fits; each takes as long as a plan, less where it does not fit.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
 from omni_jax.cli.configs import load_config
+from omni_jax.core.errors import UserError
 from omni_jax.core.files import write_whole
-from omni_jax.core.topologies import find_topology
+from omni_jax.core.topologies import Topology, find_topology
+from omni_jax.plan.advice import advise
 from omni_jax.plan.program import find_devices
-from omni_jax.plan.report import make_plan
+from omni_jax.plan.report import Plan, make_plan
+from omni_jax.plan.search import best, search
 from omni_jax.pods.flags import compiler_options
 from omni_jax.train.loop import Run
 
-EXAMPLE = (
-  "omni plan --config configs/emova/full.py:emova_7b_align --workdir runs/7b --topology v5p-128 --mesh fsdp=64 "
-  "--set step.compute_dtype=bfloat16"
-)
+EXAMPLE = "omni plan --config configs/emova/full.py:emova_7b_align --workdir runs/7b --topology v5p-128 --mesh fsdp=64"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--set", action="append", default=[], metavar="PATH=VALUE", help="change a field; may be repeated"
   )
   parser.add_argument("--mesh", metavar="AXIS=SIZE,...", help="how devices are used, for example fsdp=32,tensor=2")
+  parser.add_argument("--search", type=int, metavar="N", help="compile the N likely best meshes, remats and parts")
   parser.add_argument("--json", type=Path, metavar="FILE", help="write every number there too")
 
 
@@ -42,10 +48,33 @@ def run(arguments: argparse.Namespace) -> None:
   settings = [*arguments.set, *([f"mesh={arguments.mesh}"] if arguments.mesh is not None else [])]
   chosen = load_config(arguments.config, returns=Run, arguments=(arguments.workdir,), settings=settings)
   devices = find_devices(topology)
-  print(f"compiling {chosen.name} for {topology.name}: minutes of processor time", flush=True)
-  plan = make_plan(chosen, topology, devices=devices, options=compiler_options(topology))
-  print(plan.table())
+  if arguments.search is not None:
+    plan = _searched(chosen, topology, devices=devices, most=arguments.search)
+  else:
+    print(f"compiling {chosen.name} for {topology.name}: minutes of processor time", flush=True)
+    plan = make_plan(chosen, topology, devices=devices, options=compiler_options(topology))
+  print("\n".join([plan.table(), *(f"  advice: {line}" for line in advise(plan))]))
   if arguments.json is not None:
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     write_whole(arguments.json, plan.to_json() + "\n")
     print(arguments.json)
+
+
+def _searched(chosen: Run, topology: Topology, *, devices: Sequence[Any], most: int) -> Plan:
+  """Returns the best plan of as many choices as asked; prints each as it comes."""
+  if most < 1:
+    raise UserError(f"--search {most}", where="omni plan", rule="at least one is compiled", remedy="for example 6")
+  print(f"compiling up to {most} choices of {chosen.name} for {topology.name}: minutes of processor time each")
+  outcomes = []
+  for outcome in search(chosen, topology, devices=devices, options=compiler_options(topology), most=most):
+    outcomes.append(outcome)
+    print(outcome, flush=True)
+  found = best(outcomes)
+  if found is None or found.plan is None:
+    raise UserError(
+      f"none of {len(outcomes)} choices fits", where=f"omni plan --search on {topology.name}",
+      rule="a step fits into the memory of a device", remedy="try more of them, fewer rows, or a larger machine",
+    )  # fmt: skip
+  settings = found.choice.settings(chosen)
+  print("\nbest:", " ".join(f"--set {path}={value}" for path, value in settings.items()), "\n")
+  return found.plan

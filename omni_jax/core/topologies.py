@@ -125,6 +125,13 @@ class Topology:
     return self.generation.shapes[self.number]
 
   @property
+  def wraps(self) -> tuple[bool, ...]:
+    """Along which axes the last chip is a neighbour of the first: cubes of whole racks, 4 x 4 x 4, and sides of 16."""
+    if len(self.shape) == 3:
+      return (all(size % 4 == 0 for size in self.shape),) * 3
+    return tuple(size == 16 for size in self.shape)
+
+  @property
   def chips(self) -> int:
     """Chips of all slices."""
     return self.slices * math.prod(self.shape)

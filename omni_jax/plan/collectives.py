@@ -2,7 +2,12 @@
 
     %ag = bf16[4096,1024] all-gather(%x), replica_groups=[16,4]<=[64], dimensions={0}, use_global_device_ids=true
 
-A collective inside the body of a loop counts as often as the loop runs (`plan.scheduled`).
+A collective inside the body of a loop counts as often as the loop runs (`plan.scheduled`). Who takes part is written
+as lists of devices, as a shape cut into groups, or, by the TPU's compiler, as a mesh and the axes along which:
+
+    replica_groups={{0,1},{2,3}}     replica_groups=[2,2]<=[4]     replica_groups=mesh['axis_0'=2,'axis_1'=2] {'axis_1'}
+
+The TPU's compiler writes a reduce-scatter as an all-reduce in a computation `all-reduce-scatter`.
 """
 
 import math
@@ -46,14 +51,16 @@ def read_collectives(program: ScheduledProgram, *, mesh: dict[str, int]) -> list
     mesh: size of each axis, in the order of the mesh.
   """
   found: list[Collective] = []
-  for line, times in program.lines():
+  for inside, line, times in program.lines():
     kind = _kind(line)
     if kind is not None:
       groups = _groups(line)
       members = len(groups[0]) if groups else math.prod(mesh.values())
       if kind == "collective-permute":
         members = 2  # a pair that sends and receives
-      found.append(Collective(kind, _axes(groups, mesh), _bytes(line, kind, members=members), times, members))
+      size = _bytes(line, kind, members=members)
+      named = "reduce-scatter" if inside.startswith("all-reduce-scatter") else kind
+      found.append(Collective(named, _axes(groups, mesh), size, times, members))
   return found
 
 
@@ -105,4 +112,21 @@ def _groups(line: str) -> list[list[int]]:
   listed = re.search(r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{} ]*\})\}", line)
   if listed:
     return [[int(number) for number in group.split(",")] for group in re.findall(r"\{([\d, ]+)\}", listed[1])]
-  return []
+  named = re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", line)
+  return _named_groups(named[1], named[2]) if named else []
+
+
+def _named_groups(mesh: str, axes: str) -> list[list[int]]:
+  """Returns the groups along some axes of a mesh: `'a'=2,'b'=8` and `'b'`, or `'b':(2)4`, the middle of 2 x 4 x 1."""
+  sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", mesh)}
+  chosen = {
+    name: (int(before or 1), int(size or sizes[name]))
+    for name, before, size in re.findall(r"'(\w+)'(?::\((\d+)\)(\d+))?", axes)
+  }
+  shape, along = [], []
+  for name, size in sizes.items():
+    before, own = chosen.get(name, (1, 1))
+    along += [len(shape) + 1]
+    shape += [before, own, size // (before * own)]
+  ids = np.moveaxis(np.arange(math.prod(shape)).reshape(shape), along, range(-len(along), 0))
+  return ids.reshape(-1, math.prod(shape[axis] for axis in along)).tolist()

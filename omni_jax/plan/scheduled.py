@@ -23,6 +23,7 @@ _OPERATION = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = (.*)$")
 _CALL = re.compile(r"(?:calls|to_apply|body|branch_computations|called_computations)=\{?(%?[\w.\-]+(?:, ?%?[\w.\-]+)*)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_UNKNOWN = 2**62  # from here on a figure means that there is none: gathers that another core does
 _CONSTANT = re.compile(r"= [su]\d+\[\]\S* constant\((-?\d+)\)")
 
 
@@ -55,17 +56,17 @@ class ScheduledProgram:
     self._trips = {line: self._rounds(name, line) for name, line in loops}
     self.unread = sum(trips is None for trips in self._trips.values())
 
-  def lines(self) -> Iterator[tuple[str, int]]:
-    """Yields every line that runs with how often it does; of a choice, all ways."""
+  def lines(self) -> Iterator[tuple[str, str, int]]:
+    """Yields every line that runs: its computation, the line, and how often it does; of a choice, all ways."""
     yield from self._walk(self._entry, 1)
 
   def cycles(self) -> int:
     """Returns the cycles of one run that the compiler expects, of a choice those of the dearest way; 0 if unsaid."""
     return self._cycles(self._entry, {})
 
-  def _walk(self, name: str, times: int) -> Iterator[tuple[str, int]]:
+  def _walk(self, name: str, times: int) -> Iterator[tuple[str, str, int]]:
     for line in self._bodies.get(name, ()):
-      yield line, times
+      yield name, line, times
       for inner in _called(line):
         yield from self._walk(inner, times * (self._trips.get(line) or 1))
 
@@ -76,7 +77,8 @@ class ScheduledProgram:
         found = _CYCLES.search(line)
         inside = [self._cycles(inner, known) for inner in _called(line)]
         spent = max(inside, default=0) if " conditional(" in line else sum(inside)
-        known[name] += (int(found[1]) if found else 0) + spent * (self._trips.get(line) or 1)
+        own = int(found[1]) if found else 0
+        known[name] += (own if own < _UNKNOWN else 0) + spent * (self._trips.get(line) or 1)
     return known[name]
 
   def _rounds(self, name: str, line: str) -> int | None:

@@ -30,6 +30,14 @@ def test_a_number_counts_what_its_generation_counts(generation):
   assert all(math.prod(shape) * unit == number for number, shape in generation.shapes.items())
 
 
+@pytest.mark.parametrize(
+  ("name", "wraps"),
+  [("v5p-128", (True,) * 3), ("v5p-64", (False,) * 3), ("v6e-256", (True, True)), ("v6e-128", (False, True))],
+)
+def test_the_ends_of_whole_racks_and_of_long_sides_meet(name, wraps):
+  assert find_topology(name).wraps == wraps
+
+
 def test_slices_are_said_once():
   assert find_topology("v6e-16", slices=4).name == "4xv6e-16"
   assert find_topology("4xv6e-16", slices=4).slices == 4

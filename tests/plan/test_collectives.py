@@ -40,6 +40,32 @@ ENTRY %main (p0: f32[8]) -> f32[8] {
 """  # noqa: E501
 
 
+# As the TPU's compiler writes a reduce-scatter, and groups by the axes of a mesh, or by a part of one.
+OF_A_TPU = """HloModule jit_step
+
+%all-reduce-scatter.6.clone (input: f32[16,4]) -> f32[4,4] {
+  %input = f32[16,4]{1,0} parameter(0)
+  %sum = f32[16,4]{1,0} all-reduce(%input), replica_groups={{0,2,4,6},{1,3,5,7}}, to_apply=%add
+  ROOT %part = f32[4,4]{1,0} dynamic-slice(%sum, %at, %zero), dynamic_slice_sizes={4,4}
+}
+
+ENTRY %main (p0: f32[16,4]) -> f32[4,4] {
+  %p0 = f32[16,4]{1,0} parameter(0)
+  %g = bf16[16,4]{1,0} all-gather(%p1), replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_1'}, dimensions={0}
+  %h = bf16[16,4]{1,0} all-gather(%p1), replica_groups=mesh['axis_0'=8] {'axis_0':(1)4}, dimensions={0}
+  ROOT %f = f32[4,4]{1,0} fusion(%p0), kind=kCustom, calls=%all-reduce-scatter.6.clone
+}
+"""
+
+
+def test_what_the_compiler_for_tpus_writes():
+  assert read_collectives(ScheduledProgram(OF_A_TPU), mesh=MESH) == [
+    Collective("all-gather", ("tensor",), 16 * 4 * 2, 1, 2),
+    Collective("all-gather", ("fsdp",), 16 * 4 * 2, 1, 4),
+    Collective("reduce-scatter", ("fsdp",), 16 * 4 * 4, 1, 4),
+  ]
+
+
 def test_kinds_axes_bytes_and_how_often():
   assert read_collectives(ScheduledProgram(PROGRAM), mesh=MESH) == [
     Collective("all-gather", ("fsdp",), 16 * 4 * 2, 5, 4),

@@ -1,0 +1,73 @@
+import dataclasses
+
+import jax
+import pytest
+
+from omni_jax.core import config
+from omni_jax.core.errors import UserError
+from omni_jax.core.topologies import Topology, find_topology
+from omni_jax.plan.advice import advise
+from omni_jax.plan.report import Travel
+from omni_jax.plan.search import Outcome, best, choices, search
+from tests.plan.test_report import make_run
+
+
+def test_choices_divide_what_they_split():
+  run, topology = make_run(), find_topology("v5e-8")  # 4 rows of 16, heads 4 and 2, and 2 in the tower
+  found = choices(run, topology, devices=8)
+  assert {choice.mesh for choice in found} == {
+    "fsdp=4,tensor=2", "fsdp=4,sequence=2", "fsdp=2,tensor=2,sequence=2", "fsdp=2,sequence=4",
+    "tensor=2,sequence=4", "sequence=8",
+  }  # fmt: skip
+  assert all(choice.accumulate == 1 for choice in found if choice.mesh.startswith("fsdp=4"))
+  assert {choice.accumulate for choice in found if choice.mesh == "sequence=8"} == {1, 2, 4}
+  assert [choice.likely_seconds for choice in found] == sorted(choice.likely_seconds for choice in found)
+  changed = config.replace(run, found[0].settings(run))
+  assert (changed.mesh, changed.model.decoder.remat) == (found[0].mesh, found[0].remat)
+
+
+def test_slices_are_replicas():
+  assert {choice.mesh.split(",")[0] for choice in choices(make_run(), find_topology("2xv5e-4"), devices=8)} == {
+    "replica=2"
+  }
+
+
+@pytest.fixture(scope="module")
+def outcome():
+  """The likely best choice on one device of this machine."""
+  (found,) = search(make_run(), find_topology("v5e-1"), devices=jax.devices()[:1], options={}, most=1)
+  return found
+
+
+def test_the_shortest_step_that_fits_is_found(outcome):
+  assert outcome.choice.remat == "none" and outcome.fits and best([outcome]) is outcome
+  dear = dataclasses.replace(outcome.plan, compute_seconds=2 * outcome.plan.compute_seconds)
+  large = dataclasses.replace(outcome.plan, peak_gib=100.0, compute_seconds=outcome.plan.compute_seconds / 2)
+  tried = [Outcome(outcome.choice, each, "") for each in (dear, outcome.plan, large)]
+  assert best(tried) is tried[1] and "too much" in str(tried[2])
+
+
+def test_a_choice_that_does_not_compile_is_told_and_passed_over(monkeypatch):
+  def refuse(*_, **__):
+    raise UserError("a step needs 20G", where="plan", rule="it fits", remedy="more chips")
+
+  monkeypatch.setattr("omni_jax.plan.search.make_plan", refuse)
+  tried = list(search(make_run(), find_topology("v5e-8"), devices=[None] * 8, options={}, most=3))
+  assert len(tried) == 3 and best(tried) is None and all("needs 20G" in str(one) for one in tried)
+
+
+def test_what_holds_no_weights_or_no_rows_is_told():
+  topology = find_topology("v5e-8")
+  small = Topology(generation=dataclasses.replace(topology.generation, memory_gib=1e-9), number=8)
+  with pytest.raises(UserError, match="4 rows on 8 devices"):
+    choices(make_run(), small, devices=8)
+
+
+def test_advice_names_what_stands_out(outcome):
+  plan = dataclasses.replace(outcome.plan, peak_gib=15.0, temporaries_gib=10.0)
+  assert "are free" in advise(plan)[0] and len(advise(plan)) == 1
+  far = (Travel(kind="all-gather", axes=("tensor",), gib=9.0, times=4, seconds=9.0),)
+  assert "all-gather along tensor" in advise(dataclasses.replace(plan, travel=far))[1]
+  roomy = dataclasses.replace(plan, peak_gib=4.0, temporaries_gib=3.0)
+  assert "twice the rows" in advise(roomy)[0]
+  assert "remat=dots" in advise(dataclasses.replace(roomy, computed_twice=0.3))[0]
