@@ -3,6 +3,7 @@
 The one place that knows how the assistant, its tokenizer, its style encoder and its vocoder are called.
 """
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,7 +12,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from omni_jax.core.styles import Style
-from omni_jax.generate.assistant import Answer, Question
+from omni_jax.generate.exchange import Ability, Answer, Question
+from omni_jax.prepare.audio import SAMPLE_RATE, resample
 from omni_jax.tokens.units import reduce_units
 
 Item = TypeVar("Item")
@@ -41,11 +43,16 @@ class System:
   """An assistant seen from outside."""
 
   def __init__(self, assistant: Any, *, phones: Sequence[str], batch_size: int, readings: int, progress: Progress):
-    """Keeps the assistant (`generate.assistant.Assistant`), the phone symbols by id, and how often a text is read."""
+    """Keeps the assistant (`generate.exchange.Answering`), the phone symbols by id, and how often a text is read."""
     self._assistant, self._readings = assistant, readings
     self._phones = tuple(phones)
     self._batch_size = batch_size
     self._progress = progress
+
+  @property
+  def abilities(self) -> frozenset[Ability]:
+    """What it can do besides hearing, answering and speaking."""
+    return self._assistant.abilities
 
   def phones(self, waveforms: Sequence[np.ndarray]) -> list[list[str]]:
     """Returns the phones that the speech tokenizer hears."""
@@ -65,12 +72,14 @@ class System:
     return self._batched("recognition", self._assistant.recognise, waveforms)
 
   def resynthesise(self, waveforms: Sequence[np.ndarray], styles: Sequence[Style]) -> list[np.ndarray]:
-    """Returns each recording after units and vocoder, spoken in the given style."""
-    units = [reduce_units(row)[0] for row in self.units(waveforms)]
+    """Returns each recording after units and vocoder, spoken in the given style; or after the codes of a codec."""
+    units = self.units(waveforms)
+    if self._assistant.tokenizer.num_codebooks == 1:
+      units = [reduce_units(row)[0] for row in units]
     advance = self._progress("vocoder", len(units))
     spoken = []
     for row, style in zip(units, styles, strict=True):
-      spoken.append(np.asarray(self._assistant.vocoder.decode(row, style), np.float32))
+      spoken.append(self._heard(self._assistant.vocoder.decode(row, style)))
       advance(1)
     return spoken
 
@@ -78,7 +87,7 @@ class System:
     """Returns each text spoken in its style."""
     say = functools.partial(self._assistant.synthesise, readings=self._readings)
     spoken = self._batched("synthesis", say, list(zip(texts, styles, strict=True)))
-    return [np.asarray(one.waveform, np.float32) for one in spoken]
+    return [self._heard(one.waveform) for one in spoken]
 
   def answer(self, questions: Sequence[Question], name: str = "answers") -> list[Answer]:
     """Returns the answers; one that breaks its layout carries a `problem` and counts as wrong.
@@ -89,7 +98,7 @@ class System:
     given = self._batched(name, self._assistant.answer, [questions[row] for row in asked])
     answers = [Answer(text="", problem="nothing was recognised, so nothing was asked")] * len(questions)
     for row, answer in zip(asked, given, strict=True):
-      answers[row] = answer
+      answers[row] = dataclasses.replace(answer, waveform=self._heard(answer.waveform))
     return answers
 
   def stream(self, question: Question) -> Timing:
@@ -111,6 +120,15 @@ class System:
       cpu_seconds=time.process_time() - cpu_start,
       audio_seconds=sum(pieces) / self._assistant.vocoder.sample_rate,
       stages=stages,
+    )
+
+  def _heard(self, waveform: np.ndarray) -> np.ndarray:
+    """Returns a sound of the vocoder as listeners take it, float32 at 16 kHz."""
+    rate = self._assistant.vocoder.sample_rate
+    return (
+      resample(np.asarray(waveform, np.float32), sample_rate=rate)
+      if rate != SAMPLE_RATE
+      else np.asarray(waveform, np.float32)
     )
 
   def _batched(self, name: str, function: Callable, items: Sequence[Item]) -> list:

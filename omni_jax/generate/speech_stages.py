@@ -38,6 +38,18 @@ def load_vocoder(workdir: Path, *, stage: str = VOCODER) -> Vocoder:
   return model
 
 
+def load_codec(workdir: Path, *, stage: str) -> Any:
+  """Returns the codec of a stage, which reads and speaks frames of codes, its kernels folded.
+
+  Raises:
+    UserError: the stage is missing or damaged, or holds something else.
+  """
+  model = _load(workdir, stage)
+  if not isinstance(model, SpeechTokenizer) or not isinstance(model, Vocoder):
+    raise _another(model, workdir, stage, rule="a codec makes codes of recordings and sound of codes")
+  return model
+
+
 def check_units_of(part: SpeechPart, *, codebook_size: int, where: object) -> None:
   """Raises a UserError unless a part has one unit a frame, out of as many as a vocabulary names."""
   if part.num_codebooks != 1 or part.codebook_size != codebook_size:
