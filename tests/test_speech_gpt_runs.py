@@ -28,6 +28,10 @@ SCALE = dataclasses.replace(
   rates=(2e-2, 1e-2, 1e-2),
   rank=2,
   block=8,
+  algorithm="adamw",
+  unit_levels=(),
+  voices=(),
+  requests=True,
 )
 
 

@@ -22,6 +22,7 @@ from omni_jax.train.loop import Run
 from omni_jax.train.optimizer import Group, OptimizerConfig
 from omni_jax.train.row_losses import RowLoss
 
+HEARING = "mini_omni_hearing"
 BASE, ADAPTERS, LANGUAGE, OMNI = "mini_omni_base", "mini_omni_adapters", "mini_omni_language", "mini_omni"
 
 
@@ -31,12 +32,13 @@ def base(workdir: Path, *, scale: Scale) -> Run:
   Released weights take its place otherwise.
   """
   sources = (_heard(workdir, "speech", "recognise", 0.7), _heard(workdir, "dialogue", "text", 0.3))
-  return _run(workdir, scale=scale, stage=0, name=BASE, sources=sources, groups=(), start=())
+  heard = (Start(workdir / "stages" / HEARING, include="hearing"),)
+  return _run(workdir, scale=scale, stage=0, name=BASE, sources=sources, groups=(Group("hearing", 0.3),), start=heard)
 
 
 def adapters(workdir: Path, *, scale: Scale) -> Run:
   """Returns stage 1, modality alignment: both adapters learn, to hear and to speak; nothing else does."""
-  sources = (_heard(workdir, "speech", "recognise", 1.0), _coded(workdir, "speech", "synthesise", 1.0))
+  sources = (_heard(workdir, "speech", "recognise", 1.0), _coded(workdir, scale, "speech", "synthesise", 1.0))
   return _run(
     workdir,
     scale=scale,
@@ -73,9 +75,9 @@ def omni(workdir: Path, *, scale: Scale) -> Run:
     _heard(workdir, "speech", "recognise", 1.0),
     _heard(workdir, "dialogue", "written_reply", 0.5),
     _heard(workdir, "dialogue", "text", 0.5),
-    _coded(workdir, "dialogue", "dialogue", 1.0),
-    _coded(workdir, "dialogue", "spoken_reply", 1.0),
-    _coded(workdir, "speech", "synthesise", 1.0),
+    _coded(workdir, scale, "dialogue", "dialogue", 1.0),
+    _coded(workdir, scale, "dialogue", "spoken_reply", 1.0),
+    _coded(workdir, scale, "speech", "synthesise", 1.0),
   )
   return _run(
     workdir,
@@ -103,7 +105,13 @@ def _run(
     model=scale.model,
     loss=RowLoss(kinds=TASKS),
     optimizer=OptimizerConfig(
-      learning_rate=scale.rates[stage], floor=scale.floor, warmup_steps=scale.warmup, clip_norm=1.0, groups=groups
+      algorithm=scale.algorithm,
+      orthogonal_steps=3,
+      learning_rate=scale.rates[stage],
+      floor=scale.floor,
+      warmup_steps=scale.warmup,
+      clip_norm=1.0,
+      groups=groups,
     ),
     data=GridBatches(
       text=workdir / "text",
@@ -116,6 +124,7 @@ def _run(
       quarantine=workdir / "quarantine.jsonl",
       seed=20 + stage,
       pad_weight=scale.pad_weight,
+      codec=scale.codec,
     ),
     steps=scale.steps[stage],
     start=start,
@@ -126,5 +135,5 @@ def _heard(workdir: Path, name: str, view: str, weight: float) -> Source:
   return Source(folder=workdir / "corpus" / name, split="train", view=view, weight=weight)
 
 
-def _coded(workdir: Path, name: str, view: str, weight: float) -> Source:
-  return Source(folder=workdir / "codes" / name, split="train", view=view, weight=weight)
+def _coded(workdir: Path, scale: Scale, name: str, view: str, weight: float) -> Source:
+  return Source(folder=workdir / "codes" / name, split="train", view=view, weight=weight, voices=scale.voices)

@@ -29,7 +29,7 @@ BASE, UNITS, CROSS, CHAIN = "speech_gpt_base", "speech_gpt_units", "speech_gpt_c
 
 def units(workdir: Path, *, scale: Scale) -> Run:
   """Returns stage 1, modality adaptation: every line is units, every token is learned, everything learns."""
-  sources = (_source(workdir, "speech", "synthesise", 1.0), _source(workdir, "dialogue", "dialogue", 1.0))
+  sources = tuple(_source(workdir, scale, name, "synthesise", 1.0) for name in ("speech", "dialogue"))
   start = (Start(workdir / "stages" / BASE),) if scale.pretrained else ()
   return _run(workdir, scale=scale, stage=0, name=UNITS, sources=sources, start=start)
 
@@ -37,9 +37,9 @@ def units(workdir: Path, *, scale: Scale) -> Run:
 def cross_modal(workdir: Path, *, scale: Scale) -> Run:
   """Returns stage 2: recognition, synthesis and plain dialogues, everything learns."""
   sources = (
-    _source(workdir, "speech", "recognise", 1.0),
-    _source(workdir, "speech", "synthesise", 1.0),
-    _source(workdir, "dialogue", "text", 0.2),
+    _source(workdir, scale, "speech", "recognise", 1.0),
+    _source(workdir, scale, "speech", "synthesise", 1.0, voices=scale.voices),
+    _source(workdir, scale, "dialogue", "text", 0.2),
   )
   return _run(workdir, scale=scale, stage=1, name=CROSS, sources=sources, start=(Start(workdir / "stages" / UNITS),))
 
@@ -47,12 +47,16 @@ def cross_modal(workdir: Path, *, scale: Scale) -> Run:
 def chain(workdir: Path, *, scale: Scale) -> Run:
   """Returns stage 3: all four chains of modality, by adapters on queries and values; tables and base stay."""
   shares = {"dialogue": 0.7, "written_reply": 0.1, "spoken_reply": 0.1, "text": 0.1}
+  if not scale.requests:  # speech then asks for speech, text for text
+    shares = {"dialogue": 0.9, "text": 0.1}
   run = _run(
     workdir,
     scale=scale,
     stage=2,
     name=CHAIN,
-    sources=tuple(_source(workdir, "dialogue", view, share) for view, share in shares.items()),
+    sources=tuple(
+      _source(workdir, scale, "dialogue", view, share, voices=scale.voices) for view, share in shares.items()
+    ),
     start=(Start(workdir / "stages" / CROSS),),
   )
   adapted = AdaptedConfig(
@@ -65,7 +69,7 @@ def chain(workdir: Path, *, scale: Scale) -> Run:
     block=scale.block,
   )
   groups = (Group(".*", 0.0), Group("pairs", 1.0))
-  optimizer = dataclasses.replace(run.optimizer, groups=groups)
+  optimizer = dataclasses.replace(run.optimizer, algorithm="adamw", groups=groups)
   return dataclasses.replace(run, model=adapted, loss=Dropping(loss=next_token), optimizer=optimizer)
 
 
@@ -76,10 +80,15 @@ def _run(
   steps = scale.steps[stage]
   return Run(
     name=name,
-    model=speech_gpt(scale.base, vocabulary),
+    model=speech_gpt(scale.base, vocabulary, unit_levels=scale.unit_levels),
     loss=next_token,
     optimizer=OptimizerConfig(
-      learning_rate=scale.rates[stage], warmup_steps=0 if stage == 0 else max(1, steps * 3 // 100), clip_norm=1.0
+      algorithm=scale.algorithm,
+      orthogonal_steps=3,
+      learning_rate=scale.rates[stage],
+      warmup_steps=0 if stage == 0 and scale.pretrained else max(1, steps * 3 // 100),
+      clip_norm=1.0,
+      groups=(Group(r"decoder\.embed\.extra", scale.unit_rate),),
     ),
     data=InstructBatches(
       text=workdir / "text",
@@ -91,11 +100,18 @@ def _run(
       quarantine=workdir / "quarantine.jsonl",
       seed=30 + stage,
       num_units=scale.num_units,
+      descriptions=scale.descriptions,
+      requests=scale.requests,
     ),
     steps=steps,
     start=start,
   )
 
 
-def _source(workdir: Path, name: str, view: str, weight: float) -> Source:
-  return Source(folder=workdir / "units" / name, split="train", view=view, weight=weight)
+def _source(
+  workdir: Path, scale: Scale, name: str, view: str, weight: float, *, voices: tuple[str, ...] = ()
+) -> Source:
+  return Source(
+    folder=workdir / "units" / name, split="train", view=view, weight=weight, voices=voices,
+    unit_weight=scale.unit_weight,
+  )  # fmt: skip

@@ -4,7 +4,8 @@ import dataclasses
 
 from omni_jax.models.decoder import DecoderConfig
 from omni_jax.models.sizes import LLAMA_7B
-from omni_jax.tokens.speech_gpt import PAPER, RELEASED, SpeechTemplate
+from omni_jax.prepare.voices.catalogue import cast
+from omni_jax.tokens.speech_gpt import PAPER, RELEASED, SAY, TRANSCRIBE, SpeechTemplate
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,13 @@ class Scale:
     rank: of the adapters; alpha is twice that.
     block: inputs that share a scale in the 8-bit base.
     template: of the last two stages.
+    algorithm: of the first two stages; a model that starts from nothing learns by Muon in far fewer steps.
+    unit_levels: of units that are digits (`DecoderConfig`); classes of k-means have none.
+    unit_rate: of the rows of units, relative to the rest.
+    unit_weight: of units beside words in the loss.
+    voices: of answers; one, as SpeechGPT's. None named: all.
+    descriptions: of recognition and of synthesis.
+    requests: whether a chain's question says how to answer, in the paper's words; without, as in the released data.
   """
 
   base: DecoderConfig
@@ -34,6 +42,13 @@ class Scale:
   rank: int = 8
   block: int = 64
   template: tuple[SpeechTemplate, SpeechTemplate] = (RELEASED, PAPER)
+  algorithm: str = "adamw"
+  unit_levels: tuple[int, ...] = ()
+  unit_rate: float = 1.0
+  unit_weight: float = 1.0
+  voices: tuple[str, ...] = ()
+  descriptions: tuple[tuple[str, ...], tuple[str, ...]] = (TRANSCRIBE, SAY)
+  requests: bool = True
 
 
 FULL = Scale(
@@ -47,13 +62,23 @@ FULL = Scale(
 )
 _SHORT = (dataclasses.replace(RELEASED, system=""), dataclasses.replace(PAPER, system=""))
 TINY = Scale(
-  base=dataclasses.replace(LLAMA_7B, width=256, depth=4, num_heads=4, num_kv_heads=4, head_dim=64, mlp_dim=640),
+  base=dataclasses.replace(
+    LLAMA_7B, width=256, depth=4, num_heads=4, num_kv_heads=4, head_dim=64, mlp_dim=640, tied=True,
+    remat=True,
+  ),
   num_units=4096,  # of the made-up world's own tokenizer; SpeechGPT has 1000
+  unit_levels=(8, 8, 8, 8),
   pretrained=False,
   rows=(4, 4, 4),
   length=(256, 256, 384),
-  steps=(400, 1200, 600),
-  rates=(2e-3, 2e-3, 2e-3),
-  template=_SHORT,  # the system text alone would fill half of a row
-)
+  steps=(300, 1200, 500),
+  rates=(2.2e-3, 2.2e-3, 2e-3),
+  template=_SHORT,  # the system text alone would fill half of a row, and so would the paper's requests
+  algorithm="muon",
+  unit_rate=1.5,
+  unit_weight=0.5,
+  voices=(cast().answers["female"],),
+  descriptions=(("Write it down.",), ("Say it.",)),
+  requests=False,
+)  # fmt: skip
 SMOKE = dataclasses.replace(TINY, rows=(2, 2, 2), steps=(4, 4, 4))

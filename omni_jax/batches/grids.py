@@ -29,6 +29,7 @@ from omni_jax.batches.mixture import Quarantine, mix
 from omni_jax.batches.packing import pack
 from omni_jax.batches.recordings import Recordings
 from omni_jax.batches.sources import Sample, Source
+from omni_jax.core.config import added
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.recordings import RecordingLayout
 from omni_jax.prepare.schema import Example, Turn
@@ -64,6 +65,7 @@ class GridBatches:
     pad_weight: of the pads around codes; decoding forces them, so that 0 is enough, but the original learned them.
     cache_bytes: memory for samples that were written once; 0: none is kept.
     max_bad_share: of a source's records that may be put aside.
+    codec: stage that made the codes and that speaks the answers.
   """
 
   text: Path
@@ -78,6 +80,7 @@ class GridBatches:
   pad_weight: float = 1.0
   cache_bytes: int = 0
   max_bad_share: float = 0.01
+  codec: str = added("snac")
 
   def __post_init__(self):
     strange = [source.view for source in self.sources if source.view not in TASKS_OF_VIEWS]

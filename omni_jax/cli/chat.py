@@ -52,9 +52,9 @@ def run(arguments: argparse.Namespace) -> None:
       pass
   answer, seconds = _show(assistant, question)
   if arguments.out and len(answer.waveform):
-    save_wav(arguments.out, answer.waveform, assistant.vocoder.sample_rate)
+    save_wav(arguments.out, answer.waveform, assistant.sample_rate)
     print(f"sound:     {arguments.out}")
-  audio_seconds = len(answer.waveform) / assistant.vocoder.sample_rate
+  audio_seconds = len(answer.waveform) / assistant.sample_rate
   print("\n".join(_times(seconds, answer.timings, audio_seconds=audio_seconds, warm=arguments.warm_up)))
 
 

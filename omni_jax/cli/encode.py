@@ -3,7 +3,8 @@
 Needs the stages `tokenizer` and `style` (omni train). The sound is kept in test splits only. In training splits the
 units of the answering voices are timed to 10 ms, for the vocoder.
 
-With --codec, the codes of that stage (a SNAC) instead, in WORKDIR/codes, where the sound stays: what Mini-Omni reads.
+With --codec, the codes of that stage instead, in WORKDIR/codes, where the sound stays: what Mini-Omni reads. A SNAC
+has rows of its own; a tokenizer with a finite scalar quantiser gives a row for each digit of its reduced units.
 """
 
 import argparse
@@ -12,8 +13,9 @@ from pathlib import Path
 from omni_jax.build.codes import CodesConfig, code_corpus
 from omni_jax.build.units import EncodeConfig, encode_corpus
 from omni_jax.checkpoint.card import read_card
-from omni_jax.checkpoint.store import load_model, require_step
+from omni_jax.checkpoint.store import require_step
 from omni_jax.core.compilation_cache import enable_compilation_cache
+from omni_jax.generate.speech_stages import load_codec
 from omni_jax.prepare.voices.catalogue import cast
 
 EXAMPLE = "omni encode --workdir runs/tiny"
@@ -38,7 +40,8 @@ def run(arguments: argparse.Namespace) -> None:
     stage = arguments.workdir / "stages" / arguments.codec
     identity = f"{read_card(stage)['fingerprint']}@{require_step(stage)}"
     coded = CodesConfig(sets=tuple(arguments.sets), codec=identity)
-    print(code_corpus(coded, arguments.workdir, codec=load_model(stage)[1]))
+    codec = load_codec(arguments.workdir, stage=arguments.codec, vocoder=None)
+    print(code_corpus(coded, arguments.workdir, codec=codec))
     return
   config = EncodeConfig(
     sets=tuple(arguments.sets),

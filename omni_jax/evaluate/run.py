@@ -151,7 +151,7 @@ def _identity(settings: Evaluation, workdir: Path, *, parts: Sequence[str]) -> s
   known: dict[str, Any] = {"settings": to_json(settings)}
   for stage in filter(None, (*parts, settings.stage, settings.without_triples)):
     folder = workdir / "stages" / stage
-    needed = stage != settings.without_triples or folder.is_dir()
+    needed = stage == settings.stage or folder.is_dir()
     known[stage] = [read_card(folder)["fingerprint"], latest_step(folder)] if needed else None
   lengths = workdir / "units" / LENGTHS_FILE  # judges readings
   for path in [*sorted((workdir / "corpus").glob("*/*.json")), *([lengths] if lengths.exists() else [])]:

@@ -14,7 +14,6 @@ import numpy as np
 from omni_jax.core.styles import Style
 from omni_jax.generate.exchange import Ability, Answer, Question
 from omni_jax.prepare.audio import SAMPLE_RATE, resample
-from omni_jax.tokens.units import reduce_units
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -73,15 +72,8 @@ class System:
 
   def resynthesise(self, waveforms: Sequence[np.ndarray], styles: Sequence[Style]) -> list[np.ndarray]:
     """Returns each recording after units and vocoder, spoken in the given style; or after the codes of a codec."""
-    units = self.units(waveforms)
-    if self._assistant.tokenizer.num_codebooks == 1:
-      units = [reduce_units(row)[0] for row in units]
-    advance = self._progress("vocoder", len(units))
-    spoken = []
-    for row, style in zip(units, styles, strict=True):
-      spoken.append(self._heard(self._assistant.vocoder.decode(row, style)))
-      advance(1)
-    return spoken
+    said = self._batched("vocoder", self._assistant.resynthesise, list(zip(waveforms, styles, strict=True)))
+    return [self._heard(waveform) for waveform in said]
 
   def synthesise(self, texts: Sequence[str], styles: Sequence[Style]) -> list[np.ndarray]:
     """Returns each text spoken in its style."""
@@ -118,13 +110,13 @@ class System:
       first_is_before_end=sound_after_first,
       wall_seconds=time.perf_counter() - start,
       cpu_seconds=time.process_time() - cpu_start,
-      audio_seconds=sum(pieces) / self._assistant.vocoder.sample_rate,
+      audio_seconds=sum(pieces) / self._assistant.sample_rate,
       stages=stages,
     )
 
   def _heard(self, waveform: np.ndarray) -> np.ndarray:
     """Returns a sound of the vocoder as listeners take it, float32 at 16 kHz."""
-    rate = self._assistant.vocoder.sample_rate
+    rate = self._assistant.sample_rate
     return (
       resample(np.asarray(waveform, np.float32), sample_rate=rate)
       if rate != SAMPLE_RATE

@@ -32,7 +32,7 @@ class Kind:
   Attributes:
     title: in tables and reports.
     stage: of its language model, unless another one is named.
-    parts: stages of speech that it hears and speaks with.
+    parts: stages of speech that it may hear and speak with; those that are not there do not count.
     folder: of its results, below `<workdir>/evaluation`; empty for the folder itself.
     without_triples: the same stage trained without any three-modality sample; empty for none.
     tasks: those that say something about it; all if empty.
@@ -74,7 +74,7 @@ SYSTEMS: Mapping[str, Kind] = {
     parts=("tokenizer", "style", "vocoder"),
     without_triples="tune_without_triples",
   ),
-  "mini_omni": Kind(title="Mini-Omni", stage="mini_omni", parts=("snac",), folder="mini_omni"),
+  "mini_omni": Kind(title="Mini-Omni", stage="mini_omni", parts=("snac", "tokenizer", "vocoder"), folder="mini_omni"),
   "speech_gpt": Kind(title="SpeechGPT", stage="speech_gpt", parts=("tokenizer", "vocoder"), folder="speech_gpt"),
   "cascade": _CascadeKind(
     title="Cascade",

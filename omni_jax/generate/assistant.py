@@ -118,6 +118,11 @@ class Assistant:
     return cls(model, dialogue=dialogue, images=images, sampling=sampling, lengths=lengths, **parts)
 
   @property
+  def sample_rate(self) -> int:
+    """Samples a second of what it says."""
+    return self.vocoder.sample_rate
+
+  @property
   def abilities(self) -> frozenset[Ability]:
     """What it can do: all, phones only where its tokenizer reads them."""
     without = () if isinstance(self.tokenizer, PhoneReader) else (Ability.READS_PHONES,)
@@ -147,6 +152,11 @@ class Assistant:
         )
       )
     return spoken
+
+  def resynthesise(self, recordings: Sequence[tuple[np.ndarray, Style]]) -> list[np.ndarray]:
+    """Returns each recording, float [A] at 16 kHz, after units and vocoder, said in its style."""
+    units = self._units([waveform for waveform, _ in recordings])
+    return [self._speak(row, style) for row, (_, style) in zip(units, recordings, strict=True)]
 
   def answer(self, questions: Sequence[Question]) -> list[Answer]:
     """Returns the answer to each question."""

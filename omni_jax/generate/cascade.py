@@ -21,7 +21,6 @@ class Cascade:
   def __init__(self, *, hears: Answering, answers: Answering, speaks: Answering):
     """Keeps who recognises, who answers in writing, and who reads aloud."""
     self._hears, self._answers, self._speaks = hears, answers, speaks
-    self.tokenizer, self.vocoder = speaks.tokenizer, speaks.vocoder
 
   @classmethod
   def of(cls, assistant: Answering) -> "Cascade":
@@ -29,9 +28,14 @@ class Cascade:
     return cls(hears=assistant, answers=assistant, speaks=assistant)
 
   @property
+  def sample_rate(self) -> int:
+    """Samples a second of what it says."""
+    return self._speaks.sample_rate
+
+  @property
   def abilities(self) -> frozenset[Ability]:
-    """It sees where the step in the middle does, and reads phones where the last one does; tone it never hears."""
-    return (self._answers.abilities & {Ability.SEES}) | (self._speaks.abilities & {Ability.READS_PHONES})
+    """It sees where the step in the middle does; the tone of a question it never hears."""
+    return self._answers.abilities & {Ability.SEES}
 
   def recognise(self, waveforms: Sequence[np.ndarray]) -> list[str]:
     """Returns the words of each recording, float [A] at 16 kHz."""
@@ -42,6 +46,10 @@ class Cascade:
   ) -> list[SpokenText]:
     """Returns each text said in its style."""
     return self._speaks.synthesise(texts, readings=readings, manner=manner)
+
+  def resynthesise(self, recordings: Sequence[tuple[np.ndarray, Style]]) -> list[np.ndarray]:
+    """Returns each recording after the units of the last step, said in its style."""
+    return self._speaks.resynthesise(recordings)
 
   def answer(self, questions: Sequence[Question]) -> list[Answer]:
     """Returns the answer to each question; one of which nothing was recognised is not asked, which is a problem."""

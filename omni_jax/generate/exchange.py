@@ -14,7 +14,7 @@ import numpy as np
 from omni_jax.batches.pictures import Image
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
-from omni_jax.speech.interface import Manner, SpeechTokenizer, Vocoder
+from omni_jax.speech.interface import Manner
 
 READINGS = 9  # of a text to be said, of which the best is kept: the greedy one and eight draws
 MAX_TRANSCRIPT = 64  # tokens
@@ -117,8 +117,10 @@ class Event:
 class Answering(Protocol):
   """An assistant: all calls take and return lists and run as one batch."""
 
-  tokenizer: SpeechTokenizer
-  vocoder: Vocoder
+  @property
+  def sample_rate(self) -> int:
+    """Samples a second of what it says."""
+    ...
 
   @property
   def abilities(self) -> frozenset[Ability]:
@@ -133,6 +135,10 @@ class Answering(Protocol):
     self, texts: Sequence[tuple[str, Style]], *, readings: int = READINGS, manner: Manner = None
   ) -> list[SpokenText]:
     """Returns each text said in its style; a system of one voice leaves the style out."""
+    ...
+
+  def resynthesise(self, recordings: Sequence[tuple[np.ndarray, Style]]) -> list[np.ndarray]:
+    """Returns each recording, float [A] at 16 kHz, after its units or codes, said in its style."""
     ...
 
   def answer(self, questions: Sequence[Question]) -> list[Answer]:

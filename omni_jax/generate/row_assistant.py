@@ -36,15 +36,14 @@ from omni_jax.generate.exchange import (
 )
 from omni_jax.generate.row_engine import SPEAK, WRITE, RowEngine
 from omni_jax.generate.sampling import Sampling
-from omni_jax.generate.speech_stages import load_codec
+from omni_jax.generate.speech_stages import VOCODER, load_codec
 from omni_jax.generate.streaming import Stopwatch, Words
+from omni_jax.prepare.audio import SAMPLE_RATE, resample
 from omni_jax.speech.interface import Manner
 from omni_jax.tokens.delays import FrameStream
 from omni_jax.tokens.extension import load_tokenizer
 from omni_jax.tokens.mini_omni import MiniOmniLayout, Task
 from omni_jax.tokens.text import TextTokenizer
-
-CODEC = "snac"  # the stage of the tiny journey
 
 _MOST_COLUMNS = 1024  # of an answer, 87 seconds of speech
 _SILENT = {Task.A1A2: Task.A1T2, Task.T1A2: Task.T1T2}  # the second of a pair, which only writes
@@ -73,7 +72,7 @@ class RowAssistant:
       max_columns: most columns of prompt and answer together.
       sampling: how entries are chosen.
     """
-    self.tokenizer = self.vocoder = codec
+    self._codec = codec
     self._layout: MiniOmniLayout = model.config.layout
     self._text, self._paired, self._max_columns = text, paired, max_columns
     self._engine = RowEngine(
@@ -89,10 +88,19 @@ class RowAssistant:
     *,
     stage: str = "mini_omni",
     sampling: Sampling | None = None,
-    vocoder: str = CODEC,
+    tokenizer: str | None = None,
+    vocoder: str = VOCODER,
     paired: bool = True,
   ) -> "RowAssistant":
     """Returns the assistant of the newest checkpoints in `workdir/stages`.
+
+    Args:
+      workdir: the working folder.
+      stage: of the language model.
+      sampling: how entries are chosen.
+      tokenizer: stage of the codec, or of the tokenizer whose units are read by digits; by default what it learned.
+      vocoder: stage that speaks a tokenizer's units.
+      paired: whether a spoken answer is written by a second row of the batch.
 
     Raises:
       UserError: a stage is missing or damaged, or tokenizer or codec are not those of the model.
@@ -108,7 +116,8 @@ class RowAssistant:
         remedy="choose a stage such as mini_omni",
       )
     _, model = load_model(folder)
-    text, codec, layout = load_tokenizer(workdir / "text"), load_codec(workdir, stage=vocoder), model.config.layout
+    text, layout = load_tokenizer(workdir / "text"), model.config.layout
+    codec = load_codec(workdir, stage=tokenizer or data.codec, vocoder=vocoder)
     sizes = (text.num_pieces <= layout.num_pieces, codec.num_codebooks, codec.codebook_size)
     if sizes != (True, layout.num_layers, layout.num_codes):
       raise UserError(
@@ -118,6 +127,11 @@ class RowAssistant:
         remedy="take the tokenizer and the codec that the model was trained with",
       )
     return cls(model, text=text, codec=codec, paired=paired, max_columns=data.length, sampling=sampling)
+
+  @property
+  def sample_rate(self) -> int:
+    """Samples a second of what it says."""
+    return getattr(self._codec, "vocoder", self._codec).sample_rate
 
   @property
   def abilities(self) -> frozenset[Ability]:
@@ -153,6 +167,14 @@ class RowAssistant:
       spoken.append(SpokenText(units=read.codes, waveform=sound, problem=problem))
     return spoken
 
+  def resynthesise(self, recordings: Sequence[tuple[np.ndarray, Style]]) -> list[np.ndarray]:
+    """Returns each recording, float [A] at 16 kHz, after the codec; styles are not heard."""
+    heard = [check_waveform(waveform) for waveform, _ in recordings]
+    rate = self._codec.sample_rate
+    if rate != SAMPLE_RATE:
+      heard = [resample(waveform, sample_rate=SAMPLE_RATE, to=rate) for waveform in heard]
+    return [self._decode(self._codec.encode(waveform)) for waveform in heard]
+
   def answer(self, questions: Sequence[Question], *, max_new_columns: int | None = None) -> list[Answer]:
     """Returns the answer to each question; a spoken one is answered aloud, a typed one where a style is asked for.
 
@@ -184,8 +206,8 @@ class RowAssistant:
     """
     check_asked([question], abilities=self.abilities)
     watch, row = Stopwatch(), self._layout.text_row
-    voice, frames = self.vocoder.stream(chunk_frames=chunk_frames), FrameStream(self._layout.audio_rows)
-    words, ended, seen, sound = Words(self._text), False, [], []
+    voice, frames = self._codec.stream(chunk_frames=chunk_frames), FrameStream(self._layout.audio_rows)
+    words, ended, spoken, seen, sound = Words(self._text), False, 0, [], []
     with watch.stage("hear"):
       prompts = self._pair(_task(question), question)
     most = self._most(prompts, max_new_columns)
@@ -202,11 +224,12 @@ class RowAssistant:
       with watch.stage("vocoder"):
         codes = frames.push(new[:-1])
         samples = voice.push(codes) if len(codes) else np.zeros(0, np.float32)
+      spoken += len(codes)
       if len(samples):
         sound.append(samples)
         yield Event(samples=samples)
     with watch.stage("vocoder"):
-      rest = voice.finish()
+      rest = voice.finish() if spoken else np.zeros(0, np.float32)
     if len(rest):
       sound.append(rest)
       yield Event(samples=rest)
@@ -247,7 +270,7 @@ class RowAssistant:
     return self._text.decode(self._layout.read(columns).text.tolist())
 
   def _decode(self, codes: np.ndarray) -> np.ndarray:
-    return np.asarray(self.vocoder.decode(codes), np.float32) if len(codes) else np.zeros(0, np.float32)
+    return np.asarray(self._codec.decode(codes), np.float32) if len(codes) else np.zeros(0, np.float32)
 
   def _most(self, prompts: Sequence[Prompt], most: int | None = None) -> int:
     """Returns how many columns an answer may have: `most`, or all that there is room for."""

@@ -148,6 +148,11 @@ class SpeechGPTAssistant:
     return cls(model, chains=writer, cross_modal=cross_modal, requests=data.requests, **parts)
 
   @property
+  def sample_rate(self) -> int:
+    """Samples a second of what it says."""
+    return self.vocoder.sample_rate
+
+  @property
   def abilities(self) -> frozenset[Ability]:
     """It remembers; phones can be read from its units where its tokenizer does so; it neither sees nor hears styles."""
     reads = {Ability.READS_PHONES} if isinstance(self.tokenizer, PhoneReader) else set()
@@ -172,6 +177,11 @@ class SpeechGPTAssistant:
       )
     return spoken
 
+  def resynthesise(self, recordings: Sequence[tuple[np.ndarray, Style]]) -> list[np.ndarray]:
+    """Returns each recording, float [A] at 16 kHz, after units and vocoder, said in its style."""
+    units = self._units([waveform for waveform, _ in recordings])
+    return [self._speak(row, style) for row, (_, style) in zip(units, recordings, strict=True)]
+
   def answer(self, questions: Sequence[Question]) -> list[Answer]:
     """Returns the answer to each question.
 
@@ -184,15 +194,9 @@ class SpeechGPTAssistant:
       rows = self.engine.generate(prompts, max_new_tokens=_MAX_ANSWER)
     answers = [self._answer(*parts) for parts in zip(rows, questions, heard, strict=True)]
     with watch.stage("vocoder"):
-      sounds = [
-        self._speak(answer.units, answer.style) if question.speak else answer.waveform
-        for answer, question in zip(answers, questions, strict=True)
-      ]
+      answers = [self._aloud(*pair) for pair in zip(questions, answers, strict=True)]
     timings = watch.rounded()
-    return [
-      dataclasses.replace(answer, waveform=sound, timings=timings)
-      for answer, sound in zip(answers, sounds, strict=True)
-    ]
+    return [dataclasses.replace(answer, timings=timings) for answer in answers]
 
   def stream(self, question: Question) -> Iterator[Event]:
     """Returns the answer piece by piece: the words heard, the words said, then sound as its units come."""
@@ -200,7 +204,7 @@ class SpeechGPTAssistant:
     prompts, (heard,) = self._read([question], watch)
     live = ChainStream(
       self._writer,
-      hears=_chain(question).hears,
+      hears=self._chain(question).hears,
       voice=self.vocoder.stream(question.style or DEFAULT_STYLE) if question.speak else None,
     )
     ids, sound = [], []
@@ -215,8 +219,14 @@ class SpeechGPTAssistant:
       sound += [piece.samples] if piece.samples is not None else []
       yield Event(text=piece.text, heard_text=piece.heard_text, samples=piece.samples)
     answer = self._answer(np.concatenate(ids), question, heard)
-    waveform, timings = np.concatenate([np.zeros(0, np.float32), *sound]), watch.rounded()
-    yield Event(answer=dataclasses.replace(answer, waveform=waveform, timings=timings), timings=timings)
+    answer = dataclasses.replace(answer, waveform=np.concatenate([np.zeros(0, np.float32), *sound]))
+    if not sound:  # a written answer that is to be read aloud
+      with watch.stage("vocoder"):
+        answer = self._aloud(question, answer)
+      if len(answer.waveform):
+        yield Event(samples=answer.waveform)
+    timings = watch.rounded()
+    yield Event(answer=dataclasses.replace(answer, timings=timings), timings=timings)
 
   def _read(self, questions: Sequence[Question], watch: Stopwatch) -> tuple[list[Prompt], list[np.ndarray]]:
     """Returns the prompts and the units heard, empty for typed questions."""
@@ -225,7 +235,9 @@ class SpeechGPTAssistant:
     with watch.stage("hear"):
       units = dict(zip(spoken, self._units([np.asarray(questions[row].waveform) for row in spoken]), strict=True))
     heard = [units.get(row, np.zeros(0, np.int32)) for row in range(len(questions))]
-    prompts = [_prompt(self._asked(*pair), chain_state(_chain(pair[0]))) for pair in zip(questions, heard, strict=True)]
+    prompts = [
+      _prompt(self._asked(*pair), chain_state(self._chain(pair[0]))) for pair in zip(questions, heard, strict=True)
+    ]
     return prompts, heard
 
   def _asked(self, question: Question, units: np.ndarray) -> list[int]:
@@ -238,8 +250,28 @@ class SpeechGPTAssistant:
         return ids
       history = history[1:]
 
+  def _chain(self, question: Question) -> Chain:
+    """Returns how a question is answered: speech aloud, a typed one aloud where a style is asked for.
+
+    Without requests only the question can say so, and text asks for text: it is read aloud afterwards.
+    """
+    hears = question.waveform is not None
+    speaks = hears or (question.style is not None and self._requests)
+    return next(chain for chain in Chain if (chain.hears, chain.speaks) == (hears, speaks))
+
+  def _aloud(self, question: Question, answer: Answer) -> Answer:
+    """Returns an answer with its sound, if it is to have one: of its units, or of its text read aloud."""
+    if not question.speak:
+      return answer
+    if len(answer.units):
+      return dataclasses.replace(answer, waveform=self._speak(answer.units, answer.style))
+    if question.style is None or question.waveform is not None or not answer.text.strip():
+      return answer
+    (said,) = self.synthesise([(answer.text, question.style)])
+    return dataclasses.replace(answer, style=question.style, units=said.units, waveform=said.waveform)
+
   def _request(self, question: Question, side: Side) -> Sequence[Segment]:
-    request = self._writer.request(_chain(question), side)
+    request = self._writer.request(self._chain(question), side)
     return request if self._requests else request[1:-1]
 
   def _past(self, question: Question, answer: Answer) -> _Turn:
@@ -268,13 +300,6 @@ class SpeechGPTAssistant:
 
   def _speak(self, units: np.ndarray, manner: Manner) -> np.ndarray:
     return np.asarray(self.vocoder.decode(units, manner), np.float32) if len(units) else np.zeros(0, np.float32)
-
-
-def _chain(question: Question) -> Chain:
-  """Returns how a question is answered: speech aloud, and a typed one aloud where a style is asked for."""
-  hears = question.waveform is not None
-  speaks = hears or question.style is not None
-  return next(chain for chain in Chain if (chain.hears, chain.speaks) == (hears, speaks))
 
 
 def _prompt(ids: Sequence[int], state: str) -> Prompt:

@@ -8,10 +8,15 @@ import jax
 from omni_jax.checkpoint.store import load_model
 from omni_jax.core import trees
 from omni_jax.core.errors import UserError
+from omni_jax.core.styles import Style
 from omni_jax.nn.weight_norm import fold
 from omni_jax.speech.interface import SpeechPart, SpeechTokenizer, Vocoder
+from omni_jax.speech.quantizers import Quantizer
+from omni_jax.speech.snac import SNAC
+from omni_jax.speech.unit_codec import UnitCodec
 
 TOKENIZER, VOCODER = "tokenizer", "vocoder"  # the stages of the tiny journey
+ONE_VOICE = Style("female", "neutral", "normal")  # of systems that know no style
 
 
 def load_tokenizer(workdir: Path, *, stage: str = TOKENIZER) -> SpeechTokenizer:
@@ -38,16 +43,25 @@ def load_vocoder(workdir: Path, *, stage: str = VOCODER) -> Vocoder:
   return model
 
 
-def load_codec(workdir: Path, *, stage: str) -> Any:
-  """Returns the codec of a stage, which reads and speaks frames of codes, its kernels folded.
+def load_codec(workdir: Path, *, stage: str, vocoder: str | None = VOCODER) -> Any:
+  """Returns the codec of a stage: a SNAC, or a tokenizer whose units are read digit by digit, with its vocoder.
+
+  Args:
+    workdir: the working folder.
+    stage: of the codec or of the tokenizer.
+    vocoder: stage that speaks a tokenizer's units; None where only codes are asked for.
 
   Raises:
     UserError: the stage is missing or damaged, or holds something else.
   """
   model = _load(workdir, stage)
-  if not isinstance(model, SpeechTokenizer) or not isinstance(model, Vocoder):
-    raise _another(model, workdir, stage, rule="a codec makes codes of recordings and sound of codes")
-  return model
+  if isinstance(model, SNAC):
+    return model
+  quantizer = getattr(model.config, "quantizer", None)
+  if not isinstance(model, SpeechTokenizer) or not isinstance(quantizer, Quantizer):
+    raise _another(model, workdir, stage, rule="a codec makes rows of codes of recordings, as a SNAC or as FSQ units")
+  voice = None if vocoder is None else load_vocoder(workdir, stage=vocoder)
+  return UnitCodec(model, voice, quantizer=quantizer, manner=ONE_VOICE)
 
 
 def check_units_of(part: SpeechPart, *, codebook_size: int, where: object) -> None:

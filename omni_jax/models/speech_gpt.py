@@ -13,13 +13,19 @@ from omni_jax.tokens.vocabulary import Vocabulary
 _ADDED = 1006  # units <0> to <999>, <sosp>, <eosp>, [Human], [SpeechGPT], <eoh> and one more: 33,006 rows
 
 
-def speech_gpt(base: DecoderConfig, vocabulary: Vocabulary) -> LanguageConfig:
-  """Returns a SpeechGPT on any decoder, its tables as `tokens.speech_gpt.speech_gpt_vocabulary` has them."""
-  return _extended(base, text_size=vocabulary.text_size, added=vocabulary.extra_size)
+def speech_gpt(base: DecoderConfig, vocabulary: Vocabulary, *, unit_levels: tuple[int, ...] = ()) -> LanguageConfig:
+  """Returns a SpeechGPT on any decoder, its tables as `tokens.speech_gpt.speech_gpt_vocabulary` has them.
+
+  Args:
+    base: the language model.
+    vocabulary: with units and marks.
+    unit_levels: of units that are digits, as `DecoderConfig` has it.
+  """
+  return _extended(base, text_size=vocabulary.text_size, added=vocabulary.extra_size, unit_levels=unit_levels)
 
 
-def _extended(base: DecoderConfig, *, text_size: int, added: int) -> LanguageConfig:
-  decoder = dataclasses.replace(base, vocab_size=text_size, extra_vocab_size=added)
+def _extended(base: DecoderConfig, *, text_size: int, added: int, unit_levels: tuple[int, ...] = ()) -> LanguageConfig:
+  decoder = dataclasses.replace(base, vocab_size=text_size, extra_vocab_size=added, unit_levels=unit_levels)
   return LanguageConfig(decoder=decoder, image_token=NO_IMAGES)
 
 

@@ -71,6 +71,11 @@ class WhisperConfig:
     """Samples of the longest recording, to which shorter ones are filled up."""
     return self.layout.samples
 
+  @property
+  def width(self) -> int:
+    """Of a vector."""
+    return self.encoder.width
+
   def num_frames(self, samples: Any) -> Any:
     """Returns how many vectors belong to `samples` samples, as Mini-Omni counts them: one for each 20 ms begun."""
     return self.layout.num_frames(samples)

@@ -22,6 +22,7 @@ class FakeAssistant:
   def vocoder(self):
     return type("Vocoder", (), {"sample_rate": 16_000})
 
+  sample_rate = 16_000
   style_encoder = type(
     "Encoder", (), {"hear_batch": staticmethod(lambda rows: [Style.parse("male-sad-low")] * len(rows))}
   )

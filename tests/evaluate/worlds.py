@@ -111,8 +111,8 @@ class FakeAssistant:
 
   def __init__(self, workdir, *, stage: str):
     self.stage = stage
-    self.tokenizer = self.style_encoder = self.vocoder = self
-    self.sample_rate, self.num_codebooks = 16000, 1
+    self.tokenizer = self.style_encoder = self
+    self.sample_rate = 16000
     self.abilities = frozenset(Ability)
     self._examples = {}
     from omni_jax.evaluate.run import TASKS  # noqa: F401  (the package imports as a whole)
@@ -136,8 +136,8 @@ class FakeAssistant:
   def hear_batch(self, waveforms):
     return [Style.parse(self._turn(w).style) if w.tobytes() in self._examples else ALL_STYLES[0] for w in waveforms]
 
-  def decode(self, units, style):
-    return buzz(style, 1)
+  def resynthesise(self, recordings):
+    return [buzz(style, 1) for _, style in recordings]
 
   def recognise(self, waveforms):
     return [self._turn(w).text for w in waveforms]

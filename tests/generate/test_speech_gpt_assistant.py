@@ -89,6 +89,18 @@ def test_a_stream_is_the_answer(assistant):
     np.testing.assert_allclose(last.answer.waveform, whole.waveform)
 
 
+def test_without_requests_text_asks_for_text_and_is_read_aloud(assistant, monkeypatch):
+  monkeypatch.setattr(assistant, "_requests", False)
+  question = Question(text="the dog", style=ALL_STYLES[4])
+  (prompt,), _ = assistant._read([question], module.Stopwatch())
+  assert prompt.state == "text_to_text" and "instruction" not in assistant._writer.spell(prompt.tokens.tolist())
+  whole = Answer(text="the star")
+  aloud = assistant._aloud(question, whole)
+  assert aloud.style == ALL_STYLES[4] and len(aloud.waveform) == 100 * len(aloud.units) > 0
+  assert assistant._aloud(dataclasses.replace(question, speak=False), whole) is whole
+  assert assistant._aloud(Question(text="the dog"), whole) is whole
+
+
 def test_recognition_and_synthesis_are_those_of_the_stage_before(assistant, parts):
   model, writers = parts
   spoken = assistant.synthesise([("the dog", ALL_STYLES[0]), ("the star", ALL_STYLES[5])], readings=2)
