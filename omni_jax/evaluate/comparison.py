@@ -90,12 +90,18 @@ def compared(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, En
 
 def comparison_table(results: Mapping[str, Mapping[str, Any]]) -> str:
   """Returns the comparison in Markdown, one column for each system."""
-  titles = [SYSTEMS[system].title for system in results]
+  titles = [title_of(system, own) for system, own in results.items()]
   lines = ["| " + " | ".join(["figure", *titles]) + " |", "| --- |" + " --- |" * len(titles)]
   for row, entries in compared(results).items():
     cells = [told(entries[system]) if system in entries else "" for system in results]
     lines.append("| " + " | ".join([row, *cells]) + " |")
   return "\n".join(lines)
+
+
+def title_of(system: str, results: Mapping[str, Any]) -> str:
+  """Returns the name of a system; of a cascade with the stage that its steps are taken from."""
+  stage = results["settings"].get("stage", "")
+  return f"{SYSTEMS[system].title} of {stage}" if system == "cascade" and stage else SYSTEMS[system].title
 
 
 def told(entry: Entry) -> str:

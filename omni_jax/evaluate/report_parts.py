@@ -8,8 +8,7 @@ from typing import Any
 
 from omni_jax.core.styles import EMOTIONS, GENDERS, PITCHES, Style
 from omni_jax.evaluate import report_charts
-from omni_jax.evaluate.comparison import compared, told
-from omni_jax.evaluate.systems import SYSTEMS
+from omni_jax.evaluate.comparison import compared, title_of, told
 from omni_jax.evaluate.table import goal_text, shown
 
 Sample = Mapping[str, Any]
@@ -56,7 +55,7 @@ def figures(results: Mapping[str, Any]) -> str:
 
 def side_by_side(results: Mapping[str, Mapping[str, Any]]) -> str:
   """Returns the same figures of every system that was evaluated, one column each."""
-  head = "".join(f"<th>{escape(SYSTEMS[system].title)}</th>" for system in results)
+  head = "".join(f"<th>{escape(title_of(system, own))}</th>" for system, own in results.items())
   rows = ""
   for name, entries in compared(results).items():
     cells = "".join(f"<td>{escape(told(entries[one])) if one in entries else ''}</td>" for one in results)

@@ -43,6 +43,15 @@ def test_every_system_has_its_column_and_every_row_its_figures(workdir):
   assert first.endswith("| 50.0 % (49.0 to 51.0, 7) | 30.0 % (29.0 to 31.0, 7) |")
 
 
+def test_a_cascade_says_whose_steps_it_takes(workdir):
+  folder = SYSTEMS["cascade"].results(workdir)
+  folder.mkdir()
+  (folder / "results.json").write_text(json.dumps(results(0.9) | {"settings": {"stage": "tune"}}))
+  head = comparison_table(evaluated_systems(workdir)).splitlines()[0]
+  assert head == "| figure | EMOVA | SpeechGPT | Cascade of tune |"
+  assert "Cascade of tune" in write_report(workdir).read_text()
+
+
 def test_the_report_shows_them_all(workdir):
   page = write_report(workdir).read_text()
   for title in ("Systems side by side", "SpeechGPT", "All figures"):
