@@ -30,14 +30,14 @@ _SHOWN_PER_TASK = 6
 def goals(results: Mapping[str, Any]) -> str:
   """Returns a tile for each figure that has a goal."""
   rows = [row for row in results["figures"] if "goal" in row]
-  if not rows:
-    return ""
-  reached = sum(row["reached"] is True for row in rows)
-  tiles = "".join(_tile(row) for row in rows)
   missing = results["not_run"]
   note = f'<p class="note">Not evaluated in this run: {escape(", ".join(missing))}.</p>' if missing else ""
   for task, reason in results.get("skipped", {}).items():
     note += f'<p class="note">{escape(TASK_TITLES[task])}: left out, {escape(reason)}.</p>'
+  if not rows:
+    return note
+  reached = sum(row["reached"] is True for row in rows)
+  tiles = "".join(_tile(row) for row in rows)
   return f'<p>{reached} of {len(rows)} goals reached.</p><div class="tiles">{tiles}</div>{note}'
 
 

@@ -41,6 +41,7 @@ from omni_jax.generate.streaming import ChainStream, Stopwatch
 from omni_jax.generate.synthesis import Reader
 from omni_jax.nn.lora import Adapted
 from omni_jax.speech.interface import Manner, PhoneReader, SpeechTokenizer, Vocoder
+from omni_jax.speech.lengths import LENGTHS_FILE, Lengths
 from omni_jax.tokens.speech_gpt import RELEASED, Chain, Side, SpeechGPTWriter
 from omni_jax.tokens.text import Segment
 from omni_jax.tokens.units import reduce_units
@@ -98,6 +99,7 @@ class SpeechGPTAssistant:
     vocoder: Vocoder,
     requests: bool = True,
     sampling: Sampling | None = None,
+    lengths: Lengths | None = None,
   ):
     """Keeps the parts; `load` makes them from a working folder.
 
@@ -109,6 +111,7 @@ class SpeechGPTAssistant:
       vocoder: units to sound.
       requests: whether a chain's question says how to answer, as the batches of the stage had it.
       sampling: how answers are drawn.
+      lengths: how long texts last, to judge readings by; without, their length is not judged.
     """
     self.tokenizer, self.vocoder = tokenizer, vocoder
     self._writer, self._script, self._requests = chains, CrossModalScript(cross_modal), requests
@@ -116,7 +119,8 @@ class SpeechGPTAssistant:
     self.engine = Engine(model, chain_automaton(chains), sampling=sampling, max_tokens=MAX_TOKENS)
     plain = model.silenced() if isinstance(model, Adapted) else model
     self._plain = Engine(plain, cross_modal_automaton(cross_modal), sampling=sampling, max_tokens=MAX_TOKENS)
-    self._reader = Reader(self._plain, script=self._script, max_new_tokens=_MAX_ANSWER)
+    judge = {"vocoder": vocoder, "lengths": lengths} if lengths else {}
+    self._reader = Reader(self._plain, script=self._script, max_new_tokens=_MAX_ANSWER, **judge)
 
   @classmethod
   def load(
@@ -144,7 +148,9 @@ class SpeechGPTAssistant:
     config, model = load_model(folder)
     _check_tables(getattr(config, "base", config), writer, folder)
     cross_modal = dataclasses.replace(writer, template=_cross_modal_template(workdir, folder, data))
-    parts: dict[str, Any] = {"tokenizer": hearing, "vocoder": speaking, "sampling": sampling}
+    path = workdir / "units" / LENGTHS_FILE
+    lengths = Lengths.load(path) if path.exists() else None
+    parts: dict[str, Any] = {"tokenizer": hearing, "vocoder": speaking, "sampling": sampling, "lengths": lengths}
     return cls(model, chains=writer, cross_modal=cross_modal, requests=data.requests, **parts)
 
   @property
