@@ -5,7 +5,7 @@
 | `lines`       | any             | nothing                       | the units of a turn with speech  |
 | `cross_modal` | `recognise`     | a description and speech      | its transcript                   |
 | `cross_modal` | `synthesise`    | a description and text        | units                            |
-| both below    | `text`          | text                          | text                             |
+| both below    | `text`          | text, or nothing              | text                             |
 | `chain`       | `dialogue`      | speech                        | transcript, text, units          |
 | `chain`       | `written_reply` | speech                        | transcript, text                 |
 | `chain`       | `spoken_reply`  | text                          | text, units                      |
@@ -177,6 +177,8 @@ class InstructWriter:
       turn = example.turns[-1]
       described = self._description(example, self._batches.descriptions[1])
       return writer.exchange(writer.synthesis(turn.text, description=described), writer.speech(_units(turn)))
+    if view == "text" and len(example.turns) == 1:  # said without a question
+      return writer.exchange([], [example.turns[0].text])
     user, assistant = _exchange(example)
     if self._batches.kind is Kind.CROSS_MODAL:
       return writer.exchange([user.text], [assistant.text])
