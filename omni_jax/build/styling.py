@@ -40,7 +40,7 @@ class WordJudge:
   """The rule: words tell the emotion of what a user says, and the answer replies to it, calm towards anger.
 
   Where words tell nothing or disagree the emotion is neutral, and the pitch any, by a hash of the record's id. EMOVA
-  asked GPT-4o instead (arXiv 2409.18042, section 3.3).
+  asked GPT-4o instead (arXiv 2409.18042).
 
   Attributes:
     emotional: whether other emotions than the neutral one are said; not every voice has them.

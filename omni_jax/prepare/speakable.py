@@ -18,6 +18,7 @@ from omni_jax.prepare.corpora.entries import require_text
 from omni_jax.prepare.corpora.words import HAN
 
 LANGUAGES = ("english", "mandarin")
+_PICTURES = ("So", "Sk", "Cf", "Mn", "Co")  # categories of Unicode that emoji are made of
 
 _UNSAID = {
   "code": re.compile(r"```|~~~|^(?: {4}|\t)\S.*[;{}()=]\s*$", re.MULTILINE),
@@ -27,13 +28,14 @@ _UNSAID = {
 }
 _INLINE_CODE = re.compile(r"`([^`\n]+)`")
 _LOOKS_LIKE_CODE = re.compile(r"[(){}\[\]=<>;_\\|]|\w\.\w")
-_IMAGE = re.compile(r"!\[[^\]]*\]\([^)]*\)")
-_LINK = re.compile(r"\[([^\]]+)\]\([^)]*\)")
+_IMAGE = re.compile(r"!\[[^\]]*\]\((?:[^()]|\([^()]*\))*\)")
+_LINK = re.compile(r"\[([^\]]+)\]\((?:[^()]|\([^()]*\))*\)")
 _ADDRESS = re.compile(
   r"\(?<?\b(?:https?://|www\.)[^\s<>)]*[^\s<>).,;:!?]>?\)?|\b[\w.+-]+@[\w-]+\.[\w.-]*\w", re.IGNORECASE
 )
 _RULE = re.compile(r"^\s*(?:[-*_]\s*){3,}$", re.MULTILINE)
-_LINE_MARK = re.compile(r"^\s*(?:#{1,6}\s+|>+\s?|[-*+•]\s+|\(?\d{1,3}[.)]\s+)+")
+_QUOTED = re.compile(r"^\s*(?:>\s?)+")
+_LINE_MARK = re.compile(r"^\s*(?:#{1,6}\s+|[-*+•]\s+|\(?\d{1,3}[.)]\s+)+")
 _EMPHASIS = re.compile(r"(\*{1,3}|(?<!\w)_{1,3}|~~)(?=\S)(.+?)(?<=\S)\1(?!\w)", re.DOTALL)
 _ENDS = ".!?:;,。！？：；，…"
 _SAID = re.compile(rf"[A-Za-z\u00c0-\u024f0-9{HAN}\s.,;:!?'\"()%$€£&+/°…。！？：；，、“”‘’《》（）—–-]")
@@ -81,7 +83,7 @@ class Speakable:
     said = " ".join(filter(None, map(_line, _RULE.sub("", plain).splitlines())))
     while (bare := _EMPHASIS.sub(r"\2", said)) != said:
       said = bare
-    said = "".join(sign for sign in said if unicodedata.category(sign) not in ("So", "Sk", "Cf", "Mn", "Co"))
+    said = "".join(sign for sign in said if _SAID.match(sign) or unicodedata.category(sign) not in _PICTURES)
     said = re.sub(r"\s+([.,;:!?])", r"\1", " ".join(said.split()))
     self._require(said, where)
     return said
@@ -105,8 +107,9 @@ MANDARIN = Speakable(language="mandarin", most=120)
 
 def _line(line: str) -> str:
   """Returns a line without the signs it begins with; a title or an item of a list ends like a sentence."""
+  line = _QUOTED.sub("", line).strip()
   bare = _LINE_MARK.sub("", line).strip()
-  return f"{bare}." if bare and bare != line.strip() and bare[-1] not in _ENDS else bare
+  return f"{bare}." if bare and bare != line and bare[-1] not in _ENDS else bare
 
 
 def _unspeakable(what: str, where: object, rule: str = "sentences of one language are said") -> UserError:
