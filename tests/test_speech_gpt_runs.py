@@ -19,6 +19,7 @@ from omni_jax.tokens.text import train_text_tokenizer
 from omni_jax.train.loop import Run, train
 from omni_jax.train.metrics import read_metrics
 from tests.batches.conftest import WORDS, examples
+from tests.generate.conftest import FakeTokenizer, FakeVocoder
 from tests.models.twins import decoder_config
 from tests.train.stages import params_of
 
@@ -94,8 +95,8 @@ def test_published_configs_are_runs(tmp_path, stage, size):
 
 
 @pytest.mark.slow
-def test_the_assistant_asks_as_its_stages_learned(work, speech, monkeypatch):
-  held = {"tokenizer": speech["tokenizer"], "vocoder": speech["vocoder"]}
+def test_the_assistant_asks_as_its_stages_learned(work, monkeypatch):
+  held = {"tokenizer": FakeTokenizer(), "vocoder": FakeVocoder()}
   monkeypatch.setattr(speech_stages, "load_model", lambda folder: (None, held[folder.name]))
   assistant = load_assistant(work, stage=recipe.CHAIN)
   asked = assistant._writer.spell(assistant._script.ask_to_say("dog"))
