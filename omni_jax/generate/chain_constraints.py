@@ -17,7 +17,7 @@ from omni_jax.generate.constraints import OVER, Automaton, compile_rules
 from omni_jax.tokens.speech_gpt import UNITS_CLOSE, UNITS_OPEN, Chain, Side, SpeechGPTWriter
 
 # States in which the answers of the cross-modal tasks begin; those of chains have the chain's own name.
-WRITE, SAY = "write", "say"
+WRITES, SAYS = "write", "say"
 
 _SIGNS = "[<"
 _WORD, _UNIT = "a", np.array([0], np.int32)
@@ -36,8 +36,8 @@ def cross_modal_automaton(writer: SpeechGPTWriter) -> Automaton:
   """
   rules = _Rules(writer)
   written, spoken = writer.answer([_WORD]), writer.answer(writer.speech(_UNIT))
-  rules.words(WRITE, marker=rules.ending(written), then="ending")
-  rules.speech(SAY, spoken)
+  rules.words(WRITES, marker=rules.ending(written), then="ending")
+  rules.speech(SAYS, spoken)
   rules.end("ending")
   return rules.compiled()
 

@@ -19,7 +19,7 @@ from omni_jax.checkpoint.store import load_model
 from omni_jax.core.config import from_json
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
-from omni_jax.generate.chain_constraints import SAY, WRITE, chain_automaton, chain_state, cross_modal_automaton
+from omni_jax.generate.chain_constraints import SAYS, WRITES, chain_automaton, chain_state, cross_modal_automaton
 from omni_jax.generate.engine import Engine, Prompt
 from omni_jax.generate.exchange import (
   DEFAULT_STYLE,
@@ -42,7 +42,7 @@ from omni_jax.generate.synthesis import Reader
 from omni_jax.nn.lora import Adapted
 from omni_jax.speech.interface import Manner, PhoneReader, SpeechTokenizer, Vocoder
 from omni_jax.speech.lengths import LENGTHS_FILE, Lengths
-from omni_jax.tokens.speech_gpt import RELEASED, Chain, Side, SpeechGPTWriter
+from omni_jax.tokens.speech_gpt import RELEASED, SAY, TRANSCRIBE, Chain, Side, SpeechGPTWriter
 from omni_jax.tokens.text import Segment
 from omni_jax.tokens.units import reduce_units
 
@@ -55,22 +55,23 @@ _Turn = tuple[Sequence[Segment], Sequence[Segment]]  # asked and answered
 class CrossModalScript:
   """The requests of SpeechGPT's second stage, for `generate.synthesis`; styles have no tokens."""
 
-  said_state = SAY
+  said_state = SAYS
 
-  def __init__(self, writer: SpeechGPTWriter):
-    """Keeps the writer."""
+  def __init__(self, writer: SpeechGPTWriter, *, write: str, say: str):
+    """Keeps the writer and the descriptions of the two tasks, as they were learned."""
+    self._write, self._say = write, say
     self._writer, self.end = writer, writer.vocabulary.control("end")
     self._unit_of = writer.vocabulary.unit_of()
 
   def ask_to_say(self, text: str, style: Style | None = None) -> list[int]:
     """Returns the request to say a text."""
     del style
-    return self._writer.prompt(self._writer.synthesis(text))
+    return self._writer.prompt(self._writer.synthesis(text, description=self._say))
 
   def ask_to_write(self, units: np.ndarray, style: Style | None = None) -> list[int]:
     """Returns the request to write down units."""
     del style
-    return self._writer.prompt(self._writer.recognition(units))
+    return self._writer.prompt(self._writer.recognition(units, description=self._write))
 
   def written(self, text: str) -> list[int]:
     """Returns the ids that answer a request to write down."""
@@ -98,6 +99,7 @@ class SpeechGPTAssistant:
     tokenizer: SpeechTokenizer,
     vocoder: Vocoder,
     requests: bool = True,
+    descriptions: tuple[str, str] = (TRANSCRIBE[0], SAY[0]),
     sampling: Sampling | None = None,
     lengths: Lengths | None = None,
   ):
@@ -110,11 +112,13 @@ class SpeechGPTAssistant:
       tokenizer: recordings to units.
       vocoder: units to sound.
       requests: whether a chain's question says how to answer, as the batches of the stage had it.
+      descriptions: of recognition and of synthesis, as the stage before learned them.
       sampling: how answers are drawn.
       lengths: how long texts last, to judge readings by; without, their length is not judged.
     """
     self.tokenizer, self.vocoder = tokenizer, vocoder
-    self._writer, self._script, self._requests = chains, CrossModalScript(cross_modal), requests
+    self._writer, self._requests = chains, requests
+    self._script = CrossModalScript(cross_modal, write=descriptions[0], say=descriptions[1])
     sampling = sampling or Sampling()
     self.engine = Engine(model, chain_automaton(chains), sampling=sampling, max_tokens=MAX_TOKENS)
     plain = model.silenced() if isinstance(model, Adapted) else model
@@ -147,11 +151,13 @@ class SpeechGPTAssistant:
       check_units_of(part, codebook_size=writer.vocabulary.codebook_size, where=workdir / "stages" / name)
     config, model = load_model(folder)
     _check_tables(getattr(config, "base", config), writer, folder)
-    cross_modal = dataclasses.replace(writer, template=_cross_modal_template(workdir, folder, data))
+    before = _stage_before(workdir, folder, data)
     path = workdir / "units" / LENGTHS_FILE
     lengths = Lengths.load(path) if path.exists() else None
     parts: dict[str, Any] = {"tokenizer": hearing, "vocoder": speaking, "sampling": sampling, "lengths": lengths}
-    return cls(model, chains=writer, cross_modal=cross_modal, requests=data.requests, **parts)
+    parts["cross_modal"] = dataclasses.replace(writer, template=before.template)
+    parts["descriptions"] = before.descriptions[0][0], before.descriptions[1][0]
+    return cls(model, chains=writer, requests=data.requests, **parts)
 
   @property
   def sample_rate(self) -> int:
@@ -166,7 +172,7 @@ class SpeechGPTAssistant:
 
   def recognise(self, waveforms: Sequence[np.ndarray]) -> list[str]:
     """Returns the words of each recording, float [A] at 16 kHz."""
-    prompts = [_prompt(self._script.ask_to_write(units), WRITE) for units in self._units(waveforms)]
+    prompts = [_prompt(self._script.ask_to_write(units), WRITES) for units in self._units(waveforms)]
     return [self._script.read(ids) for ids in self._plain.generate(prompts, max_new_tokens=MAX_TRANSCRIPT)]
 
   def synthesise(
@@ -326,14 +332,17 @@ def _chains_of(folder: Path) -> InstructBatches:
   return data
 
 
-def _cross_modal_template(workdir: Path, folder: Path, data: InstructBatches) -> Any:
-  """Returns the template of the stage that this one started from, or the release's where that stage is not here."""
+def _stage_before(workdir: Path, folder: Path, data: InstructBatches) -> InstructBatches:
+  """Returns what the stage that this one started from learned: its template and descriptions.
+
+  Where that stage is not here, its template is the release's and its descriptions are those of this one.
+  """
   for start in read_card(folder)["run"].get("start") or ():
     before = workdir / "stages" / from_json(start).checkpoint.name
     known = from_json(read_card(before)["run"].get("data")) if (before / "run.json").is_file() else None
     if isinstance(known, InstructBatches) and known.kind is Kind.CROSS_MODAL:
-      return known.template
-  return dataclasses.replace(RELEASED, system=data.template.system)
+      return known
+  return dataclasses.replace(data, template=dataclasses.replace(RELEASED, system=data.template.system))
 
 
 def _check_tables(config: Any, writer: SpeechGPTWriter, folder: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from omni_jax.core.errors import UserError
-from omni_jax.generate.chain_constraints import SAY, WRITE, chain_automaton, chain_state, cross_modal_automaton
+from omni_jax.generate.chain_constraints import SAYS, WRITES, chain_automaton, chain_state, cross_modal_automaton
 from omni_jax.tokens import speech_gpt as own
 from omni_jax.tokens.speech_gpt import Chain, Side, SpeechGPTWriter, speech_gpt_vocabulary
 
@@ -45,7 +45,7 @@ def test_every_written_chain_may_be_generated(writer, chain, template):
 def test_cross_modal_answers_may_be_generated(writer):
   write = dataclasses.replace(writer, template=own.RELEASED)
   automaton, end = cross_modal_automaton(write), write.vocabulary.control("end")
-  for state, answered in ((WRITE, ["the dog is old"]), (SAY, write.speech(ANSWER.units))):
+  for state, answered in ((WRITES, ["the dog is old"]), (SAYS, write.speech(ANSWER.units))):
     assert walk(automaton, state, write.answer(answered))
     assert not walk(automaton, state, [end])
 
