@@ -45,11 +45,13 @@ def load_assistant(workdir: Path, *, stage: str, sampling: Sampling | None = Non
   folder = Path(workdir) / "stages" / stage
   data = read_card(folder)["run"].get("data")  # an imported stage has none
   kind = type(from_json(data)) if data else SequenceBatches
-  if kind not in _ASSISTANTS:
+  # A planned order (`batches.planned`) is a kind of sequences.
+  assistant = next((own for data, own in _ASSISTANTS.items() if issubclass(kind, data)), None)
+  if assistant is None:
     raise UserError(
       f"stage {stage!r} was trained on {kind.__name__}",
       where=folder,
       rule="an assistant needs a stage of the language model",
       remedy="choose a stage such as tune, speech_gpt or mini_omni",
     )
-  return _ASSISTANTS[kind].load(workdir, stage=stage, sampling=sampling, **parts)
+  return assistant.load(workdir, stage=stage, sampling=sampling, **parts)

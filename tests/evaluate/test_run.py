@@ -158,7 +158,7 @@ def test_what_a_system_cannot_do_is_left_out_with_the_reason(evaluated, monkeypa
 
   stage = workdir / "stages" / "speech_gpt"
   (stage / "checkpoints" / "7").mkdir(parents=True)
-  (stage / "run.json").write_text(json.dumps({"format": 1, "fingerprint": "speech_gpt"}))
+  (stage / "run.json").write_text(json.dumps({"format": 1, "fingerprint": "speech_gpt", "run": {}, "starts": []}))
   monkeypatch.setattr(recogniser, "transcribe", lambda waveforms, **_: ["red sun"] * len(waveforms))
   own = run.evaluate(SETTINGS, workdir, system="speech_gpt", load=Deaf)
   assert set(own["skipped"]) == {"tokenizer", "images", "spoken_images", "emotion_heard", "style"}

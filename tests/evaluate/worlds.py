@@ -69,7 +69,9 @@ def make_world(workdir, *, engine: str = "flite") -> None:
   (corpus / "phones.json").write_text(json.dumps(PHONES))
   for stage in ("tokenizer", "style", "vocoder", "tune", "tune_without_triples"):
     (workdir / "stages" / stage / "checkpoints" / "7").mkdir(parents=True)
-    (workdir / "stages" / stage / "run.json").write_text(json.dumps({"format": 1, "fingerprint": stage}))
+    (workdir / "stages" / stage / "run.json").write_text(
+      json.dumps({"format": 1, "fingerprint": stage, "run": {}, "starts": []})
+    )
 
 
 def _asked(example: Example, index: int, engine: str) -> tuple[Turn, Turn]:
