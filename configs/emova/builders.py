@@ -6,7 +6,7 @@ rule assigns styles, and the voices are those of espeak-ng and flite, or the tra
 Command: omni prepare --source llava:/data/sharegpt.json --name spoken --workdir runs/full --max-rejected 0.9
   --steps configs/emova/builders.py:spoken_dialogue, then: omni units --source records:runs/full/corpus/spoken
   --name dialogue --workdir runs/full
-Hardware and hours: any CPUs; 25 ms of one core for a second of sound (espeak-ng), a trained assistant as `omni say`.
+Hardware and hours: any CPUs; 17 ms of one core for a second of sound (espeak-ng and flite).
 """
 
 from pathlib import Path

@@ -1,7 +1,6 @@
 """Utterances with their units: sound from the corpus, units from its encoded twin, record by record."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,25 +29,6 @@ class SpokenSets:
   units: tuple[Path, ...]
   split: str
   voices: tuple[str, ...]
-
-
-def sounding_turns(sets: Sequence[Path], split: str, *, voices: Sequence[str] = ()) -> list[Turn]:
-  """Returns every turn with sound of a split of some sets, of these voices if any are named.
-
-  Raises:
-    UserError: there is none.
-  """
-  sources = [open_set(folder, split) for folder in sets]
-  turns = [turn for source in sources for example in source for turn in example.turns if turn.audio]
-  turns = [turn for turn in turns if not voices or turn.voice in voices]
-  if not turns:
-    raise UserError(
-      "no sound",
-      where=f"{', '.join(map(str, sets))}, split {split}",
-      rule=f"some turns hold sound of {', '.join(voices) or 'any voice'}",
-      remedy="run `omni corpus` first, or name other voices in the config",
-    )
-  return turns
 
 
 class Spoken(NamedTuple):

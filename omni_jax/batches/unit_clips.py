@@ -8,21 +8,20 @@ is brought to that of the vocoder.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import grain
 import numpy as np
 
 from omni_jax.batches.dealing import ClipSource, Row, deal
-from omni_jax.batches.spoken import Spoken, SpokenSets, sounding_turns, spoken_turns
+from omni_jax.batches.sounds import Sounds, sounding_turns
+from omni_jax.batches.spoken import Spoken, SpokenSets, spoken_turns
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import ALL_STYLES, Style
-from omni_jax.prepare.audio import decode_audio, from_pcm, to_pcm
 from omni_jax.prepare.schema import Turn
 
 SPEAKERS = ("", "voices", "styles")
-_KEPT_SAMPLES = 1 << 29  # of decoded sound in memory, 1 GiB; what comes later is decoded each time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,35 +110,6 @@ class SoundClips:
       return {"waveform": sounds.slice(which, start=start, size=self.clip_samples)}
 
     return deal(ClipSource(len(turns), rows=self.rows, seed=self.seed, cut=cut))
-
-
-class Sounds:
-  """The sound of turns by index, at one rate and level; as much of it as fits stays decoded, as 16-bit samples."""
-
-  def __init__(self, turns: Sequence[Turn], *, sample_rate: int, peak: float):
-    self._turns, self._sample_rate, self._peak = turns, sample_rate, peak
-    self._kept: dict[int, np.ndarray] = {}
-    self._room = _KEPT_SAMPLES
-
-  def length(self, which: int) -> int:
-    """Returns the number of samples."""
-    return len(self._pcm(which))
-
-  def slice(self, which: int, *, start: int, size: int) -> np.ndarray:
-    """Returns float32 [size] from sample `start` on, zero past the end."""
-    pcm = self._pcm(which)[start : start + size]
-    return np.pad(from_pcm(pcm), (0, size - len(pcm)))
-
-  def _pcm(self, which: int) -> np.ndarray:
-    if which in self._kept:
-      return self._kept[which]
-    waveform = decode_audio(self._turns[which].audio, sample_rate=self._sample_rate)
-    if self._peak:
-      waveform = waveform * (self._peak / max(float(np.abs(waveform).max()), 1e-4))
-    pcm = to_pcm(waveform)
-    if len(pcm) <= self._room:
-      self._kept[which], self._room = pcm, self._room - len(pcm)
-    return pcm
 
 
 class _UnitClips:

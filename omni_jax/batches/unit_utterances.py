@@ -10,8 +10,8 @@ import grain
 import numpy as np
 
 from omni_jax.batches.dealing import deal
+from omni_jax.batches.sounds import Sounds
 from omni_jax.batches.spoken import Spoken, SpokenSets, spoken_turns
-from omni_jax.batches.unit_clips import Sounds
 from omni_jax.batches.utterances import NO_STYLE, Bucket, Buckets
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style

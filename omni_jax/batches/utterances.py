@@ -17,11 +17,11 @@ import grain
 import numpy as np
 
 from omni_jax.batches.dealing import deal
-from omni_jax.batches.spoken import sounding_turns
+from omni_jax.batches.sounds import Sounds, sounding_turns
 from omni_jax.core.config import added
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
-from omni_jax.prepare.audio import SAMPLE_RATE, decode_audio, from_pcm, sound_length, to_pcm
+from omni_jax.prepare.audio import SAMPLE_RATE, sound_length
 from omni_jax.prepare.schema import Turn
 
 NO_STYLE = (-1, -1, -1)
@@ -88,21 +88,19 @@ class UtteranceBatches:
 
 
 class Utterances:
-  """Every turn with sound of one split, by index; decoded sound is kept as 16-bit samples, so it is read once."""
+  """Every turn with sound of one split, by index; as much as fits stays decoded, so that it is decoded once."""
 
   def __init__(self, sets: Sequence[Path], split: str):
     self.turns = sounding_turns(sets, split)
     self.samples = np.array([_count_samples(turn.audio) for turn in self.turns])
-    self._cache: dict[int, np.ndarray] = {}
+    self._sounds = Sounds(self.turns)
 
   def __len__(self) -> int:
     return len(self.turns)
 
   def __getitem__(self, index: int) -> np.ndarray:
     """Returns the waveform, float32 [A]."""
-    if index not in self._cache:
-      self._cache[index] = to_pcm(decode_audio(self.turns[index].audio))
-    return from_pcm(self._cache[index])
+    return self._sounds.whole(index)
 
 
 def load_phones(path: Path, *, limit: int) -> dict[str, int]:

@@ -5,6 +5,7 @@ Files of any common format are read by libsndfile a minute at a time, so that an
 than its one channel; they are resampled by soxr. Corpora hold FLAC bytes.
 """
 
+import functools
 import io
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +38,33 @@ def decode_audio(data: bytes, *, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     UserError: the bytes are no sound file, hold no samples, or state an impossible sample rate.
   """
   return _read(io.BytesIO(data), f"{len(data)} bytes of audio", sample_rate=sample_rate)
+
+
+def decode_pcm(data: bytes) -> np.ndarray:
+  """Returns int16 [A] at 16 kHz of the bytes of a sound file: what `to_pcm` makes of `decode_audio`, sooner.
+
+  Records hold such samples themselves (FLAC, 16 bits, one channel), which need no way through floats.
+
+  Raises:
+    UserError: as `decode_audio`.
+  """
+  import soundfile
+
+  try:
+    with soundfile.SoundFile(io.BytesIO(data)) as file:
+      if (file.samplerate, file.channels, file.subtype) == (SAMPLE_RATE, 1, "PCM_16"):
+        samples = file.read(dtype="int16")
+        if len(samples):
+          return _as_written()[samples.view(np.uint16)]
+  except (soundfile.LibsndfileError, RuntimeError) as error:
+    raise _unreadable(error, f"{len(data)} bytes of audio") from error
+  return to_pcm(decode_audio(data))
+
+
+@functools.cache
+def _as_written() -> np.ndarray:
+  """Returns what `to_pcm` writes for each 16-bit sample of a file, in the order of their bits: 32768 becomes 32767."""
+  return to_pcm(np.arange(2**16, dtype=np.uint16).view(np.int16).astype(np.float32) / 32768.0)
 
 
 def load_audio(path: Path | str, *, sample_rate: int = SAMPLE_RATE) -> np.ndarray:

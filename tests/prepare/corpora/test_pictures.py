@@ -9,9 +9,11 @@ from PIL import Image, PngImagePlugin
 
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.corpora.entries import LIMITS
+from omni_jax.prepare.corpora.picture_folder import PictureFolder
 from omni_jax.prepare.corpora.pictures import encode_png, read_picture
 from omni_jax.prepare.images import decode_image
-from tests.prepare.corpora.fixtures import picture_bytes
+from omni_jax.prepare.schema import validate
+from tests.prepare.corpora.fixtures import picture_bytes, read_all, write
 
 
 def chunk(kind: bytes, data: bytes):
@@ -99,3 +101,16 @@ def test_the_bound_of_pillow_is_an_error_of_the_image_in_training_too(monkeypatc
   monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4)
   with pytest.raises(UserError, match="cannot read image"):
     decode_image(picture_bytes())
+
+
+def test_a_folder_of_pictures_and_their_captions(tmp_path):
+  write(tmp_path / "a" / "1.png", picture_bytes())
+  write(tmp_path / "a" / "1.txt", " a red one\n")
+  write(tmp_path / "a" / "2.jpg", picture_bytes("JPEG"))
+  found = read_all(PictureFolder(root=tmp_path))
+  assert [turn.text for turn in validate(found["a/1"]).turns] == ["", "a red one"]
+  assert found["a/2"] == "no caption"
+  bare = read_all(PictureFolder(root=tmp_path, captioned=False))["a/2"]
+  assert bare.turns[1].text == "" and decode_image(bare.image).shape == (4, 6, 3)
+  with pytest.raises(UserError, match="nothing to read"):
+    list(PictureFolder(root=write(tmp_path / "none" / "x.txt", "x").parent).entries())
