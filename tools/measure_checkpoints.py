@@ -54,12 +54,12 @@ def main() -> None:
 
 def make_state(parameters: float) -> TrainState:
   """Returns the state of a decoder of about so many parameters under AdamW."""
-  width = 1024
+  width, rows = (1024, 32_000) if parameters > 60e6 else (256, 8000)
   layer = width * (2 * width + 2 * width // 4 + 3 * 4 * width)
-  depth = max(1, round((parameters - 32_000 * width) / layer))
+  depth = max(1, round((parameters - rows * width) / layer))
   model = DecoderConfig(
-    vocab_size=32_000, extra_vocab_size=0, width=width, depth=depth, num_heads=16, num_kv_heads=4, head_dim=64,
-    mlp_dim=4 * width, rope_theta=1e4, norm_eps=1e-6, qkv_bias=False, tied=True,
+    vocab_size=rows, extra_vocab_size=0, width=width, depth=depth, num_heads=width // 64, num_kv_heads=width // 256,
+    head_dim=64, mlp_dim=4 * width, rope_theta=1e4, norm_eps=1e-6, qkv_bias=False, tied=True,
   )  # fmt: skip
 
   def make() -> Decoder:

@@ -110,22 +110,14 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(undisturbed, tmp_
   assert_same_bits(undisturbed, stage)
 
 
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory):
-  """The working folder of a run in two processes that was stopped after 8 of 12 steps."""
-  folder = tmp_path_factory.mktemp("stopped")
-  toy_in(folder, count=2, kind="Parts")
-  shutil.rmtree(store.checkpoints_folder(folder / "stages/toy") / "12")
-  return folder
-
-
 @pytest.mark.parametrize(("count", "devices"), [(1, 4), (4, 1)])
-def test_what_two_processes_wrote_another_number_goes_on_from(undisturbed, stopped, tmp_path, count, devices):
+def test_what_two_processes_wrote_another_number_goes_on_from(undisturbed, tmp_path, count, devices):
   """The same batches; losses and parameters but for the order of sums over processes."""
-  shutil.copytree(stopped, tmp_path / "work")
-  said, _ = toy_in(tmp_path / "work", count=count, devices=devices, kind="Parts")
+  stage = tmp_path / "stages/toy"
+  shutil.copytree(undisturbed, stage)
+  shutil.rmtree(store.checkpoints_folder(stage) / "12")
+  said, _ = toy_in(tmp_path, count=count, devices=devices, kind="Parts")
   assert "going on from step 8" in said
-  stage = tmp_path / "work/stages/toy"
   np.testing.assert_allclose(np.array(curve(stage)), np.array(curve(undisturbed)), rtol=1e-5)
   ours, theirs = params_of(stage), params_of(undisturbed)
   for path, leaf in ours.items():
