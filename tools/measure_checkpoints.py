@@ -92,12 +92,13 @@ def measure(state: TrainState, *, folder: Path, saves: int, copy: float, seconds
     plain.append(time.perf_counter() - start)
   usual, before = statistics.median(plain), resident()
   print(f"a step that reads and writes the state: {usual:.2f} s; this process holds {before / GIB:.2f} GiB")
-  store, calls, firsts, written, held = Store(folder, keep=2), [], [], [], []
+  store, calls, own, firsts, written, held = Store(folder, keep=2), [], [], [], [], []
   watch = Watch()
   for number in range(1, saves + 1):
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.thread_time()
     store.save(number, params=state.parameters, moments=state.moments, position={"step": number})
     calls.append(time.perf_counter() - start)
+    own.append(time.thread_time() - busy)
     begun = time.perf_counter()
     state = jax.block_until_ready(step(state))
     firsts.append(time.perf_counter() - begun)
@@ -108,7 +109,8 @@ def measure(state: TrainState, *, folder: Path, saves: int, copy: float, seconds
   peak = watch.stop()
   store.close()
   middle: Callable[[list[float]], float] = statistics.median
-  print(f"save() returns after {middle(calls):.2f} s = {middle(calls) / copy:.2f} copies (largest {max(calls):.2f} s)")
+  print(f"save() returns after {middle(calls):.2f} s = {middle(calls) / copy:.2f} copies (largest {max(calls):.2f} s),")
+  print(f"of which {middle(own):.2f} s are processor time of the loop's thread: the rest it waits for others")
   print(f"the first step after it takes {middle(firsts) - usual:.2f} s longer than usual")
   stall = middle(calls) + middle(firsts) - usual
   print(f"stall: {stall:.2f} s = {stall / copy:.2f} copies; files are complete after {middle(written):.2f} s")
