@@ -3,29 +3,34 @@
     stages/<stage>/run.json                   the card (`checkpoint.card`)
     stages/<stage>/checkpoints/<step>/        params, moments, position
     .../checkpoints/<step>.orbax-checkpoint-tmp   a save that was cut off: never read, removed at the next start
+    stages/<stage>/damaged/<step>/            one that could not be read when training went on, kept to be looked at
 
 Trees are written as plain nested dicts, so that files outlive the framework, and are always read into shapes that carry
 shardings, so that any mesh reads what any other wrote.
 """
 
-import asyncio
+import concurrent.futures
 import contextlib
 import errno
-import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
 
 from omni_jax.checkpoint.card import model_config
+from omni_jax.checkpoint.checksums import find_damage, write_checksums
+from omni_jax.checkpoint.position import Position, read_position
 from omni_jax.core import sharding, trees
 from omni_jax.core.arrays import Array
 from omni_jax.core.errors import UserError
 
+_LONGEST = 512  # bytes of what a process tells the others
 _FULL = ("no space left", "enospc", "disk quota", "resource_exhausted")
 
 
@@ -34,6 +39,14 @@ def _orbax() -> Any:
   from orbax.checkpoint import v1
 
   return v1
+
+
+class Restored(NamedTuple):
+  """What a checkpoint held."""
+
+  params: dict[str, Array]
+  moments: Any
+  position: dict[str, Any]
 
 
 class Store:
@@ -56,7 +69,8 @@ class Store:
       preservation_policy=newest,
       cleanup_tmp_directories=True,
     )
-    self._pending: Any = None
+    self._pending: concurrent.futures.Future[None] | None = None
+    self._finisher = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
 
   @property
   def latest(self) -> int | None:
@@ -80,11 +94,18 @@ class Store:
     self.wait()
     with _disk_errors(self._folder, step):
       self._check_space(step, size=sum(leaf.nbytes for leaf in jax.tree.leaves((params, moments))))
-      items = {"params": nest(params), "position": _Position(position)}
+      params, moments = jax.tree.map(_apart, (params, moments))
+      items = {"params": nest(params), "position": Position(position)}
       items |= {} if moments is None else {"moments": nest(trees.flatten(moments))}
-      self._pending = self._checkpointer.save_checkpointables_async(step, items, force=True)
+      response = self._checkpointer.save_checkpointables_async(step, items, force=True)
       # With nothing in the way, orbax skips a save only when its policy says so, and `force` overrules that.
-      assert self._pending is not None, f"orbax skipped the save of step {step}"
+      assert response is not None, f"orbax skipped the save of step {step}"
+      self._pending = self._finisher.submit(self._finish, step, response)
+
+  def _finish(self, step: int, response: Any) -> None:
+    """Waits until a step is in place, and writes the checksums of this process's share of its files."""
+    response.result()
+    write_checksums(self._folder / str(step), folder="position", part=jax.process_index(), parts=jax.process_count())
 
   def wait(self) -> None:
     """Returns when the save under way is complete on disk; raises what it met."""
@@ -93,26 +114,77 @@ class Store:
       with _disk_errors(self._folder, None):
         pending.result()
 
-  def restore(self, step: int, *, params: dict[str, Any], moments: Any) -> tuple[dict[str, Array], Any, dict[str, Any]]:
-    """Returns parameters, moments and position of a step.
+  def restore(self, *, params: dict[str, Any], moments: Any) -> Restored:
+    """Returns what the newest step holds that can be read.
+
+    A step that is damaged is said to be so and moved aside, and the one before is taken: processes agree on which.
 
     Args:
-      step: a complete step.
       params: dotted path -> shape with sharding.
       moments: tree of shapes with shardings.
+
+    Raises:
+      UserError: no step can be read, or the position of the data is of another number of processes; the newest step
+        stays where it is.
     """
-    position = _Position({})
-    flat = trees.flatten(moments)
-    with _read_errors(self._folder / str(step)):
-      items = self._checkpointer.load_checkpointables(
-        step, {"params": nest(params), "moments": nest(flat), "position": position}
-      )
-    return flatten_nested(items["params"]), trees.unflatten(moments, flatten_nested(items["moments"])), position.data
+    steps = sorted((found.step for found in self._checkpointer.checkpoints), reverse=True)
+    damaged: list[tuple[int, str]] = []
+    for step in steps:
+      restored, wrong = self._read(step, params=params, moments=moments)
+      if restored is not None:
+        self._put_aside(damaged, instead=step)
+        return restored
+      damaged.append((step, wrong))
+    told = "\n    ".join(f"step {step}: {wrong}" for step, wrong in damaged)
+    raise UserError(
+      f"cannot read {'the checkpoint' if len(damaged) == 1 else 'any checkpoint'}:\n    {told}",
+      where=self._folder,
+      rule="a run goes on from the newest checkpoint that is as training wrote it",
+      remedy="restore the folder from a copy, or train the stage again with --overwrite (keep says how many stay)",
+    )
+
+  def _read(self, step: int, *, params: dict[str, Any], moments: Any) -> tuple[Restored | None, str]:
+    """Returns what a step holds, or None and what is wrong with it: in all processes the same."""
+    folder = self._folder / str(step)
+    own = find_damage(folder, folder="position", part=jax.process_index(), parts=jax.process_count())
+    wrong = _first_told(own)
+    if wrong is not None:
+      return None, wrong
+    flat, position, items = trees.flatten(moments), {}, {}
+    try:
+      position = read_position(folder / "position")
+      items = self._checkpointer.load_checkpointables(step, {"params": nest(params), "moments": nest(flat)})
+    except _damage() as error:
+      own = _told(error)
+    wrong = _first_told(own)
+    if wrong is not None:
+      return None, wrong
+    found = trees.unflatten(moments, flatten_nested(items["moments"]))
+    return Restored(flatten_nested(items["params"]), found, position), ""
+
+  def _put_aside(self, damaged: list[tuple[int, str]], *, instead: int) -> None:
+    """Moves steps away, and says so."""
+    if not damaged:
+      return
+    aside = self._folder.parent / "damaged"
+    if jax.process_index() == 0:
+      aside.mkdir(exist_ok=True)
+      for step, wrong in damaged:
+        shutil.rmtree(aside / str(step), ignore_errors=True)
+        (self._folder / str(step)).rename(aside / str(step))
+        print(f"the checkpoint of step {step} is damaged ({wrong}); it is now {aside / str(step)}", flush=True)
+      print(f"going on from step {instead}", flush=True)
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices("damaged checkpoints are put aside")
+    self._checkpointer.reload()
 
   def close(self) -> None:
     """Waits for the save under way and lets go of the folder."""
-    self.wait()
-    self._checkpointer.close()
+    try:
+      self.wait()
+    finally:
+      self._finisher.shutdown()
+      self._checkpointer.close()
 
   def _check_space(self, step: int, *, size: int) -> None:
     free = shutil.disk_usage(self._folder).free
@@ -149,6 +221,27 @@ def require_step(stage_folder: Path) -> int:
   return step
 
 
+def _apart(leaf: Array) -> Array:
+  """Returns what a step may not consume while it is written.
+
+  Orbax takes what is on an accelerator into the host's memory before it returns. On a CPU it is there already, and is
+  written from where it lies: a step that would reuse the memory waited until all was on disk.
+  """
+  if not isinstance(leaf, jax.Array) or any(device.platform != "cpu" for device in leaf.sharding.device_set):
+    return leaf
+  own = [jax.device_put(np.array(part.data), part.device, may_alias=True) for part in leaf.addressable_shards]
+  return jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, own)
+
+
+def _first_told(own: str | None) -> str | None:
+  """Returns what the first process found wrong that found anything; every process has to ask."""
+  if jax.process_count() == 1:
+    return own
+  mine = np.frombuffer((own or "").encode()[:_LONGEST].ljust(_LONGEST), np.uint8)
+  told = multihost_utils.process_allgather(mine)
+  return next((text for row in told if (text := row.tobytes().decode(errors="replace").rstrip())), None)
+
+
 def stored_shapes(stage_folder: Path, *, step: int) -> dict[str, tuple[int, ...]]:
   """Returns dotted path -> shape of the parameters in a checkpoint, without reading them."""
   folder = checkpoints_folder(stage_folder) / str(step)
@@ -160,8 +253,15 @@ def stored_shapes(stage_folder: Path, *, step: int) -> dict[str, tuple[int, ...]
 
 
 def load_params(stage_folder: Path, abstract: dict[str, Any], *, step: int) -> dict[str, Array]:
-  """Returns the parameters named in `abstract` (dotted path -> shape with sharding and dtype); others are not read."""
+  """Returns the parameters named in `abstract` (dotted path -> shape with sharding and dtype); others are not read.
+
+  Raises:
+    UserError: files of the parameters are damaged, or are not those of a checkpoint.
+  """
   folder = checkpoints_folder(stage_folder) / str(step)
+  damage = find_damage(folder, folder="position", items=("params",))
+  if damage is not None:
+    raise _unreadable(damage, folder)
   orbax = _orbax()
   options = orbax.options.PyTreeOptions(loading=orbax.options.PyTreeOptions.Loading(partial_load=True))
   with orbax.Context(pytree_options=options), _read_errors(folder):
@@ -230,33 +330,6 @@ def flatten_nested(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any
   return flat
 
 
-class _Position:
-  """JSON data as an orbax item, one file for each process: each reads its own part of the data."""
-
-  def __init__(self, data: dict[str, Any]):
-    self.data = data
-    self._name = f"process_{jax.process_index()}-of-{jax.process_count()}.json"
-
-  async def save(self, directory: Any) -> Any:
-    """Takes the data now, writes it in the background."""
-    text = json.dumps(self.data)
-
-    async def write() -> None:
-      path = await directory.await_creation()
-      await asyncio.to_thread((path / self._name).write_text, text)
-
-    return write()
-
-  async def load(self, directory: Any) -> Any:
-    """Fills `data` in the background."""
-
-    async def read() -> None:
-      path = directory / self._name
-      self.data = json.loads(await asyncio.to_thread(path.read_text))
-
-    return read()
-
-
 @contextlib.contextmanager
 def _disk_errors(folder: Path, step: int | None) -> Iterator[None]:
   try:
@@ -276,10 +349,23 @@ def _disk_errors(folder: Path, step: int | None) -> Iterator[None]:
 def _read_errors(folder: Path) -> Iterator[None]:
   try:
     yield
-  except (ValueError, KeyError, TypeError, OSError, _orbax().errors.InvalidLayoutError) as error:
-    raise UserError(
-      f"cannot read the checkpoint ({type(error).__name__}: {str(error)[:400]})",
-      where=folder,
-      rule="a checkpoint has the items and shapes that training wrote",
-      remedy="restore the folder from a copy, or train the stage again with --overwrite",
-    ) from error
+  except _damage() as error:
+    raise _unreadable(_told(error), folder) from error
+
+
+def _damage() -> tuple[type[Exception], ...]:
+  """Returns what orbax raises for files that are not those of a checkpoint."""
+  return ValueError, KeyError, TypeError, OSError, _orbax().errors.InvalidLayoutError
+
+
+def _told(error: Exception) -> str:
+  return f"{type(error).__name__}: {str(error)[:400]}"
+
+
+def _unreadable(why: str, folder: Path) -> UserError:
+  return UserError(
+    f"cannot read the checkpoint ({why})",
+    where=folder,
+    rule="a checkpoint has the items and shapes that training wrote",
+    remedy="restore the folder from a copy, or train the stage again with --overwrite",
+  )

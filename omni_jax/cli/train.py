@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
   chosen = load_config(arguments.config, returns=Run, arguments=(arguments.workdir,), settings=settings)
   try:
     stage = train(chosen, arguments.workdir, overwrite=arguments.overwrite)
-  except jax.errors.JaxRuntimeError as error:
+  except (jax.errors.JaxRuntimeError, ValueError) as error:  # JAX raises either for a collective that fails
     if not processes.is_loss(error):
       raise
     print(f"omni train: another process is gone ({str(error)[:300]})", file=sys.stderr, flush=True)

@@ -94,11 +94,11 @@ def configs(results: Mapping[str, Any], stages: Sequence[Stage]) -> str:
 def _stage_row(stage: Stage) -> str:
   first, last = stage.lines[0], stage.lines[-1]
   rate = next((f"{last[name]:.0f} {name.split('_')[0]}/s" for name in last if name.endswith("_per_second")), "")
-  known = {"step", "loss", "seconds", "peak_memory_gib", "gradient_norm", "learning_rate"}
+  known = {"step", "loss", "seconds", "peak_memory_gib", "gradient_norm", "learning_rate", "lost_steps"}
   others = "".join(
     f'<span class="chip">{escape(name)} {value:.3g}</span>'
     for name, value in last.items()
-    if name not in known and not name.endswith("_per_second")
+    if name not in known and not name.endswith(("_per_second", "_seconds"))
   )
   memory = f"{last['peak_memory_gib']:.1f} GiB" if "peak_memory_gib" in last else ""
   cells = (f"{last['step']:.0f}", f"{last['seconds']:.0f}", f"{first['loss']:.3f}", f"{last['loss']:.3f}", rate, memory)

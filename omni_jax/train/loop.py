@@ -8,6 +8,7 @@ import copy
 import dataclasses
 import math
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,7 +55,7 @@ class Run:
   mesh: str = ""  # see core.sharding.make_mesh
   log_every: int = 10  # steps
   save_every: int = 200  # steps
-  keep: int = 1  # newest checkpoints that stay
+  keep: int = 2  # newest checkpoints that stay: where the newest is damaged, the one before is taken
   step: StepConfig = added(PLAIN)  # precision, accumulation, what becomes of steps that are not finite
 
   def __post_init__(self):
@@ -97,6 +98,7 @@ def train(run: Run, workdir: Path, *, overwrite: bool = False) -> Path:
     SystemExit: SIGTERM came; the step was saved (status 143).
   """
   stage = Path(workdir) / "stages" / run.name
+  begun = time.monotonic()
   card = make_card(run, workdir=Path(workdir), ignored=_HOW, starts=start_fingerprints(run.start))
   if _prepare(stage, card, overwrite=overwrite) == run.steps:
     if jax.process_index() == 0:
@@ -109,6 +111,7 @@ def train(run: Run, workdir: Path, *, overwrite: bool = False) -> Path:
   done = int(state.step)
   first = jax.process_index() == 0
   log = MetricLog(stage, step=done, writes=first)
+  log.goodput.add("start", time.monotonic() - begun)
   bar = Progress(run.name, steps=run.steps, step=done, shown=first)
   try:
     with jax.set_mesh(mesh), StopSignal() as stop, bar as progress:
@@ -132,16 +135,20 @@ def _loop(
   bar: Progress,
   stop: StopSignal,
 ) -> None:
-  window, done, batch, last = Window(), int(state.step), next(batches), False
+  window, done, last, goodput = Window(), int(state.step), False, log.goodput
+  with goodput.spent("data"):
+    batch = next(batches)
   rate = f"lower optimizer.learning_rate (now {run.optimizer.learning_rate}) or set optimizer.clip_norm"
   remedy = f"{rate}, and train again with --overwrite"
   while not last:
-    state, sums = learner.step(state, batch.arrays)
+    with goodput.stepping(batch.arrays):
+      state, sums = learner.step(state, batch.arrays)
     done, used = done + 1, batch
-    last = done == run.steps or stop.received is not None
+    last = stop.ends(done) or done == run.steps
     window.add(done, sums, counted=used.counted)
     if not last:
-      batch = next(batches)  # while the device works
+      with goodput.spent("data", counts=lambda: window.is_idle):
+        batch = next(batches)  # while the device works
     window.wait(_AHEAD)
     bar.advance(done)
     if done % run.log_every == 0 or done == 1 or last:
@@ -150,9 +157,10 @@ def _loop(
       bar.report(done, f"loss {line.get('loss', math.nan):.4f}  {line[f'{used.unit}_per_second']:.3g} {used.unit}/s")
     if done % run.save_every == 0 or last:
       window.check(remedy=remedy, bad_steps=run.step.bad_steps)
-      store.save(done, params=state.parameters, moments=state.moments, position={"step": done, "data": used.after})
-      if learner.listen is not None:
-        log.sounds(done, learner.listen(state, used.arrays), sample_rate=run.model.sample_rate)
+      with goodput.spent("checkpoint"):
+        store.save(done, params=state.parameters, moments=state.moments, position={"step": done, "data": used.after})
+        if learner.listen is not None:
+          log.sounds(done, learner.listen(state, used.arrays), sample_rate=run.model.sample_rate)
   store.wait()
   if done < run.steps:
     bar.say(f"{run.name}: stopped at step {done}, saved; the same command goes on from there")
@@ -195,7 +203,7 @@ def _restore_or_create(run: Run, store: Store, *, learner: Learner, stage: Path)
   """Returns the state to go on from, and the position of the data (None: its beginning)."""
   abstract = learner.abstract
   if store.latest is not None:
-    parameters, moments, position = store.restore(store.latest, params=abstract.parameters, moments=abstract.moments)
+    parameters, moments, position = store.restore(params=abstract.parameters, moments=abstract.moments)
     step = jax.device_put(np.int32(position["step"]), abstract.step.sharding)
     return abstract.restored(parameters, moments, step=step), position["data"]
   # A config may hold its parameters in another form than the stages it starts from (`nn.lora`).

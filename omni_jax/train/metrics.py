@@ -14,6 +14,7 @@ import numpy as np
 from omni_jax.core.errors import UserError
 from omni_jax.core.files import write_whole
 from omni_jax.prepare.audio import encode_flac
+from omni_jax.train.goodput import Goodput
 
 # macOS reports the peak in bytes, Linux in KiB (getrusage(2)).
 _MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
@@ -32,6 +33,11 @@ class Window:
     """Takes the sums of one step and the number of tokens or examples in its batch."""
     self._waiting.append((step, sums))
     self._counted += counted
+
+  @property
+  def is_idle(self) -> bool:
+    """Whether every step given to the device is finished."""
+    return not self._waiting or all(leaf.is_ready() for leaf in jax.tree.leaves(self._waiting[-1][1]))
 
   def wait(self, ahead: int) -> None:
     """Returns when at most the `ahead` newest steps are still running, so that the host does not run away."""
@@ -90,7 +96,9 @@ class MetricLog:
     from tensorboardX import SummaryWriter
 
     self._path = folder / "metrics.jsonl"
-    kept = [line for line in read_metrics(folder) if line["step"] <= step] if step else []
+    lines = read_metrics(folder)
+    kept = [line for line in lines if line["step"] <= step]
+    self.goodput = Goodput(lines, step=step)
     self._seconds_before, self._start = (kept[-1]["seconds"] if kept else 0.0), time.monotonic()
     self._file = self._events = None
     if writes:
@@ -102,7 +110,7 @@ class MetricLog:
     """Appends one line and returns it; every value in it is also a TensorBoard scalar."""
     seconds = self._seconds_before + time.monotonic() - self._start
     line = {"step": step, **averages, f"{unit}_per_second": rate, "seconds": seconds}
-    line["peak_memory_gib"] = peak_memory_gib()
+    line |= {"peak_memory_gib": peak_memory_gib(), **self.goodput.figures(seconds)}
     if self._file is None or self._events is None:
       return line
     self._file.write(json.dumps(line) + "\n")

@@ -29,9 +29,9 @@ def test_what_is_saved_is_restored_and_only_the_newest_stay(tmp_path):
   assert sorted(path.name for path in store.checkpoints_folder(tmp_path).iterdir()) == ["2", "3"]
   opened = store.Store(tmp_path, keep=2)
   moment = (jax.ShapeDtypeStruct((), jnp.float32, sharding=ALONE),)
-  restored, moments, position = opened.restore(2, params=abstract(params), moments=moment)
+  restored, moments, position = opened.restore(params=abstract(params), moments=moment)
   opened.close()
-  assert position == {"step": 2} and float(moments[0]) == 1.0
+  assert position == {"step": 3} and float(moments[0]) == 1.0
   jax.tree.map(np.testing.assert_array_equal, restored, params)
 
 
@@ -73,7 +73,7 @@ def test_a_missing_item_is_told(tmp_path):
   (store.checkpoints_folder(tmp_path) / "1" / "position" / "process_0-of-1.json").unlink()
   opened = store.Store(tmp_path, keep=1)
   with pytest.raises(UserError, match="cannot read the checkpoint"):
-    opened.restore(1, params=abstract(params), moments=(jax.ShapeDtypeStruct((), jnp.float32, sharding=ALONE),))
+    opened.restore(params=abstract(params), moments=(jax.ShapeDtypeStruct((), jnp.float32, sharding=ALONE),))
   opened.close()
 
 

@@ -45,3 +45,24 @@ def test_wrong_flags_are_told(recipe, tmp_path, capsys):
   assert "unknown field 'stepz'" in capsys.readouterr().err
   assert main([*command, "--mesh", "fsdp=7"]) == 2
   assert "number of devices" in capsys.readouterr().err
+
+
+def test_a_lost_peer_ends_with_the_status_that_launchers_start_again(recipe, tmp_path, monkeypatch, capsys):
+  def fail(*_, **__):
+    raise ValueError("UNKNOWN: Gloo AllReduce failed: Connection closed by peer [127.0.0.1]:1")
+
+  class Left(BaseException):
+    pass
+
+  def leave(status):
+    raise Left(status)
+
+  monkeypatch.setattr(train, "train", fail)
+  monkeypatch.setattr(train.os, "_exit", leave)
+  command = ["train", "--config", recipe, "--workdir", str(tmp_path)]
+  with pytest.raises(ValueError, match="Gloo"):
+    main(command)
+  monkeypatch.setattr(train.jax, "process_count", lambda: 2)
+  with pytest.raises(Left, match="42"):
+    main(command)
+  assert "another process is gone" in capsys.readouterr().err

@@ -54,3 +54,19 @@ def test_processes_that_do_not_come_are_told_apart_from_wrong_addresses(monkeypa
   with pytest.raises(UserError, match=str(error)) as told:
     processes.join(JOB)
   assert isinstance(told.value, processes.MissingProcesses) is missing
+
+
+@pytest.mark.parametrize(
+  ("message", "lost"),
+  [
+    ("UNKNOWN: Gloo AllGather failed: [external/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer", True),
+    ("UNAVAILABLE: failed to connect to all addresses", True),
+    ("DEADLINE_EXCEEDED: Barrier timed out. Id: shutdown", True),
+    ("RESOURCE_EXHAUSTED: Out of memory while trying to allocate", False),
+    ("all the input array dimensions must match", False),
+  ],
+)
+def test_a_lost_peer_is_known_by_its_words(monkeypatch, message, lost):
+  assert not processes.is_loss(ValueError(message)), "a process on its own has no peers"
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  assert processes.is_loss(ValueError(message)) == lost

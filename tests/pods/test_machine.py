@@ -41,6 +41,22 @@ def test_a_process_that_is_killed_brings_all_of_them_back(tmp_path):
   assert begun(tmp_path) == [3, 3]
 
 
+def test_the_fault_of_a_process_that_lost_another_does_not_end_the_job(tmp_path):
+  code = f"""
+import signal
+begun.with_name(f"pid-{{times}}-{{number}}").write_text(str(os.getpid()))
+other = pathlib.Path({str(tmp_path)!r}) / f"pid-{{times}}-1"
+if times < 3 and number == "1":
+  os.kill(os.getpid(), 9)
+while times < 3 and (not other.exists() or not other.read_text()):
+  time.sleep(0.01)
+while times < 3 and " Z " not in pathlib.Path(f"/proc/{{other.read_text()}}/stat").read_text():
+  time.sleep(0.001)
+sys.exit(1 if times < 3 else 0)
+"""
+  assert launch(tmp_path, code) == 2
+
+
 def test_a_fault_of_the_run_ends_all(tmp_path):
   with pytest.raises(UserError, match="status 2"):
     launch(tmp_path, 'if number == "0": sys.exit(2)\ntime.sleep(60)')

@@ -30,9 +30,7 @@ def everything(stage):
   """Returns both halves of a checkpoint as they are on disk."""
   learner = make_learner(make_duel(), sharding.make_mesh())
   opened = store.Store(stage, keep=1)
-  parameters, moments, position = opened.restore(
-    opened.latest, params=learner.abstract.parameters, moments=learner.abstract.moments
-  )
+  parameters, moments, position = opened.restore(params=learner.abstract.parameters, moments=learner.abstract.moments)
   opened.close()
   return jax.tree.map(np.asarray, (parameters, moments)), position
 

@@ -50,6 +50,7 @@ def test_a_log_is_cut_back_to_the_step_it_goes_on_from(tmp_path):
   assert [entry["step"] for entry in read_metrics(tmp_path)] == [1, 2, 3, 4]
   assert read_metrics(tmp_path)[-1] == json.loads(json.dumps(line))
   assert line["seconds"] >= seconds and line["examples_per_second"] == 100.0
+  assert line["lost_steps"] == 2 and line["lost_seconds"] > 0 and 0 <= line["goodput"] < 1
 
 
 def test_no_metrics_are_no_lines(tmp_path):

@@ -1,5 +1,6 @@
 """The same bits after any stop, and the same losses on any mesh; each stop is a real signal to a real process."""
 
+import shutil
 import signal
 
 import numpy as np
@@ -48,3 +49,15 @@ def test_eight_devices_give_the_losses_of_one(tmp_path, monkeypatch):
   monkeypatch.setattr(config, "_PACKAGE", "tests")
   _, model = store.load_model(tmp_path / "mixed/stages/toy")
   np.testing.assert_allclose(model.head[...], params_of(single)["head"], rtol=1e-3, atol=1e-5)
+
+
+def test_a_run_goes_on_before_a_damaged_checkpoint_and_ends_in_the_same_bits(undisturbed, tmp_path, capsys):
+  stage = train(make_run(steps=12, keep=3), tmp_path)
+  checkpoints = store.checkpoints_folder(stage)
+  shutil.rmtree(checkpoints / "12")
+  (checkpoints / "8/moments/manifest.ocdbt").write_bytes(b"")
+  train(make_run(steps=12), tmp_path)
+  said = capsys.readouterr().out
+  assert "step 8 is damaged (moments/manifest.ocdbt has 0 bytes" in said and "going on from step 4" in said
+  assert_same_bits(undisturbed, stage)
+  assert curve(undisturbed) == curve(stage)

@@ -1,0 +1,51 @@
+"""A job whose process is killed comes back by itself: the real `omni train`, several times."""
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+from omni_jax.pods import machine
+from omni_jax.pods.job import Job
+from tests.devices import environment
+from tests.train.stages import assert_same_bits, curve
+
+pytestmark = pytest.mark.slow
+
+CONFIG = """
+from tests.train import jobs
+
+def undisturbed(workdir):
+  return jobs.job("Parts", steps=12, save_every=2)
+
+def killed(workdir):
+  data = {{"signal_name": "SIGKILL", "process": {process}, "after_batches": {batches}, "mark": str(workdir / "mark")}}
+  return jobs.job("Signalled", steps=12, save_every=2, data=data)
+"""
+
+
+def launch(folder, name, monkeypatch, **fields):
+  """Trains in two processes; returns how often they were started again."""
+  path = Path(folder) / "killed_job_of_tests.py"
+  path.write_text(CONFIG.format(**{"process": 0, "batches": 0, **fields}))
+  for key, value in environment(2).items():
+    monkeypatch.setenv(key, value)
+  job = Job(name="toy", train=("--config", f"{path}:{name}", "--workdir", str(folder / name)), retries=4)
+  program = (sys.executable, "-m", "omni_jax.cli.main", "train")
+  # On a busy machine processes also miss each other when they start (gloo waits 30 s), which is a restart too.
+  assert machine.launch(job, processes=2, program=program) >= (name == "killed")
+  return folder / name / "stages/toy"
+
+
+def test_a_killed_process_brings_the_job_back_and_it_ends_in_the_same_bits(tmp_path, monkeypatch):
+  """One of two processes is killed at a random batch, in turn the first and the second; about a minute."""
+  expected = launch(tmp_path, "undisturbed", monkeypatch)
+  for process in (0, 1):
+    folder = tmp_path / f"killed-{process}"
+    folder.mkdir()
+    batches = random.randint(3, 12)
+    stage = launch(folder, "killed", monkeypatch, process=process, batches=batches)
+    assert (folder / "killed/mark").exists(), batches
+    assert_same_bits(expected, stage)
+    assert curve(expected) == curve(stage), batches

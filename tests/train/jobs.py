@@ -1,0 +1,87 @@
+"""Runs of the toy in several processes, importable by the processes that tests start."""
+
+import dataclasses
+import os
+import signal
+import time
+from pathlib import Path
+
+import grain
+import jax
+
+from omni_jax.core import processes
+from omni_jax.train.loop import train
+from tests.train.toy import ToyData, make_run
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parts(ToyData):
+  """Each process makes its own rows; the position counts batches of all."""
+
+  def open_part(self, part, parts):
+    own = self.rows // parts
+
+    def cut(batch):
+      return {name: array[part * own : (part + 1) * own] for name, array in batch.items()}
+
+    return self.open().map(cut)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Signalled(Parts):
+  """Sends one process a signal once, after some batches of its first life; every batch takes some seconds."""
+
+  signal_name: str
+  process: int
+  after_batches: int
+  mark: str  # a file that exists from the second life on
+  seconds: float = 0.2
+
+  def open(self):
+    return super().open().map(self._count)
+
+  def _count(self, batch):
+    served = int(os.environ.get("JOBS_SERVED", "0")) + 1
+    os.environ["JOBS_SERVED"] = str(served)
+    if not Path(self.mark).exists():
+      time.sleep(self.seconds)
+      if served == self.after_batches and jax.process_index() == self.process:
+        Path(self.mark).write_text("")
+        os.kill(os.getpid(), getattr(signal, self.signal_name))
+    return batch
+
+
+class _OwnPosition(grain.DatasetIterator):
+  def __next__(self):
+    return next(self._parent)
+
+  def get_state(self):
+    return {"parent": self._parent.get_state(), "process": jax.process_index()}
+
+  def set_state(self, state):
+    self._parent.set_state(state["parent"])
+
+
+class _OwnPositions(grain.IterDataset):
+  def __iter__(self):
+    return _OwnPosition(iter(self._parents[0]))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OwnPositions(ToyData):
+  """The position of every process is another."""
+
+  def open(self):
+    return _OwnPositions(super().open())
+
+
+def job(kind, *, data=None, **changes):
+  """Returns the toy run over one of the data above."""
+  return make_run(data=globals()[kind](rows=8, length=12, vocab_size=32, **(data or {})), **changes)
+
+
+def main(folder, *, devices, kind, **changes):
+  """Joins the job and trains in it."""
+  processes.join()
+  assert jax.local_device_count() == devices
+  train(job(kind, **changes), Path(folder))

@@ -1,0 +1,149 @@
+"""What a checkpoint costs a training: stall of the step loop, time of saving, memory; a decoder's state with moments.
+
+The loop is a step that reads and writes the whole state (donated, as in training) and nothing else, so that what a save
+adds is seen. The stall is the time inside the call of `save`, and by how much the first step after it is longer than
+usual: it may have to wait for what is still read of the state that it consumes.
+Memory is this process's, its peak above what it was before the first save, as a multiple of the state.
+
+    python tools/measure_checkpoints.py [--million 180] [--saves 20] [--folder /tmp/checkpoints]
+
+The folder is removed at the end; it holds three times the state.
+"""
+
+import argparse
+import shutil
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from omni_jax.checkpoint.store import Store
+from omni_jax.core import sharding
+from omni_jax.models.decoder import Decoder, DecoderConfig
+from omni_jax.train.optimizer import OptimizerConfig
+from omni_jax.train.state import TrainState, make_side
+
+GIB = 2**30
+SAVED_EVERY = 100  # steps, in the share of a loop that is told
+
+
+def main() -> None:
+  """Measures and prints."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--million", type=float, default=180, help="parameters")
+  parser.add_argument("--saves", type=int, default=20)
+  parser.add_argument("--step-seconds", type=float, default=1.0, help="of the training that the share is told for")
+  parser.add_argument("--folder", type=Path, default=Path("/tmp/omni_checkpoints"))
+  arguments = parser.parse_args()
+  state = make_state(arguments.million * 1e6)
+  size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+  print(f"{sum(leaf.size for leaf in state.parameters.values()) / 1e6:.1f} M parameters, state {size / GIB:.2f} GiB")
+  copy = copy_seconds(state)
+  print(f"one copy of the state in memory: {copy:.2f} s")
+  try:
+    measure(state, folder=arguments.folder, saves=arguments.saves, copy=copy, seconds=arguments.step_seconds)
+  finally:
+    shutil.rmtree(arguments.folder, ignore_errors=True)
+
+
+def make_state(parameters: float) -> TrainState:
+  """Returns the state of a decoder of about so many parameters under AdamW."""
+  width, rows = (1024, 32_000) if parameters > 60e6 else (256, 8000)
+  layer = width * (2 * width + 2 * width // 4 + 3 * 4 * width)
+  depth = max(1, round((parameters - rows * width) / layer))
+  model = DecoderConfig(
+    vocab_size=rows, extra_vocab_size=0, width=width, depth=depth, num_heads=width // 64, num_kv_heads=width // 256,
+    head_dim=64, mlp_dim=4 * width, rope_theta=1e4, norm_eps=1e-6, qkv_bias=False, tied=True,
+  )  # fmt: skip
+
+  def make() -> Decoder:
+    return model.make(key=jax.random.key(0))
+
+  side = make_side(make, OptimizerConfig(learning_rate=1e-3), mesh=sharding.make_mesh(), steps=1000)
+  return side.create({})
+
+
+def copy_seconds(state: Any) -> float:
+  """Returns the seconds in which NumPy copies the state, array by array; the best of three."""
+  best = float("inf")
+  for _ in range(3):
+    start = time.perf_counter()
+    for leaf in jax.tree.leaves(state):
+      np.array(np.asarray(leaf), copy=True)
+    best = min(best, time.perf_counter() - start)
+  return best
+
+
+def measure(state: TrainState, *, folder: Path, saves: int, copy: float, seconds: float) -> None:
+  """Runs the loop with and without saves, and prints the figures."""
+  step = jax.jit(lambda state: jax.tree.map(lambda x: x + jnp.ones((), x.dtype), state), donate_argnums=0)
+  size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+  state = jax.block_until_ready(step(state))
+  plain = []
+  for _ in range(10):
+    start = time.perf_counter()
+    state = jax.block_until_ready(step(state))
+    plain.append(time.perf_counter() - start)
+  usual, before = statistics.median(plain), resident()
+  print(f"a step that reads and writes the state: {usual:.2f} s; this process holds {before / GIB:.2f} GiB")
+  store, calls, own, firsts, written, held = Store(folder, keep=2), [], [], [], [], []
+  watch = Watch()
+  for number in range(1, saves + 1):
+    start, busy = time.perf_counter(), time.thread_time()
+    store.save(number, params=state.parameters, moments=state.moments, position={"step": number})
+    calls.append(time.perf_counter() - start)
+    own.append(time.thread_time() - busy)
+    begun = time.perf_counter()
+    state = jax.block_until_ready(step(state))
+    firsts.append(time.perf_counter() - begun)
+    store.wait()
+    written.append(time.perf_counter() - start)
+    held.append(resident())
+    print(f"  save {number}: {calls[-1]:.2f} s in the call, complete after {written[-1]:.2f} s", flush=True)
+  peak = watch.stop()
+  store.close()
+  middle: Callable[[list[float]], float] = statistics.median
+  print(f"save() returns after {middle(calls):.2f} s = {middle(calls) / copy:.2f} copies (largest {max(calls):.2f} s),")
+  print(f"of which {middle(own):.2f} s are processor time of the loop's thread: the rest it waits for others")
+  print(f"the first step after it takes {middle(firsts) - usual:.2f} s longer than usual")
+  stall = middle(calls) + middle(firsts) - usual
+  print(f"stall: {stall:.2f} s = {stall / copy:.2f} copies; files are complete after {middle(written):.2f} s")
+  share = stall / (SAVED_EVERY * seconds)
+  print(f"of a loop of {seconds} s a step that saves every {SAVED_EVERY}: {share:.2%}")
+  print(f"peak {peak / GIB:.2f} GiB = {(peak - before + size) / size:.2f} x the state (with the state itself)")
+  print(f"held after save 2: {held[1] / GIB:.2f} GiB, after save {saves}: {held[-1] / GIB:.2f} GiB")
+
+
+class Watch:
+  """Looks at the memory of this process from a thread."""
+
+  def __init__(self):
+    self._peak, self._ends = 0, threading.Event()
+    self._thread = threading.Thread(target=self._look, daemon=True)
+    self._thread.start()
+
+  def stop(self) -> int:
+    """Returns the largest number of bytes seen."""
+    self._ends.set()
+    self._thread.join()
+    return self._peak
+
+  def _look(self) -> None:
+    while not self._ends.wait(0.02):
+      self._peak = max(self._peak, resident())
+
+
+def resident() -> int:
+  """Returns the bytes of memory of this process."""
+  status = Path("/proc/self/status").read_text()
+  return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
+
+
+if __name__ == "__main__":
+  main()
