@@ -136,7 +136,6 @@ def batches(
     seed=42 + stage,
     branched=False,  # no view of these sources has several answers to one beginning
     plans=workdir / "plans",
-    branched=False,  # no view of these stages gives several answers to one beginning, and kernels take no branches
   )
 
 

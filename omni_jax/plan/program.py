@@ -25,6 +25,9 @@ from omni_jax.train.loop import Run, check_rows
 from omni_jax.train.state import State
 from omni_jax.train.step import Loss
 
+# How the compiler for TPUs says what a program needs and what there is, by where it finds out.
+_NEEDED = re.compile(r"(?:[Uu]sed |temporaries \()([\d.]+\w)\)? (?:of|exceeds available HBM) \(?([\d.]+\w)")
+
 
 def find_devices(topology: Topology) -> list[Any]:
   """Returns the devices of a topology, described by the compiler for TPUs; no accelerator is looked for.
@@ -153,7 +156,7 @@ def compile_program(program: Program, *, options: Mapping[str, str]) -> Executab
   Raises:
     UserError: it does not fit into the memory of a device; the message says how much it needs.
   """
-  with tempfile.TemporaryDirectory() as folder, _memory_errors(program):
+  with tempfile.TemporaryDirectory() as folder, memory_errors(program):
     # Some programs cannot be printed from the executable (asynchronous calls on v5p and later), so they are dumped.
     dump = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True, "xla_dump_hlo_module_re": ".*step.*"}
     compiled = program.lowered.compile(compiler_options={**options, **dump})
@@ -175,11 +178,12 @@ def compiled_text(folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def _memory_errors(program: Program) -> Iterator[None]:
+def memory_errors(program: Program) -> Iterator[None]:
+  """Raises a UserError where the compiler says that a program does not fit; the message says how much it needs."""
   try:
     yield
   except jax.errors.JaxRuntimeError as error:
-    used = re.search(r"[Uu]sed ([\d.]+\w) of ([\d.]+\w) hbm", str(error))
+    used = _NEEDED.search(str(error))
     if "RESOURCE_EXHAUSTED" not in str(error) or used is None:
       raise
     raise UserError(
