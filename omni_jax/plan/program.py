@@ -156,10 +156,8 @@ def compile_program(program: Program, *, options: Mapping[str, str]) -> Executab
   Raises:
     UserError: it does not fit into the memory of a device; the message says how much it needs.
   """
-  with tempfile.TemporaryDirectory() as folder, memory_errors(program):
-    # Some programs cannot be printed from the executable (asynchronous calls on v5p and later), so they are dumped.
-    dump = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True, "xla_dump_hlo_module_re": ".*step.*"}
-    compiled = program.lowered.compile(compiler_options={**options, **dump})
+  with tempfile.TemporaryDirectory() as folder:
+    compiled = compile_lowered(program, options=options, folder=Path(folder))
     text = compiled_text(Path(folder)) or compiled.as_text()
   memory = compiled.memory_analysis()
   return Executable(
@@ -169,6 +167,19 @@ def compile_program(program: Program, *, options: Mapping[str, str]) -> Executab
     peak=memory.peak_memory_in_bytes,
     host=memory.host_temp_size_in_bytes,
   )
+
+
+def compile_lowered(program: Program, *, options: Mapping[str, str], folder: Path) -> Any:
+  """Returns what `Lowered.compile` does; a compiler for TPUs dumps its text into the folder.
+
+  Some programs cannot be printed from the executable (asynchronous calls on v5p and later).
+
+  Raises:
+    UserError: it does not fit into the memory of a device.
+  """
+  dump = {"xla_dump_to": str(folder), "xla_dump_hlo_as_text": True, "xla_dump_hlo_module_re": ".*step.*"}
+  with memory_errors(program):
+    return program.lowered.compile(compiler_options={**options, **dump})
 
 
 def compiled_text(folder: Path) -> str:

@@ -66,7 +66,7 @@ class Outcome(NamedTuple):
 
 
 def search(
-  run: Run, topology: Topology, *, devices: Sequence[Any], options: dict[str, str], most: int
+  run: Run, topology: Topology, *, devices: Sequence[Any], options: dict[str, str], most: int, half: bool = False
 ) -> Iterator[Outcome]:
   """Yields what came of the likely best choices, one after another; each takes as long as a plan.
 
@@ -76,7 +76,7 @@ def search(
   for choice in choices(run, topology, devices=len(devices))[:most]:
     chosen = config.replace(run, choice.settings(run))
     try:
-      yield Outcome(choice, make_plan(chosen, topology, devices=devices, options=options), "")
+      yield Outcome(choice, make_plan(chosen, topology, devices=devices, options=options, half=half), "")
     except UserError as error:
       yield Outcome(choice, None, error.what)
 
