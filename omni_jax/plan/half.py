@@ -5,7 +5,6 @@ its own, which is ended when its dump says how memory is laid out.
 """
 
 import multiprocessing
-import re
 import tempfile
 import time
 from collections.abc import Mapping
@@ -15,12 +14,12 @@ from pathlib import Path
 import jax
 
 from omni_jax.core.topologies import Topology
-from omni_jax.plan.program import Executable, compile_lowered, find_devices, trace_step
+from omni_jax.plan.program import Executable, compile_lowered, find_devices, temporaries_of, trace_step
 from omni_jax.train.loop import Run
 
 _POLL_SECONDS = 0.5
 _LAST = "*after_optimizations_after_buffer_assignment.txt"  # of the files of the first half
-_TEXT, _MEMORY = "*.after_optimizations.txt", "*memory-usage-report.txt"
+_TEXT = "*.after_optimizations.txt"
 
 
 def compile_half(run: Run, topology: Topology, *, options: Mapping[str, str], arguments: int) -> Executable:
@@ -65,8 +64,5 @@ def _compile(run: Run, topology: Topology, options: dict[str, str], folder: Path
 def _read(folder: Path, *, arguments: int) -> Executable:
   """Returns what the dump says."""
   text = max((path.read_text() for path in folder.glob(_TEXT)), key=len)
-  report = max((path.read_text() for path in folder.glob(_MEMORY)), key=len)
-  found = re.search(r"Total bytes: (\d+)", report)  # of the device's own memory, which stands first
-  assert found is not None, "a report of memory begins with its total"
-  peak = int(found[1])
-  return Executable(text=text, arguments=arguments, temporaries=peak - arguments, peak=peak, host=0)
+  temporaries = temporaries_of(folder)
+  return Executable(text=text, arguments=arguments, temporaries=temporaries, peak=arguments + temporaries, host=0)

@@ -188,6 +188,16 @@ def compiled_text(folder: Path) -> str:
   return texts[-1].read_text() if texts else ""
 
 
+def temporaries_of(folder: Path) -> int:
+  """Returns the bytes of temporaries that a compiler for TPUs laid out in a device's own memory, read from its dump.
+
+  Other memories are told by a color. The figure is that of `memory_analysis` of the finished program.
+  """
+  texts = (path.read_text() for path in folder.glob("*-buffer-assignment.txt"))
+  sizes = [re.findall(r"^allocation \d+: size (\d+), page 0, preallocated-temp:", text, re.MULTILINE) for text in texts]
+  return max((int(size) for found in sizes for size in found), default=0)
+
+
 @contextlib.contextmanager
 def memory_errors(program: Program) -> Iterator[None]:
   """Raises a UserError where the compiler says that a program does not fit; the message says how much it needs."""

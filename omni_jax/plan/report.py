@@ -173,13 +173,11 @@ class Plan:
     hours = " to ".join(f"{number:,.0f}" for number in self.chip_hours)
     days = " to ".join(f"{self.steps * seconds / 86400:.2g}" for seconds in self.seconds)
     cycles = f", {self.cycles / 1e6:,.0f} million cycles beside kernels" if self.cycles else ": no cycles were told"
+    used = f"{'' if self.cycles else 'at most '}{100 * least:.0f} to {100 * most:.0f} % of the peak"
     rows = [
       ("computing", f"{self.compute_seconds:.3g} s{cycles}"),
       ("travelling", f"{self.travel_seconds:.3g} s at least"),
-      (
-        "a step",
-        f"{short:.3g} s if both overlap, {long:.3g} s if not: {100 * least:.0f} to {100 * most:.0f} % of the peak",
-      ),
+      ("a step", f"{short:.3g} s if both overlap, {long:.3g} s if not: {used}"),
       ("", f"{self.tokens / long:,.0f} to {self.tokens / short:,.0f} places/s"),
       ("the run", f"{self.steps:,} steps, {days} days, {hours} chip hours"),
     ]
