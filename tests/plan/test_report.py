@@ -118,7 +118,8 @@ assert {"fsdp", "tensor", "sequence"} <= {axis for one in plan.travel for axis i
 assert plan.cycles > 0 and plan.unread_loops == 0 and plan.travel_seconds > 0
 assert plan.compute_seconds > plan.least_seconds and 0 < plan.used_share[1] < plan.used_share[0] < 1
 half = make_plan(run, topology, devices=find_devices(topology), options=compiler_options(topology), half=True)
-assert half.cycles == 0 and half.travel == plan.travel and half.temporaries_gib == plan.temporaries_gib
+assert half.cycles == 0 and half.travel == plan.travel
+assert abs(half.temporaries_gib / plan.temporaries_gib - 1) < 0.01 and half.peak_gib >= plan.peak_gib
 assert 0 < half.arguments_gib <= plan.arguments_gib  # without the padding of small arrays
 """
 
