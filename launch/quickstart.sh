@@ -5,26 +5,36 @@
 # Usage: bash launch/quickstart.sh             half an hour on 2 cores, result in runs/tiny/report.html
 #        bash launch/quickstart.sh --smoke     the same steps on a few samples, minutes, result in runs/smoke/
 #        bash launch/quickstart.sh --workdir DIR
+#        bash launch/quickstart.sh --system mini_omni      or speech_gpt, or emova (now); several systems in one
+#                                              folder share corpus and speech parts, and the report compares them
 #
 # Speech parts and language model train side by side, each on half of the cores: on a CPU two small trainings that share
 # every core take half as long again as two that have their own.
 #
-#   language   pretrain  prealign ........ align  tune  convert
-#   speech     tokenizer  style  encode  vocoder_filters  vocoder  export  tune_without_triples
+#   speech      tokenizer  style  encode  vocoder_filters  vocoder  export  tune_without_triples (EMOVA)
+#   emova       pretrain  prealign ........ align  tune  convert
+#   mini_omni   hearing  base ............. codes  adapters  language  omni
+#   speech_gpt  ........................... units  cross_modal  chain
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 profile=tiny
+system=emova
 work=""
 while [ $# -gt 0 ]; do
   case "$1" in
     --smoke) profile=smoke ;;
+    --system) system="${2:?--system needs a name}"; shift ;;
     --workdir) work="${2:?--workdir needs a folder}"; shift ;;
-    -h|--help) sed -n '2,13p' "$0" | cut -c3-; exit 0 ;;
-    *) echo "quickstart: unknown argument '$1' (known: --smoke, --workdir DIR)" >&2; exit 2 ;;
+    -h|--help) sed -n '2,17p' "$0" | cut -c3-; exit 0 ;;
+    *) echo "quickstart: unknown argument '$1' (known: --smoke, --system NAME, --workdir DIR)" >&2; exit 2 ;;
   esac
   shift
 done
+case "$system" in
+  emova|mini_omni|speech_gpt) ;;
+  *) echo "quickstart: unknown system '$system' (known: emova, mini_omni, speech_gpt)" >&2; exit 2 ;;
+esac
 work="${work:-runs/$profile}"
 
 source launch/setup.sh laptop
@@ -53,7 +63,8 @@ step() {
   echo $((SECONDS - start)) > "$work/steps/$name"
 }
 
-train() { step "$1" "$omni" train --config "configs/emova/$1.py:$profile" --workdir "$work"; }
+# train STAGE [CONFIG]: the stage of configs/emova/STAGE.py, or of another config.
+train() { step "$1" "$omni" train --config "configs/${2:-emova/$1}.py:$profile" --workdir "$work"; }
 
 # wait_for NAME PID: until the other lane, process PID, has done a step.
 wait_for() {
@@ -79,18 +90,49 @@ speech_lane() {
   train vocoder_filters
   train vocoder
   step export "$omni" export vocoder --workdir "$work"
+  if [ "$system" != emova ]; then return; fi
   wait_for align "$$"
   train tune_without_triples
 }
 
 language_lane() {
   on_cores "$1"
+  "language_of_$system"
+}
+
+language_of_emova() {
   train pretrain
   train prealign
   wait_for encode "$speech"
   train align
   train tune
   step convert "$omni" convert export --workdir "$work"
+}
+
+language_of_mini_omni() {
+  train mini_omni_hearing mini_omni/hearing
+  train mini_omni_base mini_omni/base
+  wait_for tokenizer "$speech"
+  step codes "$omni" encode --codec tokenizer --sets speech dialogue --workdir "$work"
+  train mini_omni_adapters mini_omni/adapters
+  train mini_omni_language mini_omni/language
+  train mini_omni mini_omni/omni
+}
+
+language_of_speech_gpt() {
+  wait_for encode "$speech"
+  train speech_gpt_units speechgpt/units
+  train speech_gpt_cross speechgpt/cross_modal
+  train speech_gpt speechgpt/chain
+}
+
+# evaluate_other STAGE: a system beside EMOVA, and a cascade of the best parts there are: EMOVA's, or its own.
+evaluate_other() {
+  local cascade="$1"
+  if is_done tune; then cascade=tune; fi
+  step "evaluate_$system" "$omni" evaluate --workdir "$work" --system "$system"
+  step "evaluate_cascade_$cascade" "$omni" evaluate --workdir "$work" --system cascade --set "stage=$cascade"
+  step "report_$system" "$omni" report --workdir "$work"
 }
 
 halves() {
@@ -117,8 +159,12 @@ language_lane "$first"
 wait "$speech" || { tail -n 20 "$speech_log" >&2; echo "quickstart: the speech lane failed, see $speech_log" >&2; exit 1; }
 trap - EXIT
 on_cores "$all"
-step evaluate "$omni" evaluate --workdir "$work"
-step report "$omni" report --workdir "$work"
+if [ "$system" = emova ]; then
+  step evaluate "$omni" evaluate --workdir "$work"
+  step report "$omni" report --workdir "$work"
+else
+  evaluate_other "$system"
+fi
 
 echo
 echo "the report: $work/report.html   ($((SECONDS - begin)) s)"

@@ -9,12 +9,17 @@ import pytest
 from configs.speechgpt import recipe, scales
 from omni_jax.batches.speech_instruct import Kind
 from omni_jax.cli.configs import load_config
+from omni_jax.core.errors import UserError
+from omni_jax.generate import speech_stages
+from omni_jax.generate.exchange import Question
+from omni_jax.generate.loading import load_assistant
 from omni_jax.nn.lora import AdaptedConfig
 from omni_jax.prepare.writer import write_split
 from omni_jax.tokens.text import train_text_tokenizer
 from omni_jax.train.loop import Run, train
 from omni_jax.train.metrics import read_metrics
 from tests.batches.conftest import WORDS, examples
+from tests.generate.conftest import FakeTokenizer, FakeVocoder
 from tests.models.twins import decoder_config
 from tests.train.stages import params_of
 
@@ -87,3 +92,17 @@ def test_published_configs_are_runs(tmp_path, stage, size):
   if adapted:
     assert (run.model.alpha, run.model.bits, run.model.dropout) == (16.0, "int8", 0.05)
   shutil.rmtree(tmp_path / "text")
+
+
+@pytest.mark.slow
+def test_the_assistant_asks_as_its_stages_learned(work, monkeypatch):
+  held = {"tokenizer": FakeTokenizer(), "vocoder": FakeVocoder()}
+  monkeypatch.setattr(speech_stages, "load_model", lambda folder: (None, held[folder.name]))
+  assistant = load_assistant(work, stage=recipe.CHAIN)
+  asked = assistant._writer.spell(assistant._script.ask_to_say("dog"))
+  assert scales.TINY.descriptions[1][0] in asked and asked.endswith("<eoh> [SpeechGPT]:")
+  spoken, typed = assistant.answer([Question(waveform=np.ones(4000)), Question(text=WORDS[0])])
+  assert len(spoken.heard_units) and not len(typed.units)
+  assert assistant.recognise([np.ones(4000)])[0]
+  with pytest.raises(UserError, match="was trained on CROSS_MODAL"):
+    load_assistant(work, stage=recipe.CROSS)

@@ -29,7 +29,7 @@ class Scale:
     warmup: steps.
     pad_weight: of the pads around codes.
     algorithm: of the optimizer; a model that starts from nothing learns by Muon in far fewer steps.
-    voices: of answers; one, as in the published data. None named: all.
+    voices: of answers; one in the published data. None named: all.
     codec: stage whose codes the rows hold.
   """
 
@@ -86,7 +86,7 @@ TINY = Scale(
   floor=4e-6,
   warmup=30,
   algorithm="muon",
-  voices=(cast().answers["female"],),
+  voices=cast().answering,
   codec="tokenizer",
   pad_weight=0.1,  # decoding forces them
 )

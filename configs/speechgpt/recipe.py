@@ -39,7 +39,7 @@ def cross_modal(workdir: Path, *, scale: Scale) -> Run:
   sources = (
     _source(workdir, scale, "speech", "recognise", 1.0),
     _source(workdir, scale, "speech", "synthesise", 1.0, voices=scale.voices),
-    _source(workdir, scale, "dialogue", "text", 0.2),
+    Source(folder=workdir / "corpus" / "text", split="train", view="text", weight=scale.text),
   )
   return _run(workdir, scale=scale, stage=1, name=CROSS, sources=sources, start=(Start(workdir / "stages" / UNITS),))
 

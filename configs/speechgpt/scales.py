@@ -27,7 +27,8 @@ class Scale:
     unit_levels: of units that are digits (`DecoderConfig`); classes of k-means have none.
     unit_rate: of the rows of units, relative to the rest.
     unit_weight: of units beside words in the loss.
-    voices: of answers; one, as SpeechGPT's. None named: all.
+    text: share of plain dialogues in the second stage, beside 1 each of recognition and synthesis.
+    voices: of answers; SpeechGPT's is one. None named: all.
     descriptions: of recognition and of synthesis.
     requests: whether a chain's question says how to answer, in the paper's words; without, as in the released data.
   """
@@ -46,6 +47,7 @@ class Scale:
   unit_levels: tuple[int, ...] = ()
   unit_rate: float = 1.0
   unit_weight: float = 1.0
+  text: float = 0.2
   voices: tuple[str, ...] = ()
   descriptions: tuple[tuple[str, ...], tuple[str, ...]] = (TRANSCRIBE, SAY)
   requests: bool = True
@@ -71,13 +73,14 @@ TINY = Scale(
   pretrained=False,
   rows=(4, 4, 4),
   length=(256, 256, 384),
-  steps=(300, 1200, 500),
+  steps=(300, 2200, 700),
   rates=(2.2e-3, 2.2e-3, 2e-3),
   template=_SHORT,  # the system text alone would fill half of a row, and so would the paper's requests
   algorithm="muon",
   unit_rate=1.5,
   unit_weight=0.5,
-  voices=(cast().answers["female"],),
+  text=0.8,  # the decoder knows no language before
+  voices=cast().answering,
   descriptions=(("Write it down.",), ("Say it.",)),
   requests=False,
 )  # fmt: skip

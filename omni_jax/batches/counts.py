@@ -159,8 +159,8 @@ def _count_all(
       words.truncate(end * 4)
       for start in progress(range(done, len(records), _TOGETHER)):
         rows = []
-        for index in range(start, min(start + _TOGETHER, len(records))):
-          row, grids = counted(records[index])
+        for example in records.run(start, min(start + _TOGETHER, len(records))):
+          row, grids = counted(example)
           row["start"] = end
           end += sum(words.write(grid.tobytes()) // 4 for grid in grids)
           rows.append(row)

@@ -123,7 +123,7 @@ def chosen_records(source: Source) -> Sequence[int]:
   records = ExampleSource(source.folder, source.split)
   if not source.voices:
     return range(len(records))
-  chosen = [index for index in range(len(records)) if records[index].turns[-1].voice in source.voices]
+  chosen = [index for index, example in enumerate(records) if example.turns[-1].voice in source.voices]
   if not chosen:
     raise UserError(
       f"no record in the voices {', '.join(source.voices)}",

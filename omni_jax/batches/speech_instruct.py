@@ -5,7 +5,7 @@
 | `lines`       | any             | nothing                       | the units of a turn with speech  |
 | `cross_modal` | `recognise`     | a description and speech      | its transcript                   |
 | `cross_modal` | `synthesise`    | a description and text        | units                            |
-| both below    | `text`          | text                          | text                             |
+| both below    | `text`          | text, or nothing              | text                             |
 | `chain`       | `dialogue`      | speech                        | transcript, text, units          |
 | `chain`       | `written_reply` | speech                        | transcript, text                 |
 | `chain`       | `spoken_reply`  | text                          | text, units                      |
@@ -171,6 +171,8 @@ class InstructWriter:
       turn = example.turns[-1]
       described = self._description(example, self._batches.descriptions[1])
       return writer.exchange(writer.synthesis(turn.text, description=described), writer.speech(turn_units(turn)))
+    if self._batches.kind is Kind.CROSS_MODAL and len(example.turns) == 1:
+      return writer.exchange([], [example.turns[0].text])  # said without a question
     user, assistant = exchange(example)
     if self._batches.kind is Kind.CROSS_MODAL:
       return writer.exchange([user.text], [assistant.text])

@@ -39,7 +39,7 @@ def sounding_turns(sets: Sequence[Path], split: str, *, voices: Sequence[str] = 
     UserError: there is none.
   """
   sources = [open_set(folder, split) for folder in sets]
-  turns = [turn for source in sources for index in range(len(source)) for turn in source[index].turns if turn.audio]
+  turns = [turn for source in sources for example in source for turn in example.turns if turn.audio]
   turns = [turn for turn in turns if not voices or turn.voice in voices]
   if not turns:
     raise UserError(

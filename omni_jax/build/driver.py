@@ -48,6 +48,14 @@ class Step(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Steps:
+  """What is done to the records of any corpus, as a config; `mark`: what else they depend on, such as a training."""
+
+  steps: tuple[Step, ...]
+  mark: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Preparation:
   """How a split is made.
 

@@ -174,8 +174,8 @@ def _fit_lengths(config: EncodeConfig, workdir: Path) -> None:
   recordings = (
     Recording(turn.text, Style.parse(turn.style), sum(turn.unit_frames) / _TIMES_PER_SECOND)
     for source in sources
-    for index in range(len(source))
-    for turn in source[index].turns
+    for example in source
+    for turn in example.turns
     if turn.voice in config.timed_voices and turn.style
   )
   path, found = workdir / "units" / LENGTHS_FILE, fit(recordings)

@@ -153,6 +153,5 @@ def _checked(vocabulary: Vocabulary, config: VocabularyConfig, *, where: Path) -
 
 def _texts(workdir: Path, sets: Sequence[str]) -> Iterator[str]:
   for name in sets:
-    source = open_set(workdir / "corpus" / name, "train")
-    for index in range(len(source)):
-      yield from (turn.text for turn in source[index].turns)
+    for example in open_set(workdir / "corpus" / name, "train"):
+      yield from (turn.text for turn in example.turns)

@@ -13,7 +13,8 @@ import numpy as np
 
 from omni_jax.core.compilation_cache import enable_compilation_cache
 from omni_jax.core.styles import Style
-from omni_jax.generate.assistant import Answer, Assistant, Question
+from omni_jax.generate.exchange import Answer, Answering, Question
+from omni_jax.generate.loading import STAGES, load_assistant, usual_stage
 from omni_jax.generate.sampling import Sampling
 from omni_jax.prepare.audio import load_audio, save_wav
 from omni_jax.prepare.images import load_image
@@ -26,7 +27,10 @@ _DEFAULT_STYLE = "female-neutral-normal"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the flags of `omni chat`."""
   parser.add_argument("--workdir", required=True, type=Path, help="the working folder, for example runs/tiny")
-  parser.add_argument("--stage", default="tune", help="of the language model; now tune")
+  parser.add_argument(
+    "--stage",
+    help=f"of the language model, which says which system it is; now the first there is of {', '.join(STAGES)}",
+  )
   parser.add_argument("--text", default="", help="what you type")
   parser.add_argument("--image", type=Path, metavar="FILE", help="what you show")
   parser.add_argument("--audio", type=Path, metavar="FILE", help="what you say")
@@ -41,15 +45,16 @@ def run(arguments: argparse.Namespace) -> None:
   enable_compilation_cache()
   question = _question(arguments)
   sampling = Sampling(temperature=arguments.temperature)
-  assistant = Assistant.load(arguments.workdir, stage=arguments.stage, sampling=sampling)
+  stage = arguments.stage or usual_stage(arguments.workdir)
+  assistant = load_assistant(arguments.workdir, stage=stage, sampling=sampling)
   if arguments.warm_up:
     for _ in assistant.stream(question):
       pass
   answer, seconds = _show(assistant, question)
   if arguments.out and len(answer.waveform):
-    save_wav(arguments.out, answer.waveform, assistant.vocoder.sample_rate)
+    save_wav(arguments.out, answer.waveform, assistant.sample_rate)
     print(f"sound:     {arguments.out}")
-  audio_seconds = len(answer.waveform) / assistant.vocoder.sample_rate
+  audio_seconds = len(answer.waveform) / assistant.sample_rate
   print("\n".join(_times(seconds, answer.timings, audio_seconds=audio_seconds, warm=arguments.warm_up)))
 
 
@@ -65,7 +70,7 @@ def _question(arguments: argparse.Namespace) -> Question:
   )
 
 
-def _show(assistant: Assistant, question: Question) -> tuple[Answer, dict[str, float]]:
+def _show(assistant: Answering, question: Question) -> tuple[Answer, dict[str, float]]:
   """Returns the answer and the seconds to its first sound and its end; prints its words as they come."""
   start, seconds, label, answer = time.perf_counter(), {}, "", Answer(text="")
   for event in assistant.stream(question):

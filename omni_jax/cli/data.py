@@ -73,7 +73,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
     for split in _splits(folder):
       records = ExampleSource(folder, split)
       name = f"{folder.parent.name}/{folder.name}/{split}"
-      found.append(survey(name, (records[index] for index in range(len(records))), count_tokens=count_tokens))
+      found.append(survey(name, records, count_tokens=count_tokens))
       print("\n".join(described(found[-1])), flush=True)
   _tell_leaks(found, kept=tuple(f"{folder.parent.name}/{folder.name}/" for folder in arguments.evaluation))
 

@@ -2,6 +2,7 @@
 
 With --config, all sets of a published mixture: omni prepare --config configs/emova/collections.py:alignment --data DIR.
 What cannot be used is put aside with its reason in quarantine-SPLIT.jsonl, and stops the work above a share.
+`--steps` does more to the records: speaks text dialogues, draws text to be read, has captions written by an assistant.
 `--phones emova` also writes the phones of what is spoken, for the training of a speech tokenizer.
 """
 
@@ -9,7 +10,6 @@ import argparse
 from pathlib import Path
 
 from omni_jax.build.collection import Collection, collect
-from omni_jax.build.phones import Phones, write_phones
 from omni_jax.cli import sources
 from omni_jax.cli.configs import load_config
 from omni_jax.core.errors import UserError
@@ -32,11 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
   if arguments.config:
     _collect(arguments)
     return
-  steps = ()
-  if arguments.phones != sources.NO_PHONES:
-    write_phones(arguments.workdir / "corpus", arguments.phones)
-    steps = (Phones(name=arguments.phones),)
-  preparation = sources.preparation_of(arguments, steps=steps)
+  preparation = sources.preparation_of(arguments)
   folder = arguments.workdir / "corpus" / arguments.name
   sources.make(preparation, arguments, folder, run=sources.run_with(arguments, workers=sources.all_cpus()))
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from omni_jax.build.driver import Made, Preparation, Runner, Step, prepare, quarantine_path
+from omni_jax.build.driver import Made, Preparation, Runner, Step, Steps, prepare, quarantine_path
+from omni_jax.build.phones import Phones, write_phones
 from omni_jax.build.processes import run_in_processes
-from omni_jax.cli.configs import parse_settings
+from omni_jax.cli.configs import load_config, parse_settings
 from omni_jax.core import config
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.corpora.aishell import Aishell
@@ -22,6 +23,7 @@ from omni_jax.prepare.corpora.librispeech import LibriSpeech
 from omni_jax.prepare.corpora.ljspeech import LJSpeech
 from omni_jax.prepare.corpora.llava import Llava
 from omni_jax.prepare.corpora.nemo import Nemo
+from omni_jax.prepare.corpora.picture_folder import PictureFolder
 from omni_jax.prepare.corpora.records import Records
 from omni_jax.prepare.corpora.speech_instruct import SpeechInstruct
 from omni_jax.prepare.corpora.tfds_names import TfdsName
@@ -41,6 +43,7 @@ KINDS: dict[str, Callable[[Path], Corpus]] = {
   "librispeech": lambda path: LibriSpeech(root=path),
   "aishell": lambda path: Aishell(root=path),
   "common_voice": lambda path: CommonVoice(root=path),
+  "pictures": lambda path: PictureFolder(root=path),
   "webdataset": lambda path: WebDataset(path=path),
   "table": lambda path: HuggingFaceTable(path=path),
   "tfds": lambda path: TfdsName(path=path),
@@ -63,6 +66,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--name", help="of the set that is made")
   parser.add_argument("--split", default="train", help="of the set (default: train)")
   parser.add_argument("--phones", choices=[NO_PHONES, *PHONE_SETS], default=NO_PHONES, help="of what is spoken")
+  parser.add_argument(
+    "--steps", metavar="FILE.py:FUNCTION",
+    help="what is done to the records, such as configs/emova/builders.py:spoken_dialogue",
+  )  # fmt: skip
   parser.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N entries")
   parser.add_argument("--portion", type=int, default=2048, metavar="N", help="entries of one shard (default: 2048)")
   parser.add_argument("--workers", type=int, default=0, help="processes (default: prepare one for each CPU, units one)")
@@ -75,12 +82,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def preparation_of(
-  arguments: argparse.Namespace, *, steps: tuple[Step, ...], mark: str = "", chunk: int = 64
+  arguments: argparse.Namespace, *, steps: tuple[Step, ...] = (), mark: str = "", chunk: int = 64
 ) -> Preparation:
   """Returns the preparation of one source that the flags describe.
 
+  Args:
+    arguments: of the command line.
+    steps: what the verb does to records, after the steps and the phones that were asked for.
+    mark: what these steps depend on besides.
+    chunk: records that the steps are given at a time.
+
   Raises:
-    UserError: no source, no name, or a field that the reader lacks.
+    UserError: no source, no name, a field that the reader lacks, or `--steps` is no config of steps.
   """
   if not arguments.source or not arguments.name:
     raise UserError(
@@ -89,14 +102,21 @@ def preparation_of(
       rule="a set has a source and a name",
       remedy="for example --source folder:recordings --name recordings",
     )
+  asked = Steps(steps=())
+  if arguments.steps:
+    asked = load_config(arguments.steps, returns=Steps, arguments=(arguments.workdir.resolve(),))
+  phones = ()
+  if arguments.phones != NO_PHONES:
+    write_phones(arguments.workdir / "corpus", arguments.phones)
+    phones = (Phones(name=arguments.phones),)
   return Preparation(
     corpus=corpus_of(arguments.source, arguments.set),
-    steps=steps,
+    steps=(*asked.steps, *phones, *steps),
     portion=arguments.portion,
     chunk=chunk,
     max_rejected=arguments.max_rejected,
     limit=arguments.limit,
-    mark=mark,
+    mark=mark + asked.mark,
   )
 
 

@@ -1,15 +1,21 @@
 """Train one stage to its end; the same command goes on where it was stopped, and returns at once when it is done.
 
 A config is a Python function of the working folder that returns a `Run`. Results go to WORKDIR/stages/<name>:
-checkpoints, metrics.jsonl, TensorBoard events. SIGTERM or Ctrl-C saves the step first.
+checkpoints, metrics.jsonl, TensorBoard events. SIGTERM or Ctrl-C saves the step first; of several processes it is
+enough that one is told. Where another process is lost, this one ends with status 42: `omni pod` starts all again.
 """
 
 import argparse
+import os
+import sys
 from pathlib import Path
+
+import jax
 
 from omni_jax.cli.configs import load_config
 from omni_jax.core import processes
 from omni_jax.core.compilation_cache import enable_compilation_cache
+from omni_jax.pods.job import RETRY_STATUS
 from omni_jax.train.loop import Run, train
 
 EXAMPLE = "omni train --config configs/emova/align.py:tiny --workdir runs/tiny --set steps=100"
@@ -32,5 +38,12 @@ def run(arguments: argparse.Namespace) -> None:
   enable_compilation_cache()
   settings = [*arguments.set, *([f"mesh={arguments.mesh}"] if arguments.mesh is not None else [])]
   chosen = load_config(arguments.config, returns=Run, arguments=(arguments.workdir,), settings=settings)
-  stage = train(chosen, arguments.workdir, overwrite=arguments.overwrite)
+  try:
+    stage = train(chosen, arguments.workdir, overwrite=arguments.overwrite)
+  except jax.errors.JaxRuntimeError as error:
+    if not processes.is_loss(error):
+      raise
+    print(f"omni train: another process is gone ({str(error)[:300]})", file=sys.stderr, flush=True)
+    # Leaving in order would wait for it.
+    os._exit(RETRY_STATUS)
   print(stage)

@@ -7,7 +7,6 @@ encoder unless `--style none`. Each process loads both; on an accelerator leave 
 import argparse
 import logging
 
-from omni_jax.build.phones import Phones, write_phones
 from omni_jax.build.units import TOGETHER, Units
 from omni_jax.cli import sources
 from omni_jax.core.compilation_cache import enable_compilation_cache
@@ -33,11 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
     style=None if arguments.style == NO_STYLE else stages / arguments.style,
     keep_audio=arguments.keep_audio,
   )
-  phones = ()
-  if arguments.phones != sources.NO_PHONES:
-    write_phones(arguments.workdir / "corpus", arguments.phones)
-    phones = (Phones(name=arguments.phones),)
-  preparation = sources.preparation_of(arguments, steps=(*phones, units), mark=units.mark, chunk=TOGETHER)
+  preparation = sources.preparation_of(arguments, steps=(units,), mark=units.mark, chunk=TOGETHER)
   folder = arguments.workdir / "units" / arguments.name
   sources.make(preparation, arguments, folder, run=sources.run_with(arguments, workers=1, start=start))
 

@@ -9,6 +9,19 @@ from omni_jax.core.errors import UserError
 
 # Seconds that the first process waits for the last: machines of a large job do not start together.
 _START_SECONDS = 1800
+# How collectives (gloo on CPUs, NCCL, the network of a pod) and JAX's coordination service tell that a peer is gone.
+_LOSS = (
+  "gloo",
+  "nccl",
+  "connection closed by peer",
+  "connection reset by peer",
+  "socket closed",
+  "heartbeat",
+  "coordination service",
+  "barrier timed out",
+  "unavailable:",
+  "deadline_exceeded",
+)
 
 
 class MissingProcesses(UserError):
@@ -51,6 +64,11 @@ def join(environment: Mapping[str, str] = os.environ) -> None:
       rule=f"all of them start within {_START_SECONDS // 60} minutes",
       remedy="start it on every host; check that hosts reach each other's port 8482",
     ) from error
+
+
+def is_loss(error: Exception) -> bool:
+  """Whether JAX failed because another process of the job is gone: what a launcher starts again, not a fault."""
+  return jax.process_count() > 1 and any(sign in str(error).lower() for sign in _LOSS)
 
 
 def _on_a_pod(environment: Mapping[str, str]) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from omni_jax.core.styles import Style
 from omni_jax.evaluate import recogniser
 from omni_jax.evaluate.system import Progress, System
-from omni_jax.generate.assistant import READINGS
+from omni_jax.generate.exchange import READINGS
 from omni_jax.prepare.audio import decode_audio, encode_flac
 from omni_jax.prepare.reader import open_set
 from omni_jax.prepare.schema import Example, Turn
@@ -59,7 +59,8 @@ class Context:
 
   Attributes:
     settings: how much to evaluate.
-    workdir: holds corpus and evaluation.
+    workdir: holds the corpus.
+    folder: where results and sounds go.
     system: the assistant.
     without_triples: the assistant tuned without three-modality samples; None if that stage was not trained.
     progress: starts a progress bar.
@@ -67,6 +68,7 @@ class Context:
 
   settings: Evaluation
   workdir: Path
+  folder: Path
   system: System
   without_triples: System | None
   progress: Progress
@@ -114,7 +116,7 @@ class Context:
     return self._keep(f"images/{name}.png", image)
 
   def _keep(self, name: str, content: bytes) -> str:
-    path = self.workdir / "evaluation" / name
+    path = self.folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return name

@@ -11,7 +11,7 @@ from omni_jax.core.styles import EMOTIONS, PITCHES
 from omni_jax.evaluate import baselines, scores
 from omni_jax.evaluate.context import Context, sound, style_of
 from omni_jax.evaluate.figures import Figure, Outcome, at_least
-from omni_jax.generate.assistant import Answer, Question
+from omni_jax.generate.exchange import Ability, Answer, Question
 from omni_jax.prepare.schema import Example
 from omni_jax.prepare.sentences import EMOTION_WORDS
 
@@ -33,20 +33,12 @@ def dialogue(context: Context) -> Outcome:
     [is_right(*pair) for pair in zip(given, references, strict=True)] for given in (answers, cascade, told)
   )
   compared = {"cascade": others[0], "asked in writing": others[1]}
-  figures = [
-    *_answer_figures(examples, training, right, compared),
-    Figure(
-      name="words of the user inside the answer",
-      measure="WER",
-      score=scores.word_errors([e.turns[0].text for e in examples], [a.heard_text for a in answers]).score,
-      baselines={
-        "cascade": scores.word_errors([e.turns[0].text for e in examples], recognised).score,
-        "chance": baselines.chance_errors([e.turns[0].text for e in examples]).score,
-      },
-    ),
-    *_style_figures(examples, answers, training),
-    _failures("dialogue", answers),
-  ]
+  figures = _answer_figures(examples, training, right, compared)
+  if any(answer.heard_text for answer in answers):  # else the system does not write down what it heard
+    figures.append(_heard_figure(examples, answers, recognised))
+  if Ability.HEARS_STYLES in context.system.abilities:
+    figures += _style_figures(examples, answers, training)
+  figures.append(_failures("dialogue", answers))
   samples = [_sample(context, "dialogue", row, *reply) for row, reply in enumerate(replies)]
   for row, sample in enumerate(samples):
     sample |= {"cascade": cascade[row].text, "recognised": recognised[row], "right": right[row]}
@@ -176,6 +168,19 @@ def _answer_figures(
       )
     )
   return figures
+
+
+def _heard_figure(examples: Sequence[Example], answers: Sequence[Answer], recognised: Sequence[str]) -> Figure:
+  texts = [example.turns[0].text for example in examples]
+  return Figure(
+    name="words of the user inside the answer",
+    measure="WER",
+    score=scores.word_errors(texts, [answer.heard_text for answer in answers]).score,
+    baselines={
+      "cascade": scores.word_errors(texts, recognised).score,
+      "chance": baselines.chance_errors(texts).score,
+    },
+  )
 
 
 def _style_figures(examples: Sequence[Example], answers: Sequence[Answer], training: Sequence[Example]) -> list[Figure]:

@@ -9,7 +9,7 @@ from omni_jax.evaluate.context import Context, sound
 from omni_jax.evaluate.dialogue_tasks import is_right
 from omni_jax.evaluate.figures import Figure, Goal, Outcome, at_least
 from omni_jax.evaluate.system import System
-from omni_jax.generate.assistant import Answer, Question
+from omni_jax.generate.exchange import Answer, Question
 from omni_jax.prepare.schema import Example
 
 _IMAGE_GOAL = at_least(0.90)

@@ -12,13 +12,16 @@ from typing import Any
 
 from omni_jax.core.files import write_whole
 from omni_jax.evaluate import report_parts, report_training
+from omni_jax.evaluate.comparison import evaluated_systems
 from omni_jax.evaluate.figures import read_json
 from omni_jax.evaluate.report_style import SCRIPT, STYLE
+from omni_jax.evaluate.systems import SYSTEMS
 
+_OF_EMOVA = "it recognises speech, looks at a picture and answers aloud in a chosen style"
+_OF_OTHERS = "it recognises speech and answers aloud"
 _INTRODUCTION = """
-<p>A small assistant of the EMOVA kind, trained from nothing: it recognises speech, looks at a picture and answers aloud
-in a chosen style. This page shows what it learned, beside what guessing, a blind model and a cascade reach on the same
-samples.</p>
+<p>A small assistant of the {title} kind, trained from nothing: {does}. This page shows what it learned, beside what
+guessing, a blind model and a cascade reach on the same samples.</p>
 <p class="soft">What to keep in mind. All <b>voices are synthetic</b> (flite and espeak-ng), all images are drawn by a
 program; the language is a closed world of a few hundred words. The <b>styles are synthetic prosody classes</b>: stated
 settings of mean pitch, pitch range and rate, named after emotions, not acted emotions. Test sentences, combinations of
@@ -29,25 +32,29 @@ layout count as wrong.</p>
 
 
 def write_report(workdir: Path) -> Path:
-  """Writes `<workdir>/report.html` and returns its path.
+  """Writes `<workdir>/report.html` and returns its path; where several systems were evaluated, it shows all.
 
   Raises:
     UserError: nothing was evaluated yet.
   """
-  remedy = f"run `omni evaluate --workdir {workdir}` first"
-  results = read_json(workdir / "evaluation" / "results.json", remedy=remedy)
+  results = evaluated_systems(workdir)
+  if not results:
+    remedy = f"run `omni evaluate --workdir {workdir}` first"
+    read_json(workdir / "evaluation" / "results.json", remedy=remedy)
   page = _page(workdir, results)
   path = workdir / "report.html"
   write_whole(path, page)
   return path
 
 
-def _page(workdir: Path, results: Mapping[str, Any]) -> str:
-  folder = workdir / "evaluation"
+def _page(workdir: Path, systems: Mapping[str, Mapping[str, Any]]) -> str:
+  first, *others = systems
+  results, folder = systems[first], SYSTEMS[first].results(workdir)
   samples = functools.partial(_samples, folder)
   stages = report_training.read_stages(workdir / "stages")
   sections = {
     "Goals": report_parts.goals(results),
+    "Systems side by side": report_parts.side_by_side(systems) if others else "",
     "Look and listen": report_parts.exchanges(samples("spoken_images"), samples("dialogue"), folder=folder),
     "Styles": report_parts.styles(samples("style"), results["tables"].get("style", {}), folder=folder),
     "The user's emotion": report_parts.emotions(
@@ -55,6 +62,7 @@ def _page(workdir: Path, results: Mapping[str, Any]) -> str:
     ),
     "Original, resynthesised, spoken": report_parts.voices(samples("synthesis"), folder=folder),
     "All figures": report_parts.figures(results),
+    **{SYSTEMS[name].title: _other(workdir, name, systems[name]) for name in others},
     "Training": report_training.training(stages),
     "Time": report_training.times(results, stages),
     "Versions and configs": report_training.configs(results, stages),
@@ -65,11 +73,26 @@ def _page(workdir: Path, results: Mapping[str, Any]) -> str:
   title = f"omni_jax report: {escape(workdir.resolve().name)}"
   head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
   when = f"{escape(results['finished'])} &middot; {escape(results['machine'])}"
+  sees = first == "emova"
+  introduction = _INTRODUCTION.format(title=SYSTEMS[first].title, does=_OF_EMOVA if sees else _OF_OTHERS)
   return (
     f'<!doctype html><html lang="en"><head>{head}<style>{STYLE}</style></head><body><main>'
-    f'<h1>An assistant that sees, hears and speaks</h1><div class="soft">{title} &middot; {when}</div>'
-    f"<nav>{links}</nav>{_INTRODUCTION}{body}</main><script>{SCRIPT}</script></body></html>\n"
+    f'<h1>An assistant that {"sees, " if sees else ""}hears and speaks</h1><div class="soft">{title} &middot; {when}'
+    f"</div><nav>{links}</nav>{introduction}{body}</main><script>{SCRIPT}</script></body></html>\n"
   )
+
+
+def _other(workdir: Path, name: str, results: Mapping[str, Any]) -> str:
+  """Returns the section of a system that stands behind the first one."""
+  folder = SYSTEMS[name].results(workdir)
+  samples = functools.partial(_samples, folder)
+  parts = (
+    report_parts.goals(results),
+    report_parts.exchanges(samples("spoken_images"), samples("dialogue"), folder=folder),
+    report_parts.voices(samples("synthesis"), folder=folder),
+    report_parts.figures(results),
+  )
+  return "".join(parts)
 
 
 def _samples(folder: Path, task: str) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from omni_jax.core.styles import EMOTIONS, GENDERS, PITCHES, Style
 from omni_jax.evaluate import report_charts
+from omni_jax.evaluate.comparison import compared, title_of, told
 from omni_jax.evaluate.table import goal_text, shown
 
 Sample = Mapping[str, Any]
@@ -29,12 +30,14 @@ _SHOWN_PER_TASK = 6
 def goals(results: Mapping[str, Any]) -> str:
   """Returns a tile for each figure that has a goal."""
   rows = [row for row in results["figures"] if "goal" in row]
-  if not rows:
-    return ""
-  reached = sum(row["reached"] is True for row in rows)
-  tiles = "".join(_tile(row) for row in rows)
   missing = results["not_run"]
   note = f'<p class="note">Not evaluated in this run: {escape(", ".join(missing))}.</p>' if missing else ""
+  for task, reason in results.get("skipped", {}).items():
+    note += f'<p class="note">{escape(TASK_TITLES[task])}: left out, {escape(reason)}.</p>'
+  if not rows:
+    return note
+  reached = sum(row["reached"] is True for row in rows)
+  tiles = "".join(_tile(row) for row in rows)
   return f'<p>{reached} of {len(rows)} goals reached.</p><div class="tiles">{tiles}</div>{note}'
 
 
@@ -48,6 +51,20 @@ def figures(results: Mapping[str, Any]) -> str:
     "beside it. WER, CER, PER: error rates of words, characters, phones (lower is better).</p>"
   )
   return legend + "".join(f"<h3>{escape(TASK_TITLES[task])}</h3>{_table(rows)}" for task, rows in tasks.items())
+
+
+def side_by_side(results: Mapping[str, Mapping[str, Any]]) -> str:
+  """Returns the same figures of every system that was evaluated, one column each."""
+  head = "".join(f"<th>{escape(title_of(system, own))}</th>" for system, own in results.items())
+  rows = ""
+  for name, entries in compared(results).items():
+    cells = "".join(f"<td>{escape(told(entries[one])) if one in entries else ''}</td>" for one in results)
+    rows += f"<tr><td>{escape(name)}</td>{cells}</tr>"
+  note = (
+    '<p class="note">The same samples for all; in brackets the 95 % interval and the number of samples. A cascade '
+    "recognises, answers in writing and reads the answer aloud, one after the other.</p>"
+  )
+  return f'<div class="scroll"><table><tr><th>figure</th>{head}</tr>{rows}</table></div>{note}'
 
 
 def exchanges(images: Sequence[Sample], dialogues: Sequence[Sample], *, folder: Path) -> str:

@@ -3,6 +3,7 @@
 The one place that knows how the assistant, its tokenizer, its style encoder and its vocoder are called.
 """
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,8 +12,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from omni_jax.core.styles import Style
-from omni_jax.generate.assistant import Answer, Question
-from omni_jax.tokens.units import reduce_units
+from omni_jax.generate.exchange import Ability, Answer, Question
+from omni_jax.prepare.audio import SAMPLE_RATE, resample
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,11 +42,16 @@ class System:
   """An assistant seen from outside."""
 
   def __init__(self, assistant: Any, *, phones: Sequence[str], batch_size: int, readings: int, progress: Progress):
-    """Keeps the assistant (`generate.assistant.Assistant`), the phone symbols by id, and how often a text is read."""
+    """Keeps the assistant (`generate.exchange.Answering`), the phone symbols by id, and how often a text is read."""
     self._assistant, self._readings = assistant, readings
     self._phones = tuple(phones)
     self._batch_size = batch_size
     self._progress = progress
+
+  @property
+  def abilities(self) -> frozenset[Ability]:
+    """What it can do besides hearing, answering and speaking."""
+    return self._assistant.abilities
 
   def phones(self, waveforms: Sequence[np.ndarray]) -> list[list[str]]:
     """Returns the phones that the speech tokenizer hears."""
@@ -65,20 +71,15 @@ class System:
     return self._batched("recognition", self._assistant.recognise, waveforms)
 
   def resynthesise(self, waveforms: Sequence[np.ndarray], styles: Sequence[Style]) -> list[np.ndarray]:
-    """Returns each recording after units and vocoder, spoken in the given style."""
-    units = [reduce_units(row)[0] for row in self.units(waveforms)]
-    advance = self._progress("vocoder", len(units))
-    spoken = []
-    for row, style in zip(units, styles, strict=True):
-      spoken.append(np.asarray(self._assistant.vocoder.decode(row, style), np.float32))
-      advance(1)
-    return spoken
+    """Returns each recording after units and vocoder, spoken in the given style; or after the codes of a codec."""
+    said = self._batched("vocoder", self._assistant.resynthesise, list(zip(waveforms, styles, strict=True)))
+    return [self._heard(waveform) for waveform in said]
 
   def synthesise(self, texts: Sequence[str], styles: Sequence[Style]) -> list[np.ndarray]:
     """Returns each text spoken in its style."""
     say = functools.partial(self._assistant.synthesise, readings=self._readings)
     spoken = self._batched("synthesis", say, list(zip(texts, styles, strict=True)))
-    return [np.asarray(one.waveform, np.float32) for one in spoken]
+    return [self._heard(one.waveform) for one in spoken]
 
   def answer(self, questions: Sequence[Question], name: str = "answers") -> list[Answer]:
     """Returns the answers; one that breaks its layout carries a `problem` and counts as wrong.
@@ -89,7 +90,7 @@ class System:
     given = self._batched(name, self._assistant.answer, [questions[row] for row in asked])
     answers = [Answer(text="", problem="nothing was recognised, so nothing was asked")] * len(questions)
     for row, answer in zip(asked, given, strict=True):
-      answers[row] = answer
+      answers[row] = dataclasses.replace(answer, waveform=self._heard(answer.waveform))
     return answers
 
   def stream(self, question: Question) -> Timing:
@@ -109,8 +110,17 @@ class System:
       first_is_before_end=sound_after_first,
       wall_seconds=time.perf_counter() - start,
       cpu_seconds=time.process_time() - cpu_start,
-      audio_seconds=sum(pieces) / self._assistant.vocoder.sample_rate,
+      audio_seconds=sum(pieces) / self._assistant.sample_rate,
       stages=stages,
+    )
+
+  def _heard(self, waveform: np.ndarray) -> np.ndarray:
+    """Returns a sound of the vocoder as listeners take it, float32 at 16 kHz."""
+    rate = self._assistant.sample_rate
+    return (
+      resample(np.asarray(waveform, np.float32), sample_rate=rate)
+      if rate != SAMPLE_RATE
+      else np.asarray(waveform, np.float32)
     )
 
   def _batched(self, name: str, function: Callable, items: Sequence[Item]) -> list:

@@ -5,15 +5,18 @@ from collections import defaultdict
 from omni_jax.evaluate import scores
 from omni_jax.evaluate.context import Context, sound
 from omni_jax.evaluate.figures import Figure, Goal, Outcome, at_least
-from omni_jax.generate.assistant import Question
+from omni_jax.generate.exchange import Ability, Question
 
 _RATIO_GOAL = Goal("at most", 1.0)
 
 
 def timings(context: Context) -> Outcome:
-  """Returns the times of spoken questions about images, answered one at a time as in a conversation."""
-  examples = context.examples("spoken_images", "test", limit=context.settings.timed)
-  questions = [Question(waveform=sound(example.turns[0]), image=example.image) for example in examples]
+  """Returns the times of spoken questions, about images where the system sees, one at a time as in a conversation."""
+  sees = Ability.SEES in context.system.abilities
+  examples = context.examples("spoken_images" if sees else "dialogue", "test", limit=context.settings.timed)
+  questions = [
+    Question(waveform=sound(example.turns[0]), image=example.image if sees else None) for example in examples
+  ]
   advance = context.progress("streamed answers", 2 * len(questions))
   timed = []
   for warm_up in (True, False):  # the first round compiles; only the second is reported

@@ -19,7 +19,7 @@ from omni_jax.core import trees
 from omni_jax.core.arrays import Array, Float, Int, Key, Units, bucket, typed
 from omni_jax.nn.convolution import Convolution, FrameNorm, ResidualConvolution, zero_padding
 from omni_jax.nn.parameter import table
-from omni_jax.speech.tokenizer import greedy_phones
+from omni_jax.speech.unit_reader import greedy_phones
 from omni_jax.train.optimizer import OptimizerConfig, make_optimizer
 from omni_jax.train.speech_losses import ctc_sum
 from omni_jax.train.state import describe

@@ -7,7 +7,7 @@ answers, the vocoder speaks. All calls take and return lists and run as one batc
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,90 +21,39 @@ from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
 from omni_jax.generate.constraints import make_automaton
 from omni_jax.generate.engine import Engine, Prompt
+from omni_jax.generate.exchange import (
+  MAX_TOKENS,
+  MAX_TRANSCRIPT,
+  READINGS,
+  Ability,
+  Answer,
+  Event,
+  Question,
+  SpokenText,
+  check_asked,
+  check_waveform,
+  cut_problem,
+)
 from omni_jax.generate.sampling import Sampling
 from omni_jax.generate.speech_stages import TOKENIZER, VOCODER, check_units_of, load_tokenizer, load_vocoder
 from omni_jax.generate.streaming import ReplyStream, Stopwatch
-from omni_jax.generate.synthesis import Reader
-from omni_jax.speech.interface import Manner, SpeechTokenizer, StyleEncoder, Vocoder
+from omni_jax.generate.synthesis import DialogueScript, Reader
+from omni_jax.speech.interface import Manner, PhoneReader, SpeechTokenizer, StyleEncoder, Vocoder
 from omni_jax.speech.lengths import LENGTHS_FILE, Lengths
 from omni_jax.tokens import dialogue as chat
 from omni_jax.tokens.answers import NativeLayout, Reply
 from omni_jax.tokens.styles import encode_style
 from omni_jax.tokens.units import reduce_units
 
-READINGS = 9  # of a text to be said, of which the best is kept: the greedy one and eight draws
-_MAX_TRANSCRIPT = 64
 _MAX_ANSWER = 256
-_MAX_TOKENS = 2048
 _STREAM_BLOCK = 8  # tokens between two looks at a stream; about a quarter of a second of sound
-_FEWEST_SAMPLES = 1600  # a tenth of a second
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Question:
-  """What the user gives: text or speech, with or without an image.
-
-  Attributes:
-    text: typed words.
-    image: an image file's bytes, or pixels uint8 [height, width, 3]; or several of them.
-    waveform: speech, float [A] at 16 kHz.
-    style: of the answer, chosen by the user; a typed question with a style is answered aloud.
-    hear_style: whether the model is told the style of the speech.
-    speak: whether an answer with units is made into sound.
-  """
-
-  text: str = ""
-  image: Image | Sequence[Image] | None = None
-  waveform: np.ndarray | None = None
-  style: Style | None = None
-  hear_style: bool = True
-  speak: bool = True
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Answer:
-  """What the assistant says.
-
-  Attributes:
-    text: the words.
-    heard_text: the words of the user as the assistant heard them; empty for a typed question.
-    heard_style: the style of the user's speech, by the style encoder.
-    style: in which the answer is spoken; None if it is written only.
-    units: int32 [N] reduced units.
-    waveform: float32 [A] at the vocoder's rate; empty if it is written only.
-    problem: what breaks the layout; a strict caller counts such an answer as wrong.
-    timings: CPU seconds by stage, of the whole batch that this answer was in.
-  """
-
-  text: str
-  heard_text: str = ""
-  heard_style: Style | None = None
-  style: Style | None = None
-  units: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
-  waveform: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
-  problem: str = ""
-  timings: Mapping[str, float] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class SpokenText:
-  """A text said: reduced units int32 [N], float32 samples [A], and what went wrong, if anything."""
+class _Heard(NamedTuple):
+  """What was heard of a question: reduced units, empty without speech, and the style."""
 
   units: np.ndarray
-  waveform: np.ndarray
-  problem: str = ""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Event:
-  """Something that became certain while an answer streams; the last event has the answer and the timings."""
-
-  text: str = ""
-  heard_text: str = ""
-  style: Style | None = None
-  samples: np.ndarray | None = None
-  answer: Answer | None = None
-  timings: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  style: Style | None
 
 
 class Assistant:
@@ -126,9 +75,13 @@ class Assistant:
     self.dialogue, self.images = dialogue, images
     self.tokenizer, self.style_encoder, self.vocoder = tokenizer, style_encoder, vocoder
     automaton = make_automaton(dialogue.vocabulary)
-    self.engine = Engine(model, automaton, sampling=sampling or Sampling(), max_tokens=_MAX_TOKENS)
+    self.engine = Engine(model, automaton, sampling=sampling or Sampling(), max_tokens=MAX_TOKENS)
     self.reader = Reader(
-      self.engine, dialogue=dialogue, max_new_tokens=_MAX_ANSWER, vocoder=vocoder if lengths else None, lengths=lengths
+      self.engine,
+      script=DialogueScript(dialogue),
+      max_new_tokens=_MAX_ANSWER,
+      vocoder=vocoder if lengths else None,
+      lengths=lengths,
     )
 
   @classmethod
@@ -164,13 +117,24 @@ class Assistant:
     lengths = Lengths.load(path) if path.exists() else None
     return cls(model, dialogue=dialogue, images=images, sampling=sampling, lengths=lengths, **parts)
 
+  @property
+  def sample_rate(self) -> int:
+    """Samples a second of what it says."""
+    return self.vocoder.sample_rate
+
+  @property
+  def abilities(self) -> frozenset[Ability]:
+    """What it can do: all, phones only where its tokenizer reads them."""
+    without = () if isinstance(self.tokenizer, PhoneReader) else (Ability.READS_PHONES,)
+    return frozenset(set(Ability).difference(without))
+
   def recognise(self, waveforms: Sequence[np.ndarray]) -> list[str]:
     """Returns the words of each recording, float [A] at 16 kHz."""
     units = self._units(waveforms)
     styles = self.style_encoder.hear_batch(list(waveforms)) if units else []
     heard = [chat.Question(units=row, style=style) for row, style in zip(units, styles, strict=True)]
     prompts = [_prompt(self.dialogue.recognition_prompt(question), state="write") for question in heard]
-    return [self.dialogue.read_text(ids) for ids in self.engine.generate(prompts, max_new_tokens=_MAX_TRANSCRIPT)]
+    return [self.dialogue.read_text(ids) for ids in self.engine.generate(prompts, max_new_tokens=MAX_TRANSCRIPT)]
 
   def synthesise(
     self, texts: Sequence[tuple[str, Style]], *, readings: int = READINGS, manner: Manner = None
@@ -182,8 +146,17 @@ class Assistant:
     spoken = []
     for ids, (_, style) in zip(self.reader.read(texts, readings=readings), texts, strict=True):
       units = reduce_units(self.dialogue.read_units(ids))[0]
-      spoken.append(SpokenText(units=units, waveform=self._speak(units, manner or style), problem=_cut(ids)))
+      spoken.append(
+        SpokenText(
+          units=units, waveform=self._speak(units, manner or style), problem=cut_problem(ids, most=_MAX_ANSWER)
+        )
+      )
     return spoken
+
+  def resynthesise(self, recordings: Sequence[tuple[np.ndarray, Style]]) -> list[np.ndarray]:
+    """Returns each recording, float [A] at 16 kHz, after units and vocoder, said in its style."""
+    units = self._units([waveform for waveform, _ in recordings])
+    return [self._speak(row, style) for row, (_, style) in zip(units, recordings, strict=True)]
 
   def answer(self, questions: Sequence[Question]) -> list[Answer]:
     """Returns the answer to each question."""
@@ -237,11 +210,9 @@ class Assistant:
     timings = watch.rounded()
     yield Event(answer=dataclasses.replace(answer, waveform=waveform, timings=timings), timings=timings)
 
-  def _read(self, questions: Sequence[Question], watch: Stopwatch) -> tuple[list[Prompt], list[Style | None]]:
-    """Returns the prompts and the styles heard."""
-    for question in questions:
-      if not question.text.strip() and question.image is None and question.waveform is None:
-        raise UserError("nothing asked", where="question", rule="text, speech or an image", remedy="give one of them")
+  def _read(self, questions: Sequence[Question], watch: Stopwatch) -> tuple[list[Prompt], list[_Heard]]:
+    """Returns the prompts and what was heard."""
+    check_asked(questions, abilities=self.abilities)
     spoken = [row for row, question in enumerate(questions) if question.waveform is not None]
     with watch.stage("hear"):
       waveforms = [np.asarray(questions[row].waveform) for row in spoken]
@@ -250,22 +221,30 @@ class Assistant:
     prompts = []
     for row, question in enumerate(questions):
       with watch.stage("see"):
-        pictures = self.images.read(_several(question.image))
-        images = self.images.row(pictures) if pictures.places else {}
-      asked = self._asked(question, units=units.get(row), heard=styles.get(row), image_tokens=sum(pictures.places))
-      tokens = self.dialogue.prompt(asked, style=question.style if self._is_native else None)
-      prompts.append(_prompt(tokens, state=self._state(question), images=images))
-    return prompts, [styles.get(row) for row in range(len(questions))]
+        prompts.append(self._prompt(question, units=units.get(row), heard=styles.get(row)))
+    none = np.zeros(0, np.int32)
+    return prompts, [_Heard(units.get(row, none), styles.get(row)) for row in range(len(questions))]
 
-  def _asked(
-    self, question: Question, *, units: np.ndarray | None, heard: Style | None, image_tokens: int
-  ) -> chat.Question:
-    return chat.Question(
-      text=question.text,
-      image_tokens=image_tokens,
-      units=np.zeros(0, np.int32) if units is None else units,
-      style=heard if question.hear_style else None,
-    )
+  def _prompt(self, question: Question, *, units: np.ndarray | None, heard: Style | None) -> Prompt:
+    """Returns the question behind as many earlier turns as there is room for, the last ones."""
+    past = list(question.history)
+    while True:
+      shown = [self.images.read(_several(turn.question.image)) for turn in past]
+      pictures = self.images.read(
+        [image for turn in (*(one.question for one in past), question) for image in _several(turn.image)]
+      )
+      history = [
+        (_asked(turn.question, turn.answer.heard_units, turn.answer.heard_style, sum(own.places)), _said(turn.answer))
+        for turn, own in zip(past, shown, strict=True)
+      ]
+      own_places = sum(pictures.places) - sum(sum(own.places) for own in shown)
+      asked = _asked(question, units, heard, own_places)
+      style = question.style if self._is_native else None
+      tokens = self.dialogue.prompt(asked, style=style, history=history)
+      if not past or len(tokens) + _MAX_ANSWER <= MAX_TOKENS:
+        images = self.images.row(pictures) if pictures.places else {}
+        return _prompt(tokens, state=self._state(question), images=images)
+      past = past[1:]
 
   @property
   def _is_native(self) -> bool:
@@ -282,20 +261,26 @@ class Assistant:
   def _starts_said(self, question: Question) -> bool:
     return question.style is not None and self._is_native
 
-  def _answer(self, ids: np.ndarray, question: Question, heard: Style | None) -> Answer:
+  def _answer(self, ids: np.ndarray, question: Question, heard: _Heard) -> Answer:
     forced = (
       encode_style(question.style, self.dialogue.vocabulary) if self._starts_said(question) and question.style else []
     )
     reply: Reply = self.dialogue.read([*forced, *ids.tolist()])
-    problem = "; ".join(part for part in (reply.problem, _cut(ids)) if part)
+    problem = "; ".join(part for part in (reply.problem, cut_problem(ids, most=_MAX_ANSWER)) if part)
     units = reduce_units(reply.units)[0]
     return Answer(
-      text=reply.text, heard_text=reply.heard_text, heard_style=heard, style=reply.style, units=units, problem=problem
+      text=reply.text,
+      heard_text=reply.heard_text,
+      heard_style=heard.style,
+      heard_units=heard.units,
+      style=reply.style,
+      units=units,
+      problem=problem,
     )
 
   def _units(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Returns the reduced units of each recording."""
-    checked = [_check(waveform) for waveform in waveforms]
+    checked = [check_waveform(waveform) for waveform in waveforms]
     return [reduce_units(units)[0] for units in self.tokenizer.encode_batch(checked)] if checked else []
 
   def _speak(self, units: np.ndarray, style: Manner) -> np.ndarray:
@@ -334,6 +319,20 @@ def load_language(workdir: Path, *, stage: str) -> tuple[Any, chat.Dialogue, Ima
   return model, dialogue, data.images
 
 
+def _asked(question: Question, units: np.ndarray | None, heard: Style | None, image_tokens: int) -> chat.Question:
+  return chat.Question(
+    text=question.text,
+    image_tokens=image_tokens,
+    units=np.zeros(0, np.int32) if units is None else units,
+    style=heard if question.hear_style else None,
+  )
+
+
+def _said(answer: Answer) -> Reply:
+  """Returns an answer as it was written."""
+  return Reply(text=answer.text, style=answer.style, units=answer.units, heard_text=answer.heard_text)
+
+
 def _prompt(tokens: Sequence[int], *, state: str, images: Mapping[str, np.ndarray] | None = None) -> Prompt:
   return Prompt(tokens=np.asarray(tokens, np.int32), state=state, images=images or {})
 
@@ -343,21 +342,3 @@ def _several(image: Image | Sequence[Image] | None) -> Sequence[Image]:
   if image is None:
     return ()
   return (image,) if isinstance(image, bytes | np.ndarray) else image
-
-
-def _cut(ids: np.ndarray) -> str:
-  return f"cut after {len(ids)} tokens" if len(ids) >= _MAX_ANSWER else ""
-
-
-def _check(waveform: np.ndarray) -> np.ndarray:
-  """Returns a waveform that can be heard."""
-  waveform = np.asarray(waveform, np.float32)
-  if waveform.ndim != 1 or len(waveform) < _FEWEST_SAMPLES or not np.isfinite(waveform).all():
-    finite = f"{np.isfinite(waveform).mean():.0%} of it finite"
-    raise UserError(
-      f"a waveform of shape {waveform.shape}, {finite}",
-      where="question",
-      rule=f"one channel, at least {_FEWEST_SAMPLES} samples at 16 kHz, all finite",
-      remedy="record at least a tenth of a second",
-    )
-  return waveform

@@ -4,32 +4,33 @@
     may come   a gender  an emotion a pitch <|heard|> pieces,     a piece pieces,      pieces, units,
                                                       <|answer|>          units        <|end|>
 
-Rows of the tables that mean nothing belong to no class, so they are never chosen.
+Rows of the tables that mean nothing belong to no class, so they are never chosen. SpeechGPT's answers have rules of
+their own (`generate.chain_constraints`).
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Mapping, Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from omni_jax.core.arrays import Array
-from omni_jax.tokens.speech_gpt import UNITS_CLOSE, UNITS_OPEN
 from omni_jax.tokens.vocabulary import Vocabulary
 
-# `opens` and `closes` speech in a vocabulary that has markers for it (SpeechGPT).
-_CLASSES = ("never", "piece", "unit", "gender", "emotion", "pitch", "heard", "answer", "end", "opens", "closes")
-_MARKERS = {"opens": UNITS_OPEN, "closes": UNITS_CLOSE}
+Rules = Mapping[str, Mapping[str, str]]  # state -> class of token that may come -> state after it
 
-# state -> class of token that may come -> state after it
-RULES: Mapping[str, Mapping[str, str]] = {
-  "over": {"end": "over"},
+OVER = "over"  # the state behind an answer, the first of all rules
+NEVER = "never"  # the class of what is never chosen
+
+RULES: Rules = {
+  OVER: {"end": OVER},
   # a transcript, or a written answer
   "write": {"piece": "writing"},
-  "writing": {"piece": "writing", "end": "over"},
+  "writing": {"piece": "writing", "end": OVER},
   # speech for a given text
   "voice": {"unit": "voicing"},
-  "voicing": {"unit": "voicing", "end": "over"},
+  "voicing": {"unit": "voicing", "end": OVER},
   # a spoken answer in the native layout; one to typed words begins at `said`, its style being given
   "gender": {"gender": "emotion"},
   "emotion": {"emotion": "pitch"},
@@ -39,25 +40,22 @@ RULES: Mapping[str, Mapping[str, str]] = {
   "hearing": {"piece": "hearing", "answer": "said"},
   "said": {"piece": "saying"},
   "saying": {"piece": "saying", "unit": "speaking"},
-  "speaking": {"piece": "speaking", "unit": "speaking", "end": "over"},
+  "speaking": {"piece": "speaking", "unit": "speaking", "end": OVER},
   # a JSON answer: only its parser knows more
   "object": {"piece": "objects"},
-  "objects": {"piece": "objects", "unit": "objects", "end": "over"},
-  # a chain of modality: text, and units between their markers only
-  "chain": {"piece": "chained", "opens": "opened"},
-  "chained": {"piece": "chained", "opens": "opened", "end": "over"},
-  "opened": {"unit": "sounding"},
-  "sounding": {"unit": "sounding", "closes": "chained"},
+  "objects": {"piece": "objects", "unit": "objects", "end": OVER},
 }
-_STATES = tuple(RULES)
 
 
-class Automaton(NamedTuple):
-  """The rules as tables; `over` is state 0."""
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Automaton:
+  """Rules as tables; `over` is state 0."""
 
   classes: Array  # int32 [V], class of each token
   allowed: Array  # bool [states, classes]
   following: Array  # int32 [states, classes]
+  states: tuple[str, ...] = dataclasses.field(metadata={"static": True})  # their names
 
   def mask(self, states: Array) -> Array:
     """Returns bool [B, V]: the tokens that may come in each row's state."""
@@ -67,29 +65,40 @@ class Automaton(NamedTuple):
     """Returns the states after these tokens."""
     return self.following[states, self.classes[tokens]]
 
+  def state(self, name: str) -> int:
+    """Returns the number of a state."""
+    return self.states.index(name)
+
 
 def make_automaton(vocabulary: Vocabulary) -> Automaton:
   """Returns the automaton of `RULES` over the ids of a vocabulary."""
-  classes = np.zeros(vocabulary.size, np.int32)
-  classes[vocabulary.pieces()] = _CLASSES.index("piece")
-  classes[vocabulary.unit_ids] = _CLASSES.index("unit")
+  of_tokens = {"piece": np.flatnonzero(vocabulary.pieces()).tolist(), "unit": vocabulary.unit_ids.tolist()}
   for name, index in vocabulary.styles.items():
-    classes[index] = _CLASSES.index(name.partition("-")[0])
+    of_tokens.setdefault(name.partition("-")[0], []).append(index)
   for name in ("heard", "answer", "end"):
     if name in vocabulary.controls:  # a released vocabulary has only `end`
-      classes[vocabulary.control(name)] = _CLASSES.index(name)
-  for name, marker in _MARKERS.items():
-    if marker in vocabulary.specials:
-      classes[vocabulary.specials[marker]] = _CLASSES.index(name)
-  allowed = np.zeros((len(_STATES), len(_CLASSES)), bool)
+      of_tokens[name] = [vocabulary.control(name)]
+  return compile_rules(RULES, of_tokens, size=vocabulary.size)
+
+
+def compile_rules(rules: Rules, of_tokens: Mapping[str, Sequence[int]], *, size: int) -> Automaton:
+  """Returns rules as tables.
+
+  Args:
+    rules: of which `over` is the first.
+    of_tokens: class -> its tokens; a later class takes a token from an earlier one. A class of the rules may be empty.
+    size: of the vocabulary.
+  """
+  states = tuple(rules)
+  assert states[0] == OVER, "over is state 0"
+  names = [NEVER, *dict.fromkeys([*of_tokens, *(name for after in rules.values() for name in after)])]
+  classes = np.zeros(size, np.int32)
+  for name, tokens in of_tokens.items():
+    classes[np.asarray(tokens, np.int32)] = names.index(name)
+  allowed = np.zeros((len(states), len(names)), bool)
   following = np.zeros(allowed.shape, np.int32)
-  for state, rules in RULES.items():
-    for name, after in rules.items():
-      place = _STATES.index(state), _CLASSES.index(name)
-      allowed[place], following[place] = True, _STATES.index(after)
-  return Automaton(jnp.asarray(classes), jnp.asarray(allowed), jnp.asarray(following))
-
-
-def state_index(name: str) -> int:
-  """Returns the number of a state."""
-  return _STATES.index(name)
+  for state, after in rules.items():
+    for name, then in after.items():
+      place = states.index(state), names.index(name)
+      allowed[place], following[place] = True, states.index(then)
+  return Automaton(jnp.asarray(classes), jnp.asarray(allowed), jnp.asarray(following), states)

@@ -16,7 +16,7 @@ import numpy as np
 
 from omni_jax.core.arrays import Array, Key, bucket
 from omni_jax.core.errors import UserError
-from omni_jax.generate.constraints import Automaton, state_index
+from omni_jax.generate.constraints import OVER, Automaton
 from omni_jax.generate.sampling import Sampling, choose
 
 SMALLEST_PROMPT = 32
@@ -33,6 +33,8 @@ class Prompt:
   state: str
   # Images or recordings, as the model reads them, without batch.
   images: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  # Of a grid of several rows: entries int32 [N] of the answer's text that are given, not chosen (a text to be said).
+  given: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
 
 
 class Progress(NamedTuple):
@@ -132,8 +134,8 @@ class Engine:
       [*prompts, *[prompts[0]] * (rows - len(prompts))], length=bucket(longest, smallest=SMALLEST_PROMPT)
     )
     logits, cache = _prefill(self._model, batch, room=bucket(max_new_tokens, smallest=BLOCK))
-    over = [state_index("over")] * (rows - len(prompts))
-    states = np.array([state_index(prompt.state) for prompt in prompts] + over, np.int32)
+    over = [self._automaton.state(OVER)] * (rows - len(prompts))
+    states = np.array([self._automaton.state(prompt.state) for prompt in prompts] + over, np.int32)
     lengths = (batch["segment_ids"] > 0).sum(axis=1).astype(np.int32)
     key = jax.random.key(0) if key is None else key
     return Progress(logits, cache, jnp.asarray(states), jnp.asarray(lengths), key)

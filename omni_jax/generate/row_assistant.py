@@ -1,91 +1,201 @@
-"""An assistant on a model of several rows: hears or reads a question, writes and speaks the answer as it comes.
+"""Mini-Omni as an assistant (arXiv 2408.16725): hears or reads a question, writes and speaks the answer as it comes.
 
 A stream waits for nothing but what sound needs: a frame is whole when the last layer has written its code, and final
 when the codec's context behind it is known. Every sample equals that of the answer decoded as one, and the frames at
 the end are spoken (the original decodes each four frames by themselves and drops up to three).
+
+A text is read aloud as the first stage learned it: by the prompt of a typed question, the text row being given.
 """
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from omni_jax.batches.grids import GridBatches
 from omni_jax.batches.hearing import Recordings
+from omni_jax.checkpoint.card import read_card
+from omni_jax.checkpoint.store import load_model
+from omni_jax.core.config import from_json
 from omni_jax.core.errors import UserError
+from omni_jax.core.styles import Style
 from omni_jax.generate.engine import Prompt
+from omni_jax.generate.exchange import (
+  MAX_TRANSCRIPT,
+  READINGS,
+  Ability,
+  Answer,
+  Event,
+  Question,
+  SpokenText,
+  check_asked,
+  check_waveform,
+  cut_problem,
+)
 from omni_jax.generate.row_engine import SPEAK, WRITE, RowEngine
-from omni_jax.generate.streaming import Piece, Words
+from omni_jax.generate.sampling import Sampling
+from omni_jax.generate.speech_stages import VOCODER, load_codec
+from omni_jax.generate.streaming import Stopwatch, Words
+from omni_jax.prepare.audio import SAMPLE_RATE, resample
+from omni_jax.speech.interface import Manner
 from omni_jax.tokens.delays import FrameStream
+from omni_jax.tokens.extension import load_tokenizer
 from omni_jax.tokens.mini_omni import MiniOmniLayout, Task
 from omni_jax.tokens.text import TextTokenizer
 
 _MOST_COLUMNS = 1024  # of an answer, 87 seconds of speech
-_BLOCK = 4  # columns between two looks at a stream
 _SILENT = {Task.A1A2: Task.A1T2, Task.T1A2: Task.T1T2}  # the second of a pair, which only writes
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class RowQuestion:
-  """What is asked: `text`, or speech `waveform` float [A] at 16 kHz; and the `task` that says how to answer."""
-
-  task: Task
-  text: str = ""
-  waveform: np.ndarray | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class RowAnswer:
-  """What is answered: `text`, `codes` int32 [F, layers], the `waveform` float32 [A] of the codec, and any `problem`."""
-
-  text: str
-  codes: np.ndarray
-  waveform: np.ndarray
-  problem: str = ""
-
-
 class RowAssistant:
-  """A model, its text tokenizer and its codec."""
+  """A model of several rows, its text tokenizer and its codec; one voice, no memory, and it does not see."""
 
   def __init__(
     self,
     model: Any,
     *,
-    tokenizer: TextTokenizer,
+    text: TextTokenizer,
     codec: Any,
-    paired: bool = False,
+    paired: bool = True,
     max_columns: int = 2048,
+    sampling: Sampling | None = None,
   ):
-    """Keeps the parts.
+    """Keeps the parts; `load` makes them from a working folder.
 
     Args:
       model: as `models.mini_omni.MiniOmni`.
-      tokenizer: of the text.
+      text: tokenizer of the text.
       codec: has `decode(codes)` and `stream(chunk_frames=)`, as `speech.snac.SNAC`.
       paired: whether a spoken answer is written by a second row of the batch that does not speak.
       max_columns: most columns of prompt and answer together.
+      sampling: how entries are chosen.
     """
+    self._codec = codec
     self._layout: MiniOmniLayout = model.config.layout
-    self._tokenizer, self._codec, self._paired, self._max_columns = tokenizer, codec, paired, max_columns
-    self._engine = RowEngine(model, layout=self._layout, num_pieces=tokenizer.num_pieces, max_columns=max_columns)
+    self._text, self._paired, self._max_columns = text, paired, max_columns
+    self._engine = RowEngine(
+      model, layout=self._layout, num_pieces=text.num_pieces, max_columns=max_columns, sampling=sampling
+    )
     hearing = model.config.hearing
     self._recordings = None if hearing is None else Recordings(layout=hearing.layout)
 
-  def answer(self, question: RowQuestion, *, max_new_columns: int | None = None) -> RowAnswer:
-    """Returns the whole answer.
+  @classmethod
+  def load(
+    cls,
+    workdir: Path,
+    *,
+    stage: str = "mini_omni",
+    sampling: Sampling | None = None,
+    tokenizer: str | None = None,
+    vocoder: str = VOCODER,
+    paired: bool = True,
+  ) -> "RowAssistant":
+    """Returns the assistant of the newest checkpoints in `workdir/stages`.
+
+    Args:
+      workdir: the working folder.
+      stage: of the language model.
+      sampling: how entries are chosen.
+      tokenizer: stage of the codec, or of the tokenizer whose units are read by digits; by default what it learned.
+      vocoder: stage that speaks a tokenizer's units.
+      paired: whether a spoken answer is written by a second row of the batch.
 
     Raises:
-      UserError: a question that does not fit its task, is too long, or is speech for a model that does not hear.
+      UserError: a stage is missing or damaged, or tokenizer or codec are not those of the model.
     """
-    blocks = list(self._columns(question, max_new_columns, block=_BLOCK))
-    read = self._layout.read(np.concatenate(blocks, axis=1))
-    sound = self._codec.decode(read.codes) if len(read.codes) else np.zeros(0, np.float32)
-    text = self._tokenizer.decode(read.text.tolist())
-    return RowAnswer(text=text, codes=read.codes, waveform=np.asarray(sound, np.float32), problem=read.problem)
+    workdir = Path(workdir)
+    folder = workdir / "stages" / stage
+    data = from_json(read_card(folder)["run"].get("data"))
+    if not isinstance(data, GridBatches):
+      raise UserError(
+        f"stage {stage!r} was trained on {type(data).__name__}",
+        where=folder,
+        rule="this assistant needs a stage of rows of codes and text",
+        remedy="choose a stage such as mini_omni",
+      )
+    _, model = load_model(folder)
+    text, layout = load_tokenizer(workdir / "text"), model.config.layout
+    codec = load_codec(workdir, stage=tokenizer or data.codec, vocoder=vocoder)
+    sizes = (text.num_pieces <= layout.num_pieces, codec.num_codebooks, codec.codebook_size)
+    if sizes != (True, layout.num_layers, layout.num_codes):
+      raise UserError(
+        f"{text.num_pieces} text pieces, {codec.num_codebooks} codes a frame out of {codec.codebook_size}",
+        where=folder,
+        rule=f"the model has {layout.num_pieces} pieces, {layout.num_layers} codes a frame out of {layout.num_codes}",
+        remedy="take the tokenizer and the codec that the model was trained with",
+      )
+    return cls(model, text=text, codec=codec, paired=paired, max_columns=data.length, sampling=sampling)
+
+  @property
+  def sample_rate(self) -> int:
+    """Samples a second of what it says."""
+    return getattr(self._codec, "vocoder", self._codec).sample_rate
+
+  @property
+  def abilities(self) -> frozenset[Ability]:
+    """None but hearing, answering and speaking."""
+    return frozenset()
+
+  def recognise(self, waveforms: Sequence[np.ndarray]) -> list[str]:
+    """Returns the words of each recording, float [A] at 16 kHz.
+
+    Raises:
+      UserError: a recording that is longer than the encoder's window, or a model without an encoder of speech.
+    """
+    prompts = [self._prompt(Task.A1T1, Question(waveform=waveform)) for waveform in waveforms]
+    most = self._most(prompts, MAX_TRANSCRIPT)
+    return [self._words(columns) for columns in self._engine.generate(prompts, max_new_columns=most)]
+
+  def synthesise(
+    self, texts: Sequence[tuple[str, Style]], *, readings: int = READINGS, manner: Manner = None
+  ) -> list[SpokenText]:
+    """Returns each text said, read once: the codec holds the voice, and styles and manners are not heard."""
+    del readings, manner
+    prompts = []
+    for text, _ in texts:
+      if not text.strip():
+        raise UserError("empty text", where="synthesis", rule="a text has words", remedy="give something to say")
+      words = np.array([*self._text.encode(text), self._layout.text_row.end], np.int32)
+      prompts.append(dataclasses.replace(self._prompt(Task.T1A2, Question(text=text)), given=words))
+    most = self._most(prompts)
+    spoken = []
+    for columns in self._engine.generate(prompts, max_new_columns=most):
+      read = self._layout.read(columns)
+      sound, problem = self._decode(read.codes), self._problem(columns, read.problem, most)
+      spoken.append(SpokenText(units=read.codes, waveform=sound, problem=problem))
+    return spoken
+
+  def resynthesise(self, recordings: Sequence[tuple[np.ndarray, Style]]) -> list[np.ndarray]:
+    """Returns each recording, float [A] at 16 kHz, after the codec; styles are not heard."""
+    heard = [check_waveform(waveform) for waveform, _ in recordings]
+    rate = self._codec.sample_rate
+    if rate != SAMPLE_RATE:
+      heard = [resample(waveform, sample_rate=SAMPLE_RATE, to=rate) for waveform in heard]
+    return [self._decode(self._codec.encode(waveform)) for waveform in heard]
+
+  def answer(self, questions: Sequence[Question], *, max_new_columns: int | None = None) -> list[Answer]:
+    """Returns the answer to each question; a spoken one is answered aloud, a typed one where a style is asked for.
+
+    Raises:
+      UserError: nothing asked, an image, earlier turns, speech for a model that does not hear, or a question too long.
+    """
+    check_asked(questions, abilities=self.abilities)
+    watch = Stopwatch()
+    tasks = [_task(question) for question in questions]
+    answers: list[Answer] = [Answer(text="")] * len(questions)
+    for aloud in (True, False):
+      rows = [row for row, task in enumerate(tasks) if task.speaks == aloud]
+      asked = [(tasks[row], questions[row]) for row in rows]
+      for row, answer in zip(rows, self._answers(asked, max_new_columns, watch), strict=True):
+        answers[row] = answer
+    timings = watch.rounded()
+    return [dataclasses.replace(answer, timings=timings) for answer in answers]
 
   def stream(
-    self, question: RowQuestion, *, max_new_columns: int | None = None, chunk_frames: int = 1, block: int = 1
-  ) -> Iterator[Piece]:
+    self, question: Question, *, max_new_columns: int | None = None, chunk_frames: int = 1, block: int = 1
+  ) -> Iterator[Event]:
     """Returns the answer piece by piece, text and samples as soon as they are certain.
 
     Args:
@@ -94,51 +204,101 @@ class RowAssistant:
       chunk_frames: frames of a piece of sound.
       block: columns between two looks at the model.
     """
+    check_asked([question], abilities=self.abilities)
+    watch, row = Stopwatch(), self._layout.text_row
     voice, frames = self._codec.stream(chunk_frames=chunk_frames), FrameStream(self._layout.audio_rows)
-    words, row = Words(self._tokenizer), self._layout.text_row
-    ended = False
-    for columns in self._columns(question, max_new_columns, block=block):
-      for entry in columns[-1].tolist():
+    words, ended, spoken, seen, sound = Words(self._text), False, 0, [], []
+    with watch.stage("hear"):
+      prompts = self._pair(_task(question), question)
+    most = self._most(prompts, max_new_columns)
+    blocks = self._engine.stream(prompts, max_new_columns=most, paired=len(prompts) == 2, block=block)
+    for columns in watch.iterate("answer", blocks):
+      new = columns[0][:, columns[0, -1] >= 0]
+      seen.append(new)
+      for entry in new[-1].tolist():
         ended |= entry >= row.num_codes
         words.ids += [] if ended else [entry]
       news = words.news()
       if news:
-        yield Piece(text=news)
-      codes = frames.push(columns[:-1])
-      samples = voice.push(codes) if len(codes) else np.zeros(0, np.float32)
+        yield Event(text=news)
+      with watch.stage("vocoder"):
+        codes = frames.push(new[:-1])
+        samples = voice.push(codes) if len(codes) else np.zeros(0, np.float32)
+      spoken += len(codes)
       if len(samples):
-        yield Piece(samples=samples)
-    rest = voice.finish()
+        sound.append(samples)
+        yield Event(samples=samples)
+    with watch.stage("vocoder"):
+      rest = voice.finish() if spoken else np.zeros(0, np.float32)
     if len(rest):
-      yield Piece(samples=rest)
+      sound.append(rest)
+      yield Event(samples=rest)
+    answer = self._read(np.concatenate(seen, axis=1), most, waveform=np.concatenate([np.zeros(0, np.float32), *sound]))
+    timings = watch.rounded()
+    yield Event(answer=dataclasses.replace(answer, timings=timings), timings=timings)
 
-  def _columns(self, question: RowQuestion, max_new_columns: int | None, *, block: int) -> Iterator[np.ndarray]:
-    """Returns the columns of the answer, entries int32 [R, N], as they come."""
-    prompts = self._prompts(question)
-    paired = len(prompts) == 2
-    room = self._max_columns - len(prompts[0].tokens)
+  def _answers(
+    self, asked: Sequence[tuple[Task, Question]], max_new_columns: int | None, watch: Stopwatch
+  ) -> list[Answer]:
+    """Returns the answers to questions of which all speak or all only write."""
+    with watch.stage("hear"):
+      prompts = [self._pair(*pair) for pair in asked]
+    if not prompts:
+      return []
+    step = len(prompts[0])
+    flat = [prompt for pair in prompts for prompt in pair]
+    most = self._most(flat, max_new_columns)
+    with watch.stage("answer"):
+      columns = self._engine.generate(flat, max_new_columns=most, paired=step == 2)[::step]
+    with watch.stage("vocoder"):
+      return [self._read(one, most) for one in columns]
+
+  def _read(self, columns: np.ndarray, most: int, *, waveform: np.ndarray | None = None) -> Answer:
+    """Returns what the columns of an answer say; decodes its sound unless it is given."""
+    read = self._layout.read(columns)
+    return Answer(
+      text=self._text.decode(read.text.tolist()),
+      units=read.codes,
+      waveform=self._decode(read.codes) if waveform is None else waveform,
+      problem=self._problem(columns, read.problem, most),
+    )
+
+  def _problem(self, columns: np.ndarray, problem: str, most: int) -> str:
+    return "; ".join(part for part in (problem, cut_problem(columns, most=most) if problem else "") if part)
+
+  def _words(self, columns: np.ndarray) -> str:
+    return self._text.decode(self._layout.read(columns).text.tolist())
+
+  def _decode(self, codes: np.ndarray) -> np.ndarray:
+    return np.asarray(self._codec.decode(codes), np.float32) if len(codes) else np.zeros(0, np.float32)
+
+  def _most(self, prompts: Sequence[Prompt], most: int | None = None) -> int:
+    """Returns how many columns an answer may have: `most`, or all that there is room for."""
+    room = self._max_columns - max((len(prompt.tokens) for prompt in prompts), default=0)
     # A question that leaves no room asks for one column too many, which the engine refuses.
-    most = max(min(_MOST_COLUMNS, room), 1) if max_new_columns is None else max_new_columns
-    for columns in self._engine.stream(prompts, max_new_columns=most, paired=paired, block=block):
-      yield columns[0][:, columns[0, -1] >= 0]
+    return max(min(_MOST_COLUMNS, room), 1) if most is None else most
 
-  def _prompts(self, question: RowQuestion) -> Sequence[Prompt]:
+  def _pair(self, task: Task, question: Question) -> list[Prompt]:
+    """Returns the prompt of a question, in pairs that of the row that only writes too."""
+    tasks = [task, _SILENT[task]] if self._paired and task in _SILENT else [task]
+    return [self._prompt(one, question) for one in tasks]
+
+  def _prompt(self, task: Task, question: Question) -> Prompt:
     images, places = {}, 0
     if question.waveform is not None:
       if self._recordings is None:
         raise UserError(
           "a spoken question", where="question", rule="this model has no encoder of speech", remedy="write it"
         )
-      pictures = self._recordings.read([question.waveform])
+      pictures = self._recordings.read([check_waveform(question.waveform)])
       images, places = self._recordings.row(pictures), pictures.places[0]
-    text = self._tokenizer.encode(question.text)
-    pair = self._paired and question.task in _SILENT
-    tasks = [question.task, _SILENT[question.task]] if pair else [question.task]
-    return [
-      Prompt(
-        tokens=self._layout.prompt(task, text=text, num_frames=places).T,
-        state=SPEAK if task.speaks else WRITE,
-        images=images,
-      )
-      for task in tasks
-    ]
+    text = [] if task.hears else self._text.encode(question.text)
+    tokens = self._layout.prompt(task, text=text, num_frames=places).T
+    return Prompt(tokens=tokens, state=SPEAK if task.speaks else WRITE, images=images)
+
+
+def _task(question: Question) -> Task:
+  """Returns how a question is answered; whether it is made into sound decides whether it is spoken at all."""
+  if question.waveform is not None:
+    return Task.A1A2 if question.speak else Task.A1T2
+  return Task.T1A2 if question.style is not None and question.speak else Task.T1T2

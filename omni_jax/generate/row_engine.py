@@ -29,6 +29,7 @@ from omni_jax.generate.engine import BLOCK, SMALLEST_PROMPT, Prompt, batch_rows,
 from omni_jax.generate.sampling import Sampling, choose
 from omni_jax.tokens.mini_omni import MiniOmniLayout
 
+_SMALLEST_GIVEN = 32
 SPEAK, WRITE = "speak", "write"  # states of a prompt: an answer with codes, or of text alone
 
 
@@ -41,6 +42,7 @@ class RowProgress(NamedTuple):
   ends: Array  # int32 [B, R], the column in which each row ended, -1 before
   speaks: Array  # bool [B]
   over: Array  # bool [B]
+  given: Array  # int32 [B, N], text entries of the first columns that are given, -1 where they are chosen
   positions: Array  # int32 [B], of the column to come
   key: Key
 
@@ -154,9 +156,19 @@ class RowEngine:
       jnp.full((rows, self._layout.num_rows), -1, jnp.int32),
       jnp.array([prompt.state == SPEAK for prompt in filled]),
       jnp.arange(rows) >= len(prompts),
+      jnp.asarray(_given(filled)),
       jnp.asarray((batch["segment_ids"] > 0).sum(axis=1), jnp.int32),
       jax.random.key(0) if key is None else key,
     )
+
+
+def _given(prompts: Sequence[Prompt]) -> np.ndarray:
+  """Returns the given text of each prompt, int32 [B, N], of few possible lengths."""
+  longest = max(len(prompt.given) for prompt in prompts)
+  given = np.full((len(prompts), bucket(longest, smallest=_SMALLEST_GIVEN)), -1, np.int32)
+  for row, prompt in zip(given, prompts, strict=True):
+    row[: len(prompt.given)] = prompt.given
+  return given
 
 
 @functools.partial(jax.jit, static_argnames="room")
@@ -256,6 +268,9 @@ def _text(
   chosen = choose(logits, allowed, sampling=sampling, key=key)
   if paired:
     chosen = jnp.repeat(chosen, 2)
+  most = progress.given.shape[1]
+  given = jnp.where(progress.column < most, progress.given[:, jnp.minimum(progress.column, most - 1)], -1)
+  chosen = jnp.where(given >= 0, given, chosen)
   return jnp.where(progress.ends[:, -1] >= 0, row.pad, chosen)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from omni_jax.core.styles import Style
 from omni_jax.speech.interface import SpeechStream, Vocoder
 from omni_jax.tokens.dialogue import Dialogue
+from omni_jax.tokens.speech_gpt import SpeechGPTWriter
 from omni_jax.tokens.styles import NUM_STYLE_TOKENS, decode_style
 from omni_jax.tokens.text import TextTokenizer
 
@@ -87,6 +88,62 @@ class ReplyStream:
 
   def _begin(self, style: Style) -> None:
     self._voice = self._vocoder.stream(style) if self._vocoder else None
+
+
+class ChainStream:
+  """Reads a chain of modality as its ids come: what was heard, what is said, then units in their own voice."""
+
+  def __init__(self, writer: SpeechGPTWriter, *, hears: bool, voice: SpeechStream | None):
+    """Starts before the first id.
+
+    Args:
+      writer: of the vocabulary.
+      hears: whether the answer begins with what was heard.
+      voice: speaks units; None leaves the sound out.
+    """
+    self._unit_of, self._is_piece = writer.vocabulary.unit_of(), writer.vocabulary.pieces()
+    self._decode, self._hears, self._voice = writer.tokenizer.decode, hears, voice
+    self._pieces: list[int] = []
+    self._told = ["", ""]
+    self._last = -1
+
+  def push(self, ids: np.ndarray) -> Iterator[Piece]:
+    """Returns what these ids make certain, sound last."""
+    units = []
+    for token in ids.tolist():
+      unit = int(self._unit_of[token])
+      if self._is_piece[token] and self._last < 0:  # pieces behind the speech end the answer
+        self._pieces.append(token)
+      if unit >= 0 and unit != self._last:
+        units.append(unit)
+        self._last = unit
+    heard, text = self._news()
+    if heard or text:
+      yield Piece(text=text, heard_text=heard)
+    if units and self._voice:
+      samples = self._voice.push(np.array(units, np.int32))
+      if len(samples):
+        yield Piece(samples=samples)
+
+  def finish(self) -> Iterator[Piece]:
+    """Returns the rest of the sound."""
+    samples = self._voice.finish() if self._voice and self._last >= 0 else np.zeros(0, np.float32)
+    if len(samples):
+      yield Piece(samples=samples)
+
+  def _news(self) -> list[str]:
+    """Returns what is new of the words heard and said; what may be the beginning of a marker waits."""
+    heard, chained, said = self._decode(self._pieces).partition("[ta]")
+    known = [_words(part) for part in (heard if self._hears else "", said if chained else "")]
+    news = [words[len(told) :] for words, told in zip(known, self._told, strict=True)]
+    self._told = [told + new for told, new in zip(self._told, news, strict=True)]
+    return news
+
+
+def _words(text: str) -> str:
+  """Returns the words of a part of a chain that has not ended: nothing that may be the beginning of a marker."""
+  words = text.replace("[tq]", "").partition("[")[0].partition("<")[0]
+  return words.rstrip(_UNFINISHED).strip().removesuffix(";").strip()
 
 
 class Stopwatch:

@@ -8,6 +8,7 @@ would make it (`speech.lengths`). The first alone would take clear for right, an
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -25,6 +26,51 @@ _DIRECT_WEIGHT = 0.3  # of the units' likelihood: 0.2 to 0.5 do the same (docs/d
 _GREEDY, _DRAWN = Sampling(), Sampling(temperature=0.7, top_p=0.9)
 
 
+class Script(Protocol):
+  """How a system is asked to say and to write down, as ids."""
+
+  @property
+  def said_state(self) -> str:
+    """The state of the automaton in which units begin."""
+    ...
+
+  def ask_to_say(self, text: str, style: Style) -> list[int]:
+    """Returns the request to say a text, up to where the units begin."""
+    ...
+
+  def ask_to_write(self, units: np.ndarray, style: Style) -> list[int]:
+    """Returns the request to write down units said in a style, up to where the text begins."""
+    ...
+
+  def written(self, text: str) -> list[int]:
+    """Returns the ids that answer a request to write down, the end among them."""
+    ...
+
+  def said(self, ids: np.ndarray) -> np.ndarray:
+    """Returns the units int32 [N] of the ids that answer a request to say."""
+    ...
+
+  @property
+  def end(self) -> int:
+    """The id behind an answer."""
+    ...
+
+
+class DialogueScript:
+  """The requests of EMOVA's dialogues."""
+
+  said_state = "voice"
+
+  def __init__(self, dialogue: Dialogue):
+    """Keeps the writer of prompts."""
+    self._dialogue, self.end = dialogue, dialogue.vocabulary.control("end")
+    self.ask_to_say, self.written, self.said = dialogue.synthesis_prompt, dialogue.transcript, dialogue.read_units
+
+  def ask_to_write(self, units: np.ndarray, style: Style) -> list[int]:
+    """Returns the request to write down units said in a style."""
+    return self._dialogue.recognition_prompt(Question(units=units, style=style))
+
+
 class Reader:
   """Writes the units of texts."""
 
@@ -32,7 +78,7 @@ class Reader:
     self,
     engine: Engine,
     *,
-    dialogue: Dialogue,
+    script: Script,
     max_new_tokens: int,
     vocoder: Vocoder | None = None,
     lengths: Lengths | None = None,
@@ -41,12 +87,12 @@ class Reader:
 
     Args:
       engine: the model; how it samples does not matter here.
-      dialogue: writes prompts.
+      script: writes prompts.
       max_new_tokens: a reading that has not ended is cut here.
       vocoder: says how long units last.
       lengths: how long texts last; without these two the length of a reading is not judged.
     """
-    self._engine, self._dialogue, self._max_new_tokens = engine, dialogue, max_new_tokens
+    self._engine, self._script, self._max_new_tokens = engine, script, max_new_tokens
     self._vocoder, self._lengths = vocoder, lengths
 
   def read(self, texts: Sequence[tuple[str, Style]], *, readings: int) -> list[np.ndarray]:
@@ -61,7 +107,7 @@ class Reader:
     if readings < 1:
       raise UserError(f"{readings} readings", where="synthesis", rule="at least one", remedy="for example 8")
     found = self._draw(texts, _GREEDY, times=1)
-    if readings == 1:
+    if readings == 1 or not found:
       return found
     found += self._draw(texts, _DRAWN, times=readings - 1)
     asked = list(texts) * readings
@@ -71,7 +117,7 @@ class Reader:
   def _draw(self, texts: Sequence[tuple[str, Style]], sampling: Sampling, *, times: int) -> list[np.ndarray]:
     """Returns `times` readings of every text, one round after the other."""
     prompts = [
-      Prompt(tokens=np.asarray(self._dialogue.synthesis_prompt(text, style), np.int32), state="voice")
+      Prompt(tokens=np.asarray(self._script.ask_to_say(text, style), np.int32), state=self._script.said_state)
       for text, style in texts
     ]
     key = jax.random.key(0)
@@ -79,13 +125,13 @@ class Reader:
 
   def _judge(self, readings: Sequence[np.ndarray], asked: Sequence[tuple[str, Style]]) -> np.ndarray:
     """Returns the score of each reading of its text, float [N]; one that was cut, or is empty, has the lowest."""
-    units = [reduce_units(self._dialogue.read_units(ids))[0] for ids in readings]
+    units = [reduce_units(self._script.said(ids))[0] for ids in readings]
     heard, said, prompts, written = [], [], [], []
     for ids, row, (text, style) in zip(readings, units, asked, strict=True):
-      heard.append(self._dialogue.recognition_prompt(Question(units=row, style=style)))
-      said.append(self._dialogue.transcript(text))
-      prompts.append(self._dialogue.synthesis_prompt(text, style))
-      written.append([*ids, self._dialogue.vocabulary.control("end")])
+      heard.append(self._script.ask_to_write(row, style))
+      said.append(self._script.written(text))
+      prompts.append(self._script.ask_to_say(text, style))
+      written.append([*ids, self._script.end])
     scores = self._engine.log_likelihood(heard, said) + _DIRECT_WEIGHT * self._engine.log_likelihood(prompts, written)
     if self._vocoder and self._lengths:
       lasting = self._vocoder.seconds(units, [style for _, style in asked])

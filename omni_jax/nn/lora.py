@@ -183,6 +183,12 @@ class Adapted(nnx.Module):
     matrices = self.matrices(key=key)
     return _replaced(self.base, {path: nnx.Param(matrix) for path, matrix in matrices.items()})
 
+  def silenced(self) -> "Adapted":
+    """Returns the same parameters with adapters that add nothing: the base, as it was before they learned."""
+    plain = jax.tree.map(lambda leaf: leaf, self)
+    plain.adapters = dataclasses.replace(self.adapters, alpha=0.0)
+    return plain
+
   def merged(self) -> Any:
     """Returns the base with each adapted matrix as one array, in full precision if it was in few bits."""
     arrays = {path: nnx.Param(matrix.merge()) for path, matrix in self.matrices().items()}

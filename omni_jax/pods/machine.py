@@ -55,7 +55,7 @@ def launch(job: Job, *, processes: int, devices: int = 0, program: Sequence[str]
 
 
 def _run(words: Sequence[str], *, processes: int, devices: int) -> int:
-  """Returns 0, or the status of the process that ended first with another; none is left."""
+  """Returns 0, or the status of a process that ended with another, a lost one before others; none is left."""
   started = [
     subprocess.Popen(words, env=_environment(number, processes=processes, devices=devices, port=port))
     for port in [_free_port()]
@@ -70,9 +70,9 @@ def _run(words: Sequence[str], *, processes: int, devices: int) -> int:
         _end(started, patience=GRACE_SECONDS)
         sys.exit(128 + signal.SIGTERM)
       statuses = [process.poll() for process in started]
-      lost = next((status for status in statuses if status), 0)
-      if lost:
-        return lost if lost > 0 else 128 - lost
+      ended = [128 - status if status < 0 else status for status in statuses if status]
+      if ended:
+        return next((status for status in ended if is_tried_again(status)), ended[0])
       time.sleep(_POLL_SECONDS)
     return 0
   finally:

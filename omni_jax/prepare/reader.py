@@ -1,11 +1,14 @@
 """Random access to the records of a split: a data source for grain, readable by any number of processes."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from omni_jax.core.errors import UserError
-from omni_jax.prepare.schema import Example, features, from_record
+from omni_jax.prepare.schema import Example, from_bytes
 from omni_jax.prepare.writer import checksum, read_checksums, read_splits, shard_names
+
+_TOGETHER = 64  # records read at once
 
 
 class ExampleSource:
@@ -32,7 +35,7 @@ class ExampleSource:
     for path in self._paths:
       if not path.is_file():
         raise UserError("no such shard", where=path, rule="every shard of a split is there", remedy=_REMEDY)
-    self._opened: tuple[Any, Any] | None = None
+    self._opened: Any = None
 
   def __len__(self) -> int:
     return sum(self._lengths)
@@ -40,14 +43,28 @@ class ExampleSource:
   def __getitem__(self, index: int) -> Example:
     if not 0 <= index < len(self):
       raise IndexError(f"record {index} of {len(self)} in {self.folder}/{self.split}")
-    if self._opened is None:
-      self._opened = self._open()
-    records, layout = self._opened
     try:
-      return from_record(layout.deserialize_example_np(records[index]))
+      return from_bytes(self._records()[index])
     except Exception as error:  # array_record and protobuf raise their own types; all mean damage
       path, place = self._locate(index)
       raise _damaged(path, f"record {place} (number {index} of split {self.split}): {error}") from error
+
+  def __iter__(self) -> Iterator[Example]:
+    return self.run(0, len(self))
+
+  def run(self, first: int, stop: int) -> Iterator[Example]:
+    """Yields records `first` to `stop` - 1, read many at once, which costs a fifth of reading one after another.
+
+    Raises:
+      UserError: a record is damaged; it is named.
+    """
+    for start in range(first, stop, _TOGETHER):
+      indices = range(start, min(start + _TOGETHER, stop))
+      try:
+        examples = [from_bytes(data) for data in self._records().__getitems__(indices)]
+      except Exception:  # reading them one by one tells which
+        examples = [self[index] for index in indices]
+      yield from examples
 
   def __repr__(self) -> str:
     return f"ExampleSource({str(self.folder)!r}, {self.split!r})"
@@ -63,8 +80,13 @@ class ExampleSource:
       index -= length
     raise AssertionError("the index is within the split")
 
-  def _open(self) -> tuple[Any, Any]:
-    """Returns the records and the features that decode them."""
+  def _records(self) -> Any:
+    if self._opened is None:
+      self._opened = self._open()
+    return self._opened
+
+  def _open(self) -> Any:
+    """Returns the records as bytes."""
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
     try:
@@ -74,7 +96,7 @@ class ExampleSource:
       raise _damaged(self.folder, f"split {self.split}: {error}") from error
     if num_records != len(self):
       raise _damaged(self.folder, f"split {self.split} has {num_records} records, its metadata says {len(self)}")
-    return records, features()
+    return records
 
 
 def open_set(folder: Path, split: str) -> ExampleSource:

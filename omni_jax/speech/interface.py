@@ -18,7 +18,7 @@ What all of them do with odd input is the same:
 
     silence, clipped samples    a sound like any other; samples are taken as they are, also beyond -1..1
     one sample, a short one     filled up with silence (EMOVA's SpeechToUnit needs 257 samples and says so)
-    NaN, infinite, no sample, several channels, whole numbers     UserError (`recordings.check_recording`)
+    NaN, infinite, no sample, several channels, whole numbers     UserError (`waveform_check.check_recording`)
     another sample rate         `prepare.audio` brings files to the rate that a part states
     an hour                     read and spoken in windows; UnitVoice takes 4096 units at once and says so
     units out of range, no units, unknown styles                  UserError

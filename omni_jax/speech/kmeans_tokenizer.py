@@ -15,7 +15,6 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from omni_jax.core.arrays import Array, Hidden, Int, Key, Units, Waveform, typed
 from omni_jax.core.errors import UserError
@@ -23,11 +22,9 @@ from omni_jax.nn.parameter import weight
 from omni_jax.speech.grouping import map_waveforms
 from omni_jax.speech.hubert import MHUBERT_BASE, HubertConfig, check_layer
 from omni_jax.speech.kmeans import nearest
-from omni_jax.speech.recordings import check_recording
-from omni_jax.speech.streams import Stream, whole_recording
-from omni_jax.tokens.units import reduce_units
+from omni_jax.speech.unit_reader import FRAMES_A_SECOND, UnitReader
+from omni_jax.speech.waveform_check import check_recording
 
-_FRAMES_A_SECOND = 100  # of 10 ms, in which durations are told
 # Attention holds a score for every pair of frames: what is longer is read one piece at a time.
 _TOGETHER_SECONDS = 20.0
 
@@ -51,7 +48,7 @@ class KMeansTokenizerConfig:
   def __post_init__(self):
     check_layer(self.layer, depth=self.hubert.encoder.depth)
     rate = self.hubert.sample_rate // self.hubert.hop_samples
-    if _FRAMES_A_SECOND % rate or self.piece_samples < self.hubert.window_samples or self.num_classes < 1:
+    if FRAMES_A_SECOND % rate or self.piece_samples < self.hubert.window_samples or self.num_classes < 1:
       raise UserError(
         f"{rate} units a second, pieces of {self.longest_seconds} seconds, {self.num_classes} classes",
         where="config of a k-means tokenizer",
@@ -73,7 +70,7 @@ class KMeansTokenizerConfig:
 SPEECH_GPT_TOKENIZER = KMeansTokenizerConfig(hubert=MHUBERT_BASE, layer=11, num_classes=1000, longest_seconds=100.0)
 
 
-class KMeansTokenizer(nnx.Module):
+class KMeansTokenizer(UnitReader):
   """Waveform -> units; satisfies `interface.SpeechTokenizer`."""
 
   def __init__(self, config: KMeansTokenizerConfig, *, key: Key):
@@ -91,16 +88,6 @@ class KMeansTokenizer(nnx.Module):
   def hop(self) -> int:
     """Samples that one unit covers."""
     return self.config.hubert.hop_samples
-
-  @property
-  def frame_rate(self) -> float:
-    """Units per second, before reduction."""
-    return self.sample_rate / self.hop
-
-  @property
-  def num_codebooks(self) -> int:
-    """Units per frame."""
-    return 1
 
   @property
   def codebook_size(self) -> int:
@@ -121,19 +108,11 @@ class KMeansTokenizer(nnx.Module):
     """Returns the class of each frame; those at and after `num_frames(samples)` mean nothing."""
     return nearest(self.frames(waveform, samples), self.centres[...])
 
-  def encode(self, waveform: np.ndarray) -> np.ndarray:
-    """Returns int32 units [ceil(A / hop)] of a float waveform [A].
-
-    Raises:
-      UserError: no sample, more than one channel, or a sample that is no finite number.
-    """
-    return self.encode_batch([waveform])[0]
-
   def encode_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Returns the units of each waveform, equal to those of `encode`."""
-    for place, waveform in enumerate(waveforms):
-      check_recording(waveform, where=f"waveform {place} for the k-means tokenizer")
-    pieces = [(row, piece) for row, waveform in enumerate(waveforms) for piece in self._pieces(waveform)]
+    where = "waveform {} for the k-means tokenizer"
+    checked = [check_recording(one, where=where.format(place)) for place, one in enumerate(waveforms)]
+    pieces = [(row, piece) for row, waveform in enumerate(checked) for piece in self._pieces(waveform)]
     run = functools.partial(_jit_units(), self)
     cut = [piece for _, piece in pieces]
     found = map_waveforms(run, cut, sample_rate=self.sample_rate, together_seconds=_TOGETHER_SECONDS)
@@ -141,15 +120,6 @@ class KMeansTokenizer(nnx.Module):
     for (row, piece), (frames, number) in zip(pieces, found, strict=True):
       units[row].append(self._covering(frames[:number], len(piece)))
     return [np.concatenate(parts) for parts in units]
-
-  def encode_stream(self) -> Stream:
-    """Returns a stream that gives all units at its end: every frame of a piece sees all of it."""
-    return whole_recording(self.encode)
-
-  def time_batch(self, waveforms: Sequence[np.ndarray], units: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Returns how many frames of 10 ms each reduced unit lasts, int32: two for each raw unit of 20 ms."""
-    del waveforms
-    return [reduce_units(own)[1] * (_FRAMES_A_SECOND * self.hop // self.sample_rate) for own in units]
 
   def _pieces(self, waveform: np.ndarray) -> list[np.ndarray]:
     size = self.config.piece_samples

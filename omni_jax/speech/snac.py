@@ -28,9 +28,10 @@ from omni_jax.core.arrays import Array, Key, Waveform, typed
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
 from omni_jax.speech.interface import Context, Manner
-from omni_jax.speech.recordings import check_recording
 from omni_jax.speech.snac_layers import Decoder, Encoder, Quantised, Quantizer, reach
 from omni_jax.speech.streams import Framed, Stream
+from omni_jax.speech.timing import SpeakingTimed
+from omni_jax.speech.waveform_check import check_recording
 from omni_jax.speech.windows import WindowStream, run_whole
 
 _LARGEST_WINDOW = 256  # frames at once, 22 s
@@ -135,7 +136,7 @@ class Copied(NamedTuple):
   commitment: Float[Array, ""]  # of the latents from their codes, which stand still
 
 
-class SNAC(nnx.Module):
+class SNAC(SpeakingTimed, nnx.Module):
   """The codec; `encode`, `decode` and `stream` are the interface, `copy` is for training."""
 
   def __init__(self, config: SNACConfig, *, key: Key):
@@ -162,11 +163,6 @@ class SNAC(nnx.Module):
     return self.config.hop
 
   @property
-  def frame_rate(self) -> float:
-    """Frames per second."""
-    return self.sample_rate / self.hop
-
-  @property
   def code_rates(self) -> tuple[float, ...]:
     """Codes per second of each quantiser, the slowest first: 11.72, 23.44 and 46.88 in the released codec."""
     strides = self.config.strides
@@ -177,11 +173,6 @@ class SNAC(nnx.Module):
     """What the sound of a frame of codes depends on."""
     around = self.config.decoder_context
     return Context(frames_before=around, frames_after=around)
-
-  @property
-  def lookahead_seconds(self) -> float:
-    """Seconds by which a stream lags behind its codes, and at most by a chunk more."""
-    return self.context.lookahead_seconds(unit_seconds=1 / self.frame_rate, frame_rate=self.frame_rate)
 
   @property
   def num_codebooks(self) -> int:
@@ -219,15 +210,16 @@ class SNAC(nnx.Module):
     Raises:
       UserError: not one row of finite samples, or none.
     """
-    waveform = check_recording(waveform, where="waveform for SNAC")
+    return self.encode_batch([waveform])[0]
+
+  def _encode(self, waveform: np.ndarray) -> np.ndarray:
     frames = np.pad(waveform, (0, -len(waveform) % self.hop)).reshape(-1, self.hop)
     return run_whole(self._read_window, frames, hop=1, context=self.config.encoder_context, largest=_LARGEST_WINDOW)
 
   def encode_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Returns the codes of each waveform, equal to those of `encode`."""
-    for place, waveform in enumerate(waveforms):
-      check_recording(waveform, where=f"waveform {place} for SNAC")
-    return [self.encode(waveform) for waveform in waveforms]
+    checked = [check_recording(one, where=f"waveform {place} for SNAC") for place, one in enumerate(waveforms)]
+    return [self._encode(waveform) for waveform in checked]
 
   def encode_stream(self, *, chunk_frames: int = _STREAM_FRAMES) -> Stream:
     """Returns an empty stream from samples to codes; some come for every `chunk_frames` frames with their context.

@@ -16,7 +16,7 @@ from jaxtyping import Complex, Float, Int
 
 from omni_jax.core.arrays import Array, Scalar, Waveform, typed
 from omni_jax.speech.mel import mel_filters
-from omni_jax.speech.recordings import check_recording
+from omni_jax.speech.waveform_check import check_recording
 
 VITS_FLOOR = 1e-6  # added to the power under the root of what VITS' encoders hear
 

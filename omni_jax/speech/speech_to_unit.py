@@ -13,30 +13,20 @@ of the padding; here `ceil(samples / 640)` units come out, whatever the length.
 """
 
 import dataclasses
-import functools
-import math
-from collections.abc import Sequence
-from typing import Any
 
 import jax
-import numpy as np
 from flax import nnx
 
 from omni_jax.core.arrays import Array, Codes, Float, Int, Key, Mel, Units, Waveform, typed
 from omni_jax.core.config import added
 from omni_jax.nn.dropout import drop, keys_of
 from omni_jax.nn.linear import Linear
-from omni_jax.speech.long_recordings import Spans, map_units
+from omni_jax.speech.long_recordings import Spans
 from omni_jax.speech.mel import MelConfig
 from omni_jax.speech.quantizers import Quantizer
-from omni_jax.speech.recordings import check_recording
 from omni_jax.speech.spiral import SPIRAL2_BASE_40MS, ConvolutionConfig, NormedConvolution, SpiralConfig
 from omni_jax.speech.spiral_features import EMOVA_MEL, FEWEST_SAMPLES, FRAME_MULTIPLE, spiral_features
-from omni_jax.speech.streams import Stream, whole_recording
-from omni_jax.speech.tokenizer import greedy_phones
-from omni_jax.tokens.units import reduce_units
-
-_TOGETHER_SECONDS = 6.0  # recordings up to this long are read in groups, longer ones alone: attention is quadratic
+from omni_jax.speech.unit_reader import PhoneUnitReader
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,8 +101,11 @@ class PhoneReader(nnx.Module):
     return self.head(x)
 
 
-class SpeechToUnit(nnx.Module):
-  """Waveform -> units; satisfies `interface.SpeechTokenizer`."""
+class SpeechToUnit(PhoneUnitReader):
+  """Waveform -> units; satisfies `interface.PhoneReader`."""
+
+  together_seconds = 6.0  # attention is quadratic
+  fewest_samples = FEWEST_SAMPLES
 
   def __init__(self, config: SpeechToUnitConfig, *, key: Key):
     encoder, bottleneck, reader = jax.random.split(key, 3)
@@ -135,23 +128,9 @@ class SpeechToUnit(nnx.Module):
     return self.config.mel.hop_samples * self.config.encoder.stride
 
   @property
-  def frame_rate(self) -> float:
-    """Units per second, before reduction."""
-    return self.sample_rate / self.hop
-
-  @property
-  def num_codebooks(self) -> int:
-    """Units per frame."""
-    return 1
-
-  @property
   def codebook_size(self) -> int:
     """The number of different units."""
     return self.config.quantizer.codebook_size
-
-  def num_units(self, samples: Array) -> Array:
-    """Returns the number of units of recordings of `samples` samples."""
-    return -(-samples // self.hop)
 
   @typed
   def features(self, waveform: Waveform, samples: Int[Array, "B"], *, key: Key | None = None) -> Mel:
@@ -179,68 +158,20 @@ class SpeechToUnit(nnx.Module):
     """Returns the unit of each frame; those at and after `num_units(samples)` mean nothing."""
     return self.config.quantizer.codes_to_units(self.codes(waveform, samples))
 
-  def encode(self, waveform: np.ndarray) -> np.ndarray:
-    """Returns int32 units [ceil(A / hop)] of a float waveform [A] of one channel.
+  def phone_logits(self, waveform: Waveform, samples: Int[Array, "B"]) -> Float[Array, "B U K"]:
+    """Returns the logits of phones, the blank last, at each unit frame."""
+    return self.reader(self.codes(waveform, samples), self.num_units(samples))
 
-    Silence is encoded like any sound: all its features are 0. Memory is that of one window, however long it is.
-
-    Raises:
-      UserError: fewer than 257 samples, more than one channel, or samples that are not finite numbers.
-    """
-    return self.encode_batch([waveform])[0]
-
-  def encode_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Returns the units of each waveform, equal to those of `encode`; likewise UserError, naming the first bad one."""
-    return self._map(_jit_units(), waveforms, together_seconds=_TOGETHER_SECONDS)
-
-  def encode_stream(self) -> Stream:
-    """Returns a stream that gives all units at its end: every frame sees the whole recording."""
-    return whole_recording(self.encode)
-
-  def time_batch(self, waveforms: Sequence[np.ndarray], units: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Returns how many frames of 10 ms each reduced unit lasts, int32: four for each time it was read in a row."""
-    del waveforms
-    return [reduce_units(own)[1] * (self.hop * 100 // self.sample_rate) for own in units]
-
-  def phones_batch(self, waveforms: Sequence[np.ndarray]) -> list[list[int]]:
-    """Returns the phone ids read from each waveform, by greedy CTC decoding."""
-    return [greedy_phones(logits) for logits in self._map(_jit_phone_logits(), waveforms)]
-
-  def _map(self, function: Any, waveforms: Sequence[np.ndarray], *, together_seconds: float = math.inf) -> list:
-    """Returns what a function finds at each unit of each waveform."""
-    config = self.config
-    checked = [
-      check_recording(one, where=f"recording {place} of those to encode", fewest=FEWEST_SAMPLES)
-      for place, one in enumerate(waveforms)
-    ]
-    spans = Spans.of_seconds(
+  @property
+  def spans(self) -> Spans:
+    """How long recordings are cut, as the config says."""
+    return Spans.of_seconds(
       hop=self.hop,
       sample_rate=self.sample_rate,
-      whole_seconds=config.whole_seconds,
-      context_seconds=config.context_seconds,
+      whole_seconds=self.config.whole_seconds,
+      context_seconds=self.config.context_seconds,
     )
-    run = functools.partial(function, self)
-    return map_units(run, checked, spans=spans, sample_rate=self.sample_rate, together_seconds=together_seconds)
 
 
 def _probe(config: SpeechToUnitConfig, *, key: Key) -> Linear:
   return Linear(config.encoder.width, config.num_phones + 1, axes=("embed", None), bias=True, key=key)
-
-
-def _units(model: SpeechToUnit, waveform: Array, samples: Array) -> tuple[Array, Array]:
-  return model.units(waveform, samples), model.num_units(samples)
-
-
-def _phone_logits(model: SpeechToUnit, waveform: Array, samples: Array) -> tuple[Array, Array]:
-  num_units = model.num_units(samples)
-  return model.reader(model.codes(waveform, samples), num_units), num_units
-
-
-@functools.cache
-def _jit_units():
-  return jax.jit(_units)
-
-
-@functools.cache
-def _jit_phone_logits():
-  return jax.jit(_phone_logits)

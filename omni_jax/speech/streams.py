@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from omni_jax.core.errors import UserError
-from omni_jax.speech.recordings import check_recording
+from omni_jax.speech.waveform_check import check_recording
 from omni_jax.speech.windows import Frames, join
 
 _AT_ONCE = 128  # units or frames

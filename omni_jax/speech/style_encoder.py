@@ -22,7 +22,7 @@ from omni_jax.core.styles import EMOTIONS, GENDERS, PITCHES, Style
 from omni_jax.nn.convolution import Convolution, FrameNorm, ResidualConvolution, zero_padding
 from omni_jax.speech.grouping import map_waveforms
 from omni_jax.speech.mel import MelConfig, filterbank, peak_scale, power_spectrum
-from omni_jax.speech.recordings import check_recording
+from omni_jax.speech.waveform_check import check_recording
 
 _EPS = 1e-5
 _TOGETHER_SECONDS, _WHOLE_SECONDS = 30.0, 60  # longer recordings are heard alone, and minute by minute

@@ -15,7 +15,6 @@ stay for about a phone, and sounds between two phones have codes between their p
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,14 +24,12 @@ from flax import nnx
 from omni_jax.core.arrays import Array, Codes, Float, Int, Key, Mel, Units, Waveform, typed
 from omni_jax.nn.convolution import Convolution, FrameNorm, ResidualConvolution, halve, zero_padding
 from omni_jax.nn.parameter import weight
-from omni_jax.speech.long_recordings import Spans, map_units
+from omni_jax.speech.long_recordings import Spans
 from omni_jax.speech.mel import MelConfig, log_mel, normalise
 from omni_jax.speech.quantizers import Quantizer
-from omni_jax.speech.recordings import check_recording
-from omni_jax.speech.streams import Stream, whole_recording
+from omni_jax.speech.unit_reader import PhoneUnitReader
 
 _MEL_FRAMES_PER_UNIT = 4  # two convolutions of stride two
-_TOGETHER_SECONDS = 30.0  # recordings up to this long are read in groups
 _WHOLE_SECONDS, _CONTEXT_SECONDS = 60.0, 5.0  # of a window of a long recording, and of it on each side not kept
 
 
@@ -65,8 +62,10 @@ class SpeechTokenizerConfig:
     return SpeechTokenizer(self, key=key)
 
 
-class SpeechTokenizer(nnx.Module):
-  """Waveform -> units; satisfies `interface.SpeechTokenizer`."""
+class SpeechTokenizer(PhoneUnitReader):
+  """Waveform -> units; satisfies `interface.PhoneReader`."""
+
+  together_seconds = 30.0
 
   def __init__(self, config: SpeechTokenizerConfig, *, key: Key):
     keys = jax.random.split(key, 6)
@@ -90,16 +89,6 @@ class SpeechTokenizer(nnx.Module):
   def hop(self) -> int:
     """Samples that one unit covers."""
     return self.config.mel.hop_samples * _MEL_FRAMES_PER_UNIT
-
-  @property
-  def frame_rate(self) -> float:
-    """Units per second, before reduction."""
-    return self.sample_rate / self.hop
-
-  @property
-  def num_codebooks(self) -> int:
-    """Units per frame."""
-    return 1
 
   @property
   def codebook_size(self) -> int:
@@ -146,27 +135,16 @@ class SpeechTokenizer(nnx.Module):
     """Returns the unit of each frame; those at and after `num_units(samples)` mean nothing."""
     return self.config.quantizer.codes_to_units(self.codes(waveform, samples))
 
-  def num_units(self, samples: Array) -> Array:
-    """Returns the number of units of recordings of `samples` samples."""
-    return -(-samples // self.hop)
+  def phone_logits(self, waveform: Waveform, samples: Int[Array, "B"]) -> Float[Array, "B U K"]:
+    """Returns the logits of phones, the blank last, at each unit frame."""
+    return self.decoder(self.codes(waveform, samples), self.num_units(samples))
 
-  def encode(self, waveform: np.ndarray) -> np.ndarray:
-    """Returns int32 units [ceil(A / hop)] of a float waveform [A].
-
-    Up to a minute is read whole, what is longer in windows of a minute (`long_recordings`).
-
-    Raises:
-      UserError: no sample, more than one channel, or samples that are no finite numbers.
-    """
-    return self.encode_batch([waveform])[0]
-
-  def encode_batch(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Returns the units of each waveform, equal to those of `encode`; likewise UserError, naming the first bad one."""
-    return self._map(_jit_units(), waveforms)
-
-  def encode_stream(self) -> Stream:
-    """Returns a stream that gives all units at its end: a recording is normalised by all of itself."""
-    return whole_recording(self.encode)
+  @property
+  def spans(self) -> Spans:
+    """Up to a minute is read whole, what is longer in windows of a minute."""
+    return Spans.of_seconds(
+      hop=self.hop, sample_rate=self.sample_rate, whole_seconds=_WHOLE_SECONDS, context_seconds=_CONTEXT_SECONDS
+    )
 
   def time_batch(self, waveforms: Sequence[np.ndarray], units: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Returns how many frames of 10 ms each reduced unit of each waveform lasts, int32; in all four for each raw unit.
@@ -174,21 +152,8 @@ class SpeechTokenizer(nnx.Module):
     `units` are those that `encode_batch` returned. A unit is read every 40 ms, so that it says only roughly where it
     begins. Read again from 10, 20 and 30 ms later on, the recording tells it to 10 ms (`unit_frames`).
     """
-    rows = self._map(_jit_shifted_codes(), waveforms)
+    rows = self.map(_jit_shifted_codes(), waveforms)
     return [unit_frames(own, codes, quantizer=self.config.quantizer) for own, codes in zip(units, rows, strict=True)]
-
-  def phones_batch(self, waveforms: Sequence[np.ndarray]) -> list[list[int]]:
-    """Returns the phone ids read from each waveform through its units, by greedy CTC decoding."""
-    return [greedy_phones(logits) for logits in self._map(_jit_phone_logits(), waveforms)]
-
-  def _map(self, function: Any, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Returns what a function finds at each unit of each waveform."""
-    checked = [check_recording(one, where=f"recording {place} to encode") for place, one in enumerate(waveforms)]
-    spans = Spans.of_seconds(
-      hop=self.hop, sample_rate=self.sample_rate, whole_seconds=_WHOLE_SECONDS, context_seconds=_CONTEXT_SECONDS
-    )
-    run = functools.partial(function, self)
-    return map_units(run, checked, spans=spans, sample_rate=self.sample_rate, together_seconds=_TOGETHER_SECONDS)
 
 
 class PhoneDecoder(nnx.Module):
@@ -214,13 +179,6 @@ class PhoneDecoder(nnx.Module):
 def _blocks(width: int, *, depth: int, taps: int, key: Key) -> nnx.List:
   # Not a scanned stack: inside a loop XLA's CPU backend differentiates convolutions 50 times slower.
   return nnx.List([ResidualConvolution(width, taps=taps, key=key) for key in jax.random.split(key, depth)])
-
-
-def greedy_phones(logits: np.ndarray) -> list[int]:
-  """Returns the phones of CTC logits [U, K + 1]: the best of each frame, repeats merged, blanks (K) dropped."""
-  best = np.argmax(logits, axis=-1)
-  kept = best[np.flatnonzero(np.diff(best, prepend=-1))]
-  return [int(phone) for phone in kept if phone != logits.shape[-1] - 1]
 
 
 def unit_frames(units: np.ndarray, codes: np.ndarray, *, quantizer: Quantizer) -> np.ndarray:
@@ -256,25 +214,6 @@ def _shifted_codes(model: SpeechTokenizer, waveform: Array, samples: Array) -> t
   return jnp.moveaxis(codes, 0, 2), model.num_units(samples)
 
 
-def _units(model: SpeechTokenizer, waveform: Array, samples: Array) -> tuple[Array, Array]:
-  return model.units(waveform, samples), model.num_units(samples)
-
-
-def _phone_logits(model: SpeechTokenizer, waveform: Array, samples: Array) -> tuple[Array, Array]:
-  num_units = model.num_units(samples)
-  return model.decoder(model.codes(waveform, samples), num_units), num_units
-
-
-@functools.cache
-def _jit_units():
-  return jax.jit(_units)
-
-
 @functools.cache
 def _jit_shifted_codes():
   return jax.jit(_shifted_codes)
-
-
-@functools.cache
-def _jit_phone_logits():
-  return jax.jit(_phone_logits)

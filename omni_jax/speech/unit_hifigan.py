@@ -31,6 +31,7 @@ from omni_jax.nn.parameter import table
 from omni_jax.speech.hifigan import HiFiGANConfig
 from omni_jax.speech.interface import Context, Manner
 from omni_jax.speech.streams import Each, Stream
+from omni_jax.speech.timing import SpeakingTimed
 from omni_jax.speech.windows import WindowStream, join, run_whole
 from omni_jax.tokens.units import check_units
 
@@ -150,7 +151,7 @@ class DurationPredictor(nnx.Module):
     return self.output(drop(x, self.dropout, key=keys[1]))[..., 0]
 
 
-class UnitHiFiGAN(nnx.Module):
+class UnitHiFiGAN(SpeakingTimed, nnx.Module):
   """The vocoder; `decode` and `stream` are the interface."""
 
   num_codebooks = 1
@@ -177,11 +178,6 @@ class UnitHiFiGAN(nnx.Module):
     return self.config.generator.hop
 
   @property
-  def frame_rate(self) -> float:
-    """Frames per second."""
-    return self.sample_rate / self.hop
-
-  @property
   def codebook_size(self) -> int:
     """The number of different units."""
     return self.config.codebook_size
@@ -190,11 +186,6 @@ class UnitHiFiGAN(nnx.Module):
   def context(self) -> Context:
     """What the sound of a unit depends on."""
     return self.config.context
-
-  @property
-  def lookahead_seconds(self) -> float:
-    """Seconds by which a stream lags behind its units, each counted as one frame, and at most by a chunk more."""
-    return self.context.lookahead_seconds(unit_seconds=1 / self.frame_rate, frame_rate=self.frame_rate)
 
   @typed
   def __call__(

@@ -31,6 +31,7 @@ from omni_jax.speech.conditions import Centroids, condition_of
 from omni_jax.speech.interface import Context, Manner
 from omni_jax.speech.spectrogram import VITS_FLOOR, SpectrumConfig, magnitude_numpy
 from omni_jax.speech.streams import AtEnd, Stream
+from omni_jax.speech.timing import SpeakingTimed
 from omni_jax.speech.unit_encoder import Prior
 from omni_jax.speech.unit_to_speech import UnitToSpeech, UnitToSpeechConfig
 from omni_jax.speech.windows import WindowStream
@@ -114,7 +115,7 @@ class UnitVoiceConfig:
     return UnitVoice(self.model.make(key=key), centroids=centroids, delivery=self.delivery)
 
 
-class UnitVoice(nnx.Module):
+class UnitVoice(SpeakingTimed, nnx.Module):
   """A model with the centroids of its conditions; satisfies `interface.Vocoder`."""
 
   num_codebooks = 1
@@ -157,11 +158,6 @@ class UnitVoice(nnx.Module):
     return self.model.config.decoder.hop
 
   @property
-  def frame_rate(self) -> float:
-    """Frames per second, 86.13 in EMOVA's; how long a unit of its tokenizer is, it is not told."""
-    return self.sample_rate / self.hop
-
-  @property
   def codebook_size(self) -> int:
     """The number of different units."""
     return self.model.config.codebook_size
@@ -171,11 +167,6 @@ class UnitVoice(nnx.Module):
     """What the sound of a unit depends on: all units, then frames on both sides."""
     around = self.model.config.context
     return Context(units_before=None, units_after=None, frames_before=around, frames_after=around)
-
-  @property
-  def lookahead_seconds(self) -> float:
-    """Infinite: nothing sounds before all units are known."""
-    return math.inf
 
   def decode(self, units: np.ndarray, style: Manner = None) -> np.ndarray:
     """Returns the waveform, float32 [A], of reduced units [U] in a style at normal speed, or in a condition by name."""

@@ -37,6 +37,7 @@ from omni_jax.speech.frames import SILENT, FrameFeatures, Layout, lay_out
 from omni_jax.speech.interface import Context, Manner
 from omni_jax.speech.istft import HOP, SAMPLE_RATE
 from omni_jax.speech.streams import Stream
+from omni_jax.speech.timing import SpeakingTimed
 from omni_jax.speech.vocoder_streaming import seconds, stream
 
 REFERENCE_HZ, WIDEST_OCTAVES = 150.0, 4.0  # the network predicts octaves above or below
@@ -152,12 +153,11 @@ class ConvBlock(nnx.Module):
     return (x + jax.nn.silu(mixed) @ self.output[...]) * valid[..., None]
 
 
-class Vocoder(nnx.Module):
+class Vocoder(SpeakingTimed, nnx.Module):
   """Reduced units and a style -> waveform; `decode` and `stream` are the interface, the rest is for training."""
 
   sample_rate = SAMPLE_RATE
   hop = HOP
-  frame_rate = SAMPLE_RATE / HOP
   num_codebooks = 1
 
   def __init__(self, config: VocoderConfig, *, key: Key):
@@ -256,11 +256,9 @@ class Vocoder(nnx.Module):
     return self.config.context
 
   @property
-  def lookahead_seconds(self) -> float:
-    """Seconds by which a stream lags behind its units; each of `units_ahead` counts as one of 40 ms."""
-    return self.context.lookahead_seconds(
-      unit_seconds=time.FRAMES_PER_UNIT / self.frame_rate, frame_rate=self.frame_rate
-    )
+  def unit_seconds(self) -> float:
+    """Seconds that each of `units_ahead` counts: 40 ms."""
+    return time.FRAMES_PER_UNIT / self.frame_rate
 
   def decode(self, units: np.ndarray, style: Manner = None) -> np.ndarray:
     """Returns the waveform, float32 [A] at 16 kHz, of reduced `units`, int32 [U], spoken in `style`.

@@ -27,7 +27,7 @@ from omni_jax.nn.stack import fold, stack
 from omni_jax.prepare.recordings import RecordingLayout
 from omni_jax.speech.encoder_block import EncoderBlock, EncoderConfig
 from omni_jax.speech.mel import mel_filters
-from omni_jax.speech.recordings import check_recording
+from omni_jax.speech.waveform_check import check_recording
 
 SAMPLE_RATE = 16000
 HOP = 160  # samples from one spectrum to the next

@@ -181,14 +181,25 @@ class SpeechGPTWriter:
 
   def exchange(self, asked: Sequence[Segment], answered: Sequence[Segment]) -> Grid:
     """Returns a question and its answer; everything behind the system text is learned, as in the original."""
-    ending = [*self._spelt(self.template.answer_end), [self.vocabulary.control("end")]]
-    asking, answering = self._asking(asked), [*self._answering(answered), *ending]
-    pieces = (learned(self._ids(asking)), learned(self._ids(answering)))
+    pieces = (learned(self._ids(self._asking(asked))), learned(self.answer(answered)))
     return join(given(self._ids(self._prefix())), *pieces)
 
-  def prompt(self, asked: Sequence[Segment]) -> list[int]:
-    """Returns the ids up to where the answer begins."""
-    return self._ids(self._prefix()) + self._ids(self._asking(asked))
+  def answer(self, answered: Sequence[Segment]) -> list[int]:
+    """Returns the ids of an answer, its end and that of the sequence included."""
+    ending = [*self._spelt(self.template.answer_end), [self.vocabulary.control("end")]]
+    return self._ids([*self._answering(answered), *ending])
+
+  def prompt(
+    self, asked: Sequence[Segment], *, history: Sequence[tuple[Sequence[Segment], Sequence[Segment]]] = ()
+  ) -> list[int]:
+    """Returns the ids up to where the answer begins.
+
+    Args:
+      asked: the last question.
+      history: earlier questions and answers; each answer is without the end of the sequence. The original has none.
+    """
+    turns = [self._ids(self._asking(before)) + self.answer(said)[:-1] for before, said in history]
+    return [*self._ids(self._prefix()), *(i for turn in turns for i in turn), *self._ids(self._asking(asked))]
 
   def recognition(self, units: np.ndarray, *, description: str = TRANSCRIBE[0]) -> list[Segment]:
     """Returns the request to write down speech."""

@@ -3,7 +3,7 @@ import pytest
 
 from omni_jax.cli import chat, hear, main, say
 from omni_jax.core.styles import Style
-from omni_jax.generate.assistant import Answer, Event, SpokenText
+from omni_jax.generate.exchange import Answer, Event, SpokenText
 from omni_jax.prepare.audio import load_audio, save_wav
 
 SOUND = np.sin(np.arange(8000) / 9).astype(np.float32) * 0.5
@@ -22,6 +22,7 @@ class FakeAssistant:
   def vocoder(self):
     return type("Vocoder", (), {"sample_rate": 16_000})
 
+  sample_rate = 16_000
   style_encoder = type(
     "Encoder", (), {"hear_batch": staticmethod(lambda rows: [Style.parse("male-sad-low")] * len(rows))}
   )
@@ -46,8 +47,10 @@ class FakeAssistant:
 @pytest.fixture(autouse=True)
 def fake(monkeypatch):
   monkeypatch.setattr(FakeAssistant, "asked", [])
+  monkeypatch.setattr(chat, "load_assistant", FakeAssistant.load)
   for module in (chat, say, hear):
-    monkeypatch.setattr(module, "Assistant", FakeAssistant)
+    if module is not chat:
+      monkeypatch.setattr(module, "Assistant", FakeAssistant)
     monkeypatch.setattr(module, "enable_compilation_cache", lambda: None)
 
 

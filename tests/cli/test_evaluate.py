@@ -16,6 +16,7 @@ def test_help_has_an_example(verb, capsys):
 @pytest.mark.parametrize(
   ("flags", "message"),
   [
+    (["--system", "choir"], "unknown system 'choir'"),
     (["--tasks", "singing"], "unknown task 'singing'"),
     (["--limit", "0"], "limit 0"),
     (["--set", "colour=3"], "unknown field 'colour'"),

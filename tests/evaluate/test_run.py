@@ -146,3 +146,28 @@ def test_limit_must_be_positive():
     run.limited(SETTINGS, 0)
   assert run.limited(SETTINGS, 2).utterances == 2
   assert run.limited(SETTINGS, None) == SETTINGS
+
+
+def test_what_a_system_cannot_do_is_left_out_with_the_reason(evaluated, monkeypatch):
+  workdir, results = evaluated
+
+  class Deaf(FakeAssistant):
+    def __init__(self, workdir, *, stage):
+      super().__init__(workdir, stage=stage)
+      self.abilities = frozenset()
+
+  stage = workdir / "stages" / "speech_gpt"
+  (stage / "checkpoints" / "7").mkdir(parents=True)
+  (stage / "run.json").write_text(json.dumps({"format": 1, "fingerprint": "speech_gpt", "run": {}, "starts": []}))
+  monkeypatch.setattr(recogniser, "transcribe", lambda waveforms, **_: ["red sun"] * len(waveforms))
+  own = run.evaluate(SETTINGS, workdir, system="speech_gpt", load=Deaf)
+  assert set(own["skipped"]) == {"tokenizer", "images", "spoken_images", "emotion_heard", "style"}
+  assert "sees images" in own["skipped"]["images"] and not own["not_run"]
+  assert {row["task"] for row in own["figures"]} == {"recognition", "dialogue", "synthesis", "timings"}
+  assert not any("chose to speak in" in row["figure"] for row in own["figures"])
+  assert (workdir / "evaluation" / "speech_gpt" / "dialogue.jsonl").read_text()
+  assert run.evaluate(SETTINGS, workdir, tasks=["timings"], load=FakeAssistant)["figures"] == results["figures"]
+  cascade = run.evaluate(SETTINGS, workdir, system="cascade", tasks=["recognition"], load=Deaf)
+  assert {row["task"] for row in cascade["figures"]} == {"recognition"} and "images" not in cascade["not_run"]
+  with pytest.raises(UserError, match="unknown system 'choir'"):
+    run.evaluate(SETTINGS, workdir, system="choir", load=Deaf)

@@ -70,7 +70,9 @@ def world(tmp_path_factory):
       turns[decode_audio(source[index].turns[0].audio).tobytes()] = source[index].turns[0]
   for stage in CONFIG.tokenizers:
     (workdir / "stages" / stage / "checkpoints" / "7").mkdir(parents=True)
-    (workdir / "stages" / stage / "run.json").write_text(json.dumps({"format": 1, "fingerprint": stage}))
+    (workdir / "stages" / stage / "run.json").write_text(
+      json.dumps({"format": 1, "fingerprint": stage, "run": {}, "starts": []})
+    )
   models = {name: Known(name, turns) for name in (*CONFIG.tokenizers, "style")}
   patch = pytest.MonkeyPatch()
   patch.setattr(unit_tasks, "load_model", lambda stage: (None, models[stage.name]))

@@ -6,7 +6,7 @@ import json
 import numpy as np
 
 from omni_jax.core.styles import ALL_STYLES, Style
-from omni_jax.generate.assistant import Answer, Question
+from omni_jax.generate.exchange import Ability, Answer, Question
 from omni_jax.prepare.audio import decode_audio, encode_flac
 from omni_jax.prepare.schema import Example, Turn
 from omni_jax.prepare.sentences import EMOTION_WORDS, reply_style
@@ -69,7 +69,9 @@ def make_world(workdir, *, engine: str = "flite") -> None:
   (corpus / "phones.json").write_text(json.dumps(PHONES))
   for stage in ("tokenizer", "style", "vocoder", "tune", "tune_without_triples"):
     (workdir / "stages" / stage / "checkpoints" / "7").mkdir(parents=True)
-    (workdir / "stages" / stage / "run.json").write_text(json.dumps({"format": 1, "fingerprint": stage}))
+    (workdir / "stages" / stage / "run.json").write_text(
+      json.dumps({"format": 1, "fingerprint": stage, "run": {}, "starts": []})
+    )
 
 
 def _asked(example: Example, index: int, engine: str) -> tuple[Turn, Turn]:
@@ -111,8 +113,9 @@ class FakeAssistant:
 
   def __init__(self, workdir, *, stage: str):
     self.stage = stage
-    self.tokenizer = self.style_encoder = self.vocoder = self
+    self.tokenizer = self.style_encoder = self
     self.sample_rate = 16000
+    self.abilities = frozenset(Ability)
     self._examples = {}
     from omni_jax.evaluate.run import TASKS  # noqa: F401  (the package imports as a whole)
     from omni_jax.prepare.reader import open_set
@@ -135,8 +138,8 @@ class FakeAssistant:
   def hear_batch(self, waveforms):
     return [Style.parse(self._turn(w).style) if w.tobytes() in self._examples else ALL_STYLES[0] for w in waveforms]
 
-  def decode(self, units, style):
-    return buzz(style, 1)
+  def resynthesise(self, recordings):
+    return [buzz(style, 1) for _, style in recordings]
 
   def recognise(self, waveforms):
     return [self._turn(w).text for w in waveforms]

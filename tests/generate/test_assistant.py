@@ -14,7 +14,8 @@ from omni_jax.core.errors import UserError
 from omni_jax.core.styles import ALL_STYLES
 from omni_jax.generate import assistant as assistant_module
 from omni_jax.generate import speech_stages
-from omni_jax.generate.assistant import Assistant, Question, load_language
+from omni_jax.generate.assistant import Assistant, load_language
+from omni_jax.generate.exchange import Past, Question
 from omni_jax.generate.streaming import Stopwatch
 from omni_jax.prepare.schema import Example, Turn
 from omni_jax.prepare.writer import write_split
@@ -25,6 +26,7 @@ from omni_jax.train.optimizer import OptimizerConfig
 from tests.generate.conftest import FakeVocoder
 
 WAVEFORM = np.sin(np.arange(9000) / 20).astype(np.float32)
+SPOKEN = Question(waveform=WAVEFORM)
 
 
 @pytest.fixture
@@ -67,6 +69,24 @@ def test_tiles_are_seen_and_several_images_too(tiled_model, dialogue, tiles, spe
   different = np.abs(logits[:, None] - logits[None]).max(axis=-1) > 1e-4
   np.testing.assert_array_equal(different, ~np.eye(4, dtype=bool))  # each picture counts, and their order
   assert len(assistant.answer(questions)) == 4
+
+
+def test_earlier_turns_stand_before_the_question_and_the_oldest_are_forgotten(assistant, monkeypatch):
+  seen = Question(text="the dog", image=picture())
+  past = [
+    Past(question, answer) for question, answer in zip([seen, SPOKEN], assistant.answer([seen, SPOKEN]), strict=True)
+  ]
+  asked = dataclasses.replace(SPOKEN, history=past)
+  (alone, whole), _ = assistant._read([SPOKEN, asked], Stopwatch())
+  opening = len(assistant.dialogue._encode(assistant.dialogue._begin(None)))
+  assert whole.tokens[-len(alone.tokens) + opening :].tolist() == alone.tokens[opening:].tolist()
+  assert whole.images and not alone.images
+  answered = assistant.dialogue.vocabulary.unit_ids[past[1].answer.units].tolist()
+  assert len(past[1].answer.heard_units) and set(answered) <= set(whole.tokens.tolist())
+  monkeypatch.setattr(assistant_module, "MAX_TOKENS", len(whole.tokens) - 1 + assistant_module._MAX_ANSWER)
+  ((shorter,), _) = assistant._read([asked], Stopwatch())
+  assert len(alone.tokens) < len(shorter.tokens) < len(whole.tokens) and not shorter.images
+  assert len(assistant.answer([asked])) == 1
 
 
 def test_streaming_gives_the_same_answer(assistant, dialogue):

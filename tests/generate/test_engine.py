@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from omni_jax.core.errors import UserError
-from omni_jax.generate.constraints import make_automaton, state_index
+from omni_jax.generate.constraints import make_automaton
 from omni_jax.generate.engine import Engine, Prompt
 from omni_jax.generate.sampling import Sampling
 
@@ -46,7 +46,7 @@ def _slowly(model, dialogue, prompt: Prompt, *, count: int) -> np.ndarray:
   """The same by whole forward passes."""
   automaton, length = make_automaton(dialogue.vocabulary), 128
   forward = jax.jit(lambda model, batch: model(batch))
-  states, tokens, chosen = jnp.array([state_index(prompt.state)]), prompt.tokens.tolist(), []
+  states, tokens, chosen = jnp.array([automaton.state(prompt.state)]), prompt.tokens.tolist(), []
   for _ in range(count):
     places = np.arange(length)[None]
     batch = {

@@ -6,7 +6,7 @@ from omni_jax.core.styles import ALL_STYLES, EMOTIONS, GENDERS
 from omni_jax.generate.constraints import make_automaton
 from omni_jax.generate.engine import Engine, Prompt
 from omni_jax.generate.sampling import Sampling
-from omni_jax.generate.synthesis import Reader
+from omni_jax.generate.synthesis import DialogueScript, Reader
 from omni_jax.speech.lengths import Lengths
 from omni_jax.tokens.dialogue import Question
 from omni_jax.tokens.units import reduce_units
@@ -22,7 +22,7 @@ def engine(model, dialogue) -> Engine:
 
 @pytest.fixture
 def reader(engine, dialogue) -> Reader:
-  return Reader(engine, dialogue=dialogue, max_new_tokens=MOST)
+  return Reader(engine, script=DialogueScript(dialogue), max_new_tokens=MOST)
 
 
 def judged(engine, dialogue, readings) -> np.ndarray:
@@ -68,8 +68,8 @@ def test_a_reading_of_the_expected_length_is_preferred(engine, dialogue):
   lengths = Lengths(per_letter=0.0, constant=0.9, factors=dict.fromkeys(kinds, 1.0), deviation=0.05)
   ids = np.array(dialogue.vocabulary.unit_ids)
   readings, asked = [ids[:9], ids[:3]], [(text, style)] * 2
-  plain = Reader(engine, dialogue=dialogue, max_new_tokens=MOST)._judge(readings, asked)
-  timed = Reader(engine, dialogue=dialogue, max_new_tokens=MOST, vocoder=Slow(), lengths=lengths)._judge(
+  plain = Reader(engine, script=DialogueScript(dialogue), max_new_tokens=MOST)._judge(readings, asked)
+  timed = Reader(engine, script=DialogueScript(dialogue), max_new_tokens=MOST, vocoder=Slow(), lengths=lengths)._judge(
     readings, asked
   )
   np.testing.assert_allclose(timed - plain, [0.0, -0.5 * (np.log(3 / 9) / 0.05) ** 2], rtol=1e-4, atol=1e-4)

@@ -5,7 +5,7 @@ import pytest
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from omni_jax.core.errors import UserError
-from omni_jax.prepare.schema import Example, Turn, features, from_record, to_bytes, to_record, validate
+from omni_jax.prepare.schema import Example, Turn, features, from_bytes, from_record, to_bytes, to_record, validate
 
 SOUND = b"fLaC" + bytes(range(20))
 
@@ -39,7 +39,17 @@ def test_the_bytes_are_those_of_tensorflow_datasets(example):
   serializer = ExampleSerializer(layout.get_serialized_info())
   expected = serializer.get_tf_example(layout.encode_example(to_record(example)))
   assert to_bytes(example) == expected.SerializeToString(deterministic=True)
-  assert from_record(layout.deserialize_example_np(to_bytes(example))) == example
+  assert from_bytes(to_bytes(example)) == from_record(layout.deserialize_example_np(to_bytes(example))) == example
+
+
+def test_bytes_that_are_no_whole_record_are_refused():
+  layout = features()
+  record = to_record(dialogue())
+  for changes in ({"audio": b"fLaC"}, {"units": record["units"][:-1]}):
+    with pytest.raises(ValueError, match="are stated"):
+      from_bytes(layout.serialize_example(layout.encode_example(record | changes)))
+  with pytest.raises(KeyError, match="id"):
+    from_bytes(b"")
 
 
 def test_records_without_frames_can_be_read():

@@ -8,7 +8,7 @@ from omni_jax.convert.speech_to_unit import export_speech_to_unit
 from omni_jax.core import trees
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.audio import load_audio
-from omni_jax.speech import long_recordings
+from omni_jax.speech import long_recordings, unit_reader
 from omni_jax.speech.interface import SpeechTokenizer
 from omni_jax.speech.long_recordings import plan_windows
 from omni_jax.speech.speech_to_unit import EMOVA_SPEECH_TO_UNIT
@@ -180,3 +180,19 @@ def test_every_parameter_but_those_the_units_do_not_need_learns(model):
 def test_phones_are_read_from_each_waveform(model):
   phones = model.phones_batch(recordings(16000, 8000))
   assert len(phones) == 2 and all(0 <= phone < 7 for one in phones for phone in one)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 7.0])
+def test_long_recordings_are_read_alone_for_phones_as_for_units(model, seconds, monkeypatch):
+  rows = []
+
+  def logits():
+    def read(model, waveform, samples):
+      rows.append(len(waveform))
+      return np.zeros((len(waveform), int(model.num_units(waveform.shape[1])), 3)), model.num_units(samples)
+
+    return read
+
+  monkeypatch.setattr(unit_reader, "_jit_phone_logits", logits)
+  assert model.phones_batch([np.zeros(int(seconds * 16000), np.float32)] * 2) == [[0], [0]]
+  assert rows == ([16] if seconds < model.together_seconds else [1, 1])

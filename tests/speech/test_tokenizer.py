@@ -6,7 +6,8 @@ import pytest
 from omni_jax.core import trees
 from omni_jax.speech.long_recordings import plan_windows
 from omni_jax.speech.quantizers import Quantizer
-from omni_jax.speech.tokenizer import greedy_phones, unit_frames
+from omni_jax.speech.tokenizer import unit_frames
+from omni_jax.speech.unit_reader import greedy_phones
 from omni_jax.tokens.units import reduce_units
 from tests.speech.parts import TOKENIZER as TINY
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from omni_jax.core.errors import UserError
-from omni_jax.generate.constraints import RULES, make_automaton, state_index
+from omni_jax.generate.constraints import RULES, make_automaton
 from omni_jax.tokens.extension import added_names, extend_vocabulary, load_tokenizer, read_unit_table, unit_name
 from omni_jax.tokens.hugging_face import HuggingFaceTokenizer
 from omni_jax.tokens.text import SentencePieceTokenizer
@@ -137,10 +137,10 @@ def test_decoding_never_gives_an_unused_row(released):
   for native in (False, True):
     vocabulary = extend_vocabulary(released, end="<|im_end|>", codebook_size=64, native=native)
     automaton = make_automaton(vocabulary)
-    states = jnp.array([state_index(name) for name in RULES])
+    states = jnp.array([automaton.state(name) for name in RULES])
     allowed = np.asarray(automaton.mask(states))
     assert (~vocabulary.used()).sum() > 0 and not allowed[:, ~vocabulary.used()].any()
-    assert allowed[state_index("object")][: released.num_pieces].all(), "a byte-level model has no <unk> at 0"
+    assert allowed[automaton.state("object")][: released.num_pieces].all(), "a byte-level model has no <unk> at 0"
     specials = [i for name, i in vocabulary.specials.items() if name != "<|im_end|>"]
     assert not allowed[:, specials].any()
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from omni_jax.evaluate.scores import edit_distance
-from omni_jax.speech.tokenizer import greedy_phones
+from omni_jax.speech.unit_reader import greedy_phones
 from omni_jax.train.unit_health import code_use, phone_errors
 
 

@@ -5,6 +5,7 @@ The PyPI package `espeakng-loader` carries the library and its data, so nothing 
 
 import functools
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -15,17 +16,20 @@ import numpy as np
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
 from omni_jax.prepare.audio import resample
+from omni_jax.prepare.corpora.words import HAN
 from omni_jax.prepare.pitch import track_f0
 from omni_jax.prepare.voices.prosody import MEAN_F0_HZ, level, prosody_of, trim
 
 LANGUAGE = "en-us"
 MANDARIN = "cmn-latn-pinyin"  # espeak-ng's `cmn` reads pinyin as English
+CHARACTERS = "cmn"  # and this one characters
 # Only variants without breath, whose noise would start from the time of day.
 SPEAKERS = {"f1": "female", "f4": "female", "linda": "female", "m1": "male", "m3": "male", "m7": "male"}
 # The range setting that gives one semitone of deviation of F0 at the mean of the gender, measured.
 _RANGE_OF_SEMITONE = {"f1": 29.0, "f4": 29.0, "linda": 33.0, "m1": 24.0, "m3": 24.0, "m7": 24.0}
 _WORDS_PER_MINUTE = 168.0
 _PROBES = {LANGUAGE: "we can play near the river today", MANDARIN: "wo3 jin1 tian1 zai4 hua1 yuan2 li3"}
+_HAN, _ENGLISH = re.compile(rf"[{HAN}]"), "(en)"
 _FAILED = 0xFFFFFFFF
 _SCRIPT = Path(__file__).with_name("espeak_process.py")
 
@@ -105,7 +109,7 @@ class EspeakVoice:
     self._voice, self._range_of_semitone = f"{language}+{speaker}", _RANGE_OF_SEMITONE[speaker]
 
   def speak(self, text: str, style: Style) -> np.ndarray:
-    """Returns float32 [A] at 16 kHz."""
+    """Returns float32 [A] at 16 kHz; a Mandarin voice reads pinyin, or Chinese characters."""
     prosody = prosody_of(style, self.gender)
     # The range setting counts in Hz, so it grows with the mean for the same deviation in semitones.
     relative_mean = prosody.mean_f0_hz / MEAN_F0_HZ[self.gender]
@@ -115,8 +119,26 @@ class EspeakVoice:
     )
     rate = _WORDS_PER_MINUTE / prosody.duration_scale
     process = speaker_process()
-    waveform = process.speak(text, voice=self._voice, pitch=pitch, pitch_range=pitch_range, rate=rate)
+    waveform = process.speak(text, voice=self._reading(text), pitch=pitch, pitch_range=pitch_range, rate=rate)
     return level(trim(resample(waveform, sample_rate=process.sample_rate)))
+
+  def _reading(self, text: str) -> str:
+    """Returns the voice as espeak-ng names it: Chinese characters have a reader of their own.
+
+    Raises:
+      UserError: it would read a character as English, since it lacks the syllable.
+    """
+    if self.language != MANDARIN or not _HAN.search(text):
+      return self._voice
+    for character in set(_HAN.findall(text)):
+      if _ENGLISH in phonemizer_process().phonemes(character, CHARACTERS):
+        raise UserError(
+          f"no sound for {character!r} in {text!r:.60}",
+          where=self.name,
+          rule="espeak-ng has the syllables of all characters",
+          remedy="leave the text out",
+        )
+    return self._voice.replace(self.language, CHARACTERS, 1)
 
 
 @functools.cache

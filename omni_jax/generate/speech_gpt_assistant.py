@@ -1,0 +1,356 @@
+"""SpeechGPT as an assistant (arXiv 2305.11000): hears units, writes what it heard and what it says, then says it.
+
+One stage does both kinds of work. Questions are answered by chains of modality, with the stage's adapters; recognition
+and synthesis are the cross-modal tasks of the stage before, whose model is this one with its adapters silent. All is
+decoded under constraints (`generate.chain_constraints`), where the original samples freely and cuts by regular
+expressions. It has no memory there; here earlier turns stand before the question, as many as the context has room for.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omni_jax.batches.speech_instruct import InstructBatches, Kind
+from omni_jax.checkpoint.card import read_card
+from omni_jax.checkpoint.store import load_model
+from omni_jax.core.config import from_json
+from omni_jax.core.errors import UserError
+from omni_jax.core.styles import Style
+from omni_jax.generate.chain_constraints import SAYS, WRITES, chain_automaton, chain_state, cross_modal_automaton
+from omni_jax.generate.engine import Engine, Prompt
+from omni_jax.generate.exchange import (
+  DEFAULT_STYLE,
+  MAX_TOKENS,
+  MAX_TRANSCRIPT,
+  READINGS,
+  Ability,
+  Answer,
+  Event,
+  Question,
+  SpokenText,
+  check_asked,
+  check_waveform,
+  cut_problem,
+)
+from omni_jax.generate.sampling import Sampling
+from omni_jax.generate.speech_stages import TOKENIZER, VOCODER, check_units_of, load_tokenizer, load_vocoder
+from omni_jax.generate.streaming import ChainStream, Stopwatch
+from omni_jax.generate.synthesis import Reader
+from omni_jax.nn.lora import Adapted
+from omni_jax.speech.interface import Manner, PhoneReader, SpeechTokenizer, Vocoder
+from omni_jax.speech.lengths import LENGTHS_FILE, Lengths
+from omni_jax.tokens.speech_gpt import RELEASED, SAY, TRANSCRIBE, Chain, Side, SpeechGPTWriter
+from omni_jax.tokens.text import Segment
+from omni_jax.tokens.units import reduce_units
+
+_MAX_ANSWER = 512  # a chain of modality has everything in it: what was heard, what is said, and its units
+_STREAM_BLOCK = 8  # tokens between two looks at a stream
+
+_Turn = tuple[Sequence[Segment], Sequence[Segment]]  # asked and answered
+
+
+class CrossModalScript:
+  """The requests of SpeechGPT's second stage, for `generate.synthesis`; styles have no tokens."""
+
+  said_state = SAYS
+
+  def __init__(self, writer: SpeechGPTWriter, *, write: str, say: str):
+    """Keeps the writer and the descriptions of the two tasks, as they were learned."""
+    self._write, self._say = write, say
+    self._writer, self.end = writer, writer.vocabulary.control("end")
+    self._unit_of = writer.vocabulary.unit_of()
+
+  def ask_to_say(self, text: str, style: Style | None = None) -> list[int]:
+    """Returns the request to say a text."""
+    del style
+    return self._writer.prompt(self._writer.synthesis(text, description=self._say))
+
+  def ask_to_write(self, units: np.ndarray, style: Style | None = None) -> list[int]:
+    """Returns the request to write down units."""
+    del style
+    return self._writer.prompt(self._writer.recognition(units, description=self._write))
+
+  def written(self, text: str) -> list[int]:
+    """Returns the ids that answer a request to write down."""
+    return self._writer.answer([text])
+
+  def said(self, ids: np.ndarray) -> np.ndarray:
+    """Returns the units of the ids that answer a request to say."""
+    units = self._unit_of[np.asarray(ids, np.int64)]
+    return units[units >= 0]
+
+  def read(self, ids: np.ndarray) -> str:
+    """Returns the text of the ids that answer a request to write down."""
+    return self._writer.read(ids).text
+
+
+class SpeechGPTAssistant:
+  """Hears, answers and speaks in one voice, or in the styles of its vocoder; it does not see."""
+
+  def __init__(
+    self,
+    model: Any,
+    *,
+    chains: SpeechGPTWriter,
+    cross_modal: SpeechGPTWriter,
+    tokenizer: SpeechTokenizer,
+    vocoder: Vocoder,
+    requests: bool = True,
+    descriptions: tuple[str, str] = (TRANSCRIBE[0], SAY[0]),
+    sampling: Sampling | None = None,
+    lengths: Lengths | None = None,
+  ):
+    """Keeps the parts; `load` makes them from a working folder.
+
+    Args:
+      model: of the stage of chains, `nn.lora.Adapted` or whole.
+      chains: writes its questions.
+      cross_modal: writes those of the stage before.
+      tokenizer: recordings to units.
+      vocoder: units to sound.
+      requests: whether a chain's question says how to answer, as the batches of the stage had it.
+      descriptions: of recognition and of synthesis, as the stage before learned them.
+      sampling: how answers are drawn.
+      lengths: how long texts last, to judge readings by; without, their length is not judged.
+    """
+    self.tokenizer, self.vocoder = tokenizer, vocoder
+    self._writer, self._requests = chains, requests
+    self._script = CrossModalScript(cross_modal, write=descriptions[0], say=descriptions[1])
+    sampling = sampling or Sampling()
+    self.engine = Engine(model, chain_automaton(chains), sampling=sampling, max_tokens=MAX_TOKENS)
+    plain = model.silenced() if isinstance(model, Adapted) else model
+    self._plain = Engine(plain, cross_modal_automaton(cross_modal), sampling=sampling, max_tokens=MAX_TOKENS)
+    judge = {"vocoder": vocoder, "lengths": lengths} if lengths else {}
+    self._reader = Reader(self._plain, script=self._script, max_new_tokens=_MAX_ANSWER, **judge)
+
+  @classmethod
+  def load(
+    cls,
+    workdir: Path,
+    *,
+    stage: str = "speech_gpt",
+    sampling: Sampling | None = None,
+    tokenizer: str = TOKENIZER,
+    vocoder: str = VOCODER,
+  ) -> "SpeechGPTAssistant":
+    """Returns the assistant of the newest checkpoints in `workdir/stages`.
+
+    Raises:
+      UserError: a stage is missing or damaged, learned no chains, or belongs to other units.
+    """
+    workdir = Path(workdir)
+    folder = workdir / "stages" / stage
+    data = _chains_of(folder)
+    data = dataclasses.replace(data, text=workdir / "text")
+    writer = data.writer()
+    hearing, speaking = load_tokenizer(workdir, stage=tokenizer), load_vocoder(workdir, stage=vocoder)
+    for name, part in ((tokenizer, hearing), (vocoder, speaking)):
+      check_units_of(part, codebook_size=writer.vocabulary.codebook_size, where=workdir / "stages" / name)
+    config, model = load_model(folder)
+    _check_tables(getattr(config, "base", config), writer, folder)
+    before = _stage_before(workdir, folder, data)
+    path = workdir / "units" / LENGTHS_FILE
+    lengths = Lengths.load(path) if path.exists() else None
+    parts: dict[str, Any] = {"tokenizer": hearing, "vocoder": speaking, "sampling": sampling, "lengths": lengths}
+    parts["cross_modal"] = dataclasses.replace(writer, template=before.template)
+    parts["descriptions"] = before.descriptions[0][0], before.descriptions[1][0]
+    return cls(model, chains=writer, requests=data.requests, **parts)
+
+  @property
+  def sample_rate(self) -> int:
+    """Samples a second of what it says."""
+    return self.vocoder.sample_rate
+
+  @property
+  def abilities(self) -> frozenset[Ability]:
+    """It remembers; phones can be read from its units where its tokenizer does so; it neither sees nor hears styles."""
+    reads = {Ability.READS_PHONES} if isinstance(self.tokenizer, PhoneReader) else set()
+    return frozenset({Ability.REMEMBERS} | reads)
+
+  def recognise(self, waveforms: Sequence[np.ndarray]) -> list[str]:
+    """Returns the words of each recording, float [A] at 16 kHz."""
+    prompts = [_prompt(self._script.ask_to_write(units), WRITES) for units in self._units(waveforms)]
+    return [self._script.read(ids) for ids in self._plain.generate(prompts, max_new_tokens=MAX_TRANSCRIPT)]
+
+  def synthesise(
+    self, texts: Sequence[tuple[str, Style]], *, readings: int = READINGS, manner: Manner = None
+  ) -> list[SpokenText]:
+    """Returns each text said: its units do not know styles, the vocoder speaks in the one that is asked for."""
+    spoken = []
+    for ids, (_, style) in zip(self._reader.read(texts, readings=readings), texts, strict=True):
+      units = reduce_units(self._script.said(ids))[0]
+      spoken.append(
+        SpokenText(
+          units=units, waveform=self._speak(units, manner or style), problem=cut_problem(ids, most=_MAX_ANSWER)
+        )
+      )
+    return spoken
+
+  def resynthesise(self, recordings: Sequence[tuple[np.ndarray, Style]]) -> list[np.ndarray]:
+    """Returns each recording, float [A] at 16 kHz, after units and vocoder, said in its style."""
+    units = self._units([waveform for waveform, _ in recordings])
+    return [self._speak(row, style) for row, (_, style) in zip(units, recordings, strict=True)]
+
+  def answer(self, questions: Sequence[Question]) -> list[Answer]:
+    """Returns the answer to each question.
+
+    Raises:
+      UserError: nothing asked, an image, or a question too long for the context.
+    """
+    watch = Stopwatch()
+    prompts, heard = self._read(questions, watch)
+    with watch.stage("answer"):
+      rows = self.engine.generate(prompts, max_new_tokens=_MAX_ANSWER)
+    answers = [self._answer(*parts) for parts in zip(rows, questions, heard, strict=True)]
+    with watch.stage("vocoder"):
+      answers = [self._aloud(*pair) for pair in zip(questions, answers, strict=True)]
+    timings = watch.rounded()
+    return [dataclasses.replace(answer, timings=timings) for answer in answers]
+
+  def stream(self, question: Question) -> Iterator[Event]:
+    """Returns the answer piece by piece: the words heard, the words said, then sound as its units come."""
+    watch = Stopwatch()
+    prompts, (heard,) = self._read([question], watch)
+    live = ChainStream(
+      self._writer,
+      hears=self._chain(question).hears,
+      voice=self.vocoder.stream(question.style or DEFAULT_STYLE) if question.speak else None,
+    )
+    ids, sound = [], []
+    blocks = self.engine.stream(prompts, max_new_tokens=_MAX_ANSWER, block=_STREAM_BLOCK)
+    for block in watch.iterate("answer", blocks):
+      row = block[0][block[0] >= 0]
+      ids.append(row)
+      for piece in watch.iterate("vocoder", live.push(row)):
+        sound += [piece.samples] if piece.samples is not None else []
+        yield Event(text=piece.text, heard_text=piece.heard_text, samples=piece.samples)
+    for piece in watch.iterate("vocoder", live.finish()):
+      sound += [piece.samples] if piece.samples is not None else []
+      yield Event(text=piece.text, heard_text=piece.heard_text, samples=piece.samples)
+    answer = self._answer(np.concatenate(ids), question, heard)
+    answer = dataclasses.replace(answer, waveform=np.concatenate([np.zeros(0, np.float32), *sound]))
+    if not sound:  # a written answer that is to be read aloud
+      with watch.stage("vocoder"):
+        answer = self._aloud(question, answer)
+      if len(answer.waveform):
+        yield Event(samples=answer.waveform)
+    timings = watch.rounded()
+    yield Event(answer=dataclasses.replace(answer, timings=timings), timings=timings)
+
+  def _read(self, questions: Sequence[Question], watch: Stopwatch) -> tuple[list[Prompt], list[np.ndarray]]:
+    """Returns the prompts and the units heard, empty for typed questions."""
+    check_asked(questions, abilities=self.abilities)
+    spoken = [row for row, question in enumerate(questions) if question.waveform is not None]
+    with watch.stage("hear"):
+      units = dict(zip(spoken, self._units([np.asarray(questions[row].waveform) for row in spoken]), strict=True))
+    heard = [units.get(row, np.zeros(0, np.int32)) for row in range(len(questions))]
+    prompts = [
+      _prompt(self._asked(*pair), chain_state(self._chain(pair[0]))) for pair in zip(questions, heard, strict=True)
+    ]
+    return prompts, heard
+
+  def _asked(self, question: Question, units: np.ndarray) -> list[int]:
+    """Returns the prompt with as many earlier turns as there is room for, the last ones."""
+    asked = self._request(question, Side(question.text, units))
+    history = [self._past(past.question, past.answer) for past in question.history]
+    while True:
+      ids = self._writer.prompt(asked, history=history)
+      if not history or len(ids) + _MAX_ANSWER <= MAX_TOKENS:
+        return ids
+      history = history[1:]
+
+  def _chain(self, question: Question) -> Chain:
+    """Returns how a question is answered: speech aloud, a typed one aloud where a style is asked for.
+
+    Without requests only the question can say so, and text asks for text: it is read aloud afterwards.
+    """
+    hears = question.waveform is not None
+    speaks = hears or (question.style is not None and self._requests)
+    return next(chain for chain in Chain if (chain.hears, chain.speaks) == (hears, speaks))
+
+  def _aloud(self, question: Question, answer: Answer) -> Answer:
+    """Returns an answer with its sound, if it is to have one: of its units, or of its text read aloud."""
+    if not question.speak:
+      return answer
+    if len(answer.units):
+      return dataclasses.replace(answer, waveform=self._speak(answer.units, answer.style))
+    if question.style is None or question.waveform is not None or not answer.text.strip():
+      return answer
+    (said,) = self.synthesise([(answer.text, question.style)])
+    return dataclasses.replace(answer, style=question.style, units=said.units, waveform=said.waveform)
+
+  def _request(self, question: Question, side: Side) -> Sequence[Segment]:
+    request = self._writer.request(self._chain(question), side)
+    return request if self._requests else request[1:-1]
+
+  def _past(self, question: Question, answer: Answer) -> _Turn:
+    """Returns an earlier turn; one that was never heard or said aloud counts as written."""
+    hears, speaks = len(answer.heard_units) > 0, len(answer.units) > 0
+    chain = next(chain for chain in Chain if (chain.hears, chain.speaks) == (hears, speaks))
+    asked = Side(answer.heard_text if hears else question.text, answer.heard_units if hears else None)
+    request = self._writer.request(chain, asked)
+    said = Side(answer.text, answer.units if speaks else None)
+    return request if self._requests else request[1:-1], self._writer.chain(chain, asked, said)
+
+  def _answer(self, ids: np.ndarray, question: Question, heard: np.ndarray) -> Answer:
+    reply, cut = self._writer.read(ids), cut_problem(ids, most=_MAX_ANSWER)
+    return Answer(
+      text=reply.text,
+      heard_text=reply.heard_text,
+      heard_units=heard,
+      style=(question.style or DEFAULT_STYLE) if len(reply.units) else None,
+      units=reduce_units(reply.units)[0],
+      problem="; ".join(part for part in (reply.problem, cut) if part),
+    )
+
+  def _units(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+    checked = [check_waveform(waveform) for waveform in waveforms]
+    return [reduce_units(units)[0] for units in self.tokenizer.encode_batch(checked)] if checked else []
+
+  def _speak(self, units: np.ndarray, manner: Manner) -> np.ndarray:
+    return np.asarray(self.vocoder.decode(units, manner), np.float32) if len(units) else np.zeros(0, np.float32)
+
+
+def _prompt(ids: Sequence[int], state: str) -> Prompt:
+  return Prompt(tokens=np.asarray(ids, np.int32), state=state)
+
+
+def _chains_of(folder: Path) -> InstructBatches:
+  """Returns what a stage of chains was trained on."""
+  data = from_json(read_card(folder)["run"].get("data"))
+  if not isinstance(data, InstructBatches) or data.kind is not Kind.CHAIN:
+    kind = data.kind.name if isinstance(data, InstructBatches) else type(data).__name__
+    raise UserError(
+      f"stage {folder.name!r} was trained on {kind}",
+      where=folder,
+      rule="an assistant of SpeechGPT needs the stage that learned chains of modality",
+      remedy="choose the stage of configs/speechgpt/chain.py",
+    )
+  return data
+
+
+def _stage_before(workdir: Path, folder: Path, data: InstructBatches) -> InstructBatches:
+  """Returns what the stage that this one started from learned: its template and descriptions.
+
+  Where that stage is not here, its template is the release's and its descriptions are those of this one.
+  """
+  for start in read_card(folder)["run"].get("start") or ():
+    before = workdir / "stages" / from_json(start).checkpoint.name
+    known = from_json(read_card(before)["run"].get("data")) if (before / "run.json").is_file() else None
+    if isinstance(known, InstructBatches) and known.kind is Kind.CROSS_MODAL:
+      return known
+  return dataclasses.replace(data, template=dataclasses.replace(RELEASED, system=data.template.system))
+
+
+def _check_tables(config: Any, writer: SpeechGPTWriter, folder: Path) -> None:
+  sizes, vocabulary = (config.decoder.vocab_size, config.decoder.extra_vocab_size), writer.vocabulary
+  if sizes != (vocabulary.text_size, vocabulary.extra_size):
+    raise UserError(
+      f"checkpoint of another vocabulary: (text rows, extra rows) {sizes}",
+      where=folder,
+      rule=f"the working folder's has {vocabulary.text_size, vocabulary.extra_size}",
+      remedy="restore the tokenizer of the checkpoint, or train the stages again",
+    )
