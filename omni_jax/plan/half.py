@@ -23,7 +23,7 @@ _TEXT = "*.after_optimizations.txt"
 
 
 def compile_half(run: Run, topology: Topology, *, options: Mapping[str, str], arguments: int) -> Executable:
-  """Returns what is known of a step after the first half; `peak` is then a bound from above, as if all were needed at once.
+  """Returns what is known of a step after the first half; `peak` is a bound from above, as if all were needed at once.
 
   Args:
     run: whose step.
