@@ -16,7 +16,6 @@ Needs libtpu (any machine; some minutes of processor time). Nothing is run on a 
 
 import argparse
 import dataclasses
-import re
 from pathlib import Path
 
 import jax
@@ -28,7 +27,7 @@ from omni_jax.models.decoder import DecoderConfig
 from omni_jax.models.language import NO_IMAGES, LanguageConfig
 from omni_jax.models.sizes import LLAMA_3_1_8B, QWEN2_5_7B
 from omni_jax.plan.collectives import Collective, read_collectives
-from omni_jax.plan.program import compiled_text, find_devices
+from omni_jax.plan.program import compiled_text, find_devices, temporaries_of
 from omni_jax.plan.report import Plan, make_plan
 from omni_jax.plan.scheduled import ScheduledProgram
 from omni_jax.pods.flags import compiler_options
@@ -66,6 +65,7 @@ def main() -> None:
   parser.add_argument("--rows", type=int, default=1, help="for each device (1)")
   parser.add_argument("--length", type=int, default=8192)
   parser.add_argument("--remat", default="full")
+  parser.add_argument("--quick", action="store_true", help="half of our compile: no cycles")
   parser.add_argument("--maxtext", type=Path, metavar="DUMP", help="folder of its compiler's dump")
   parser.add_argument("--maxtext-cpu-seconds", type=float, metavar="S", help="that its compile took")
   arguments = parser.parse_args()
@@ -96,7 +96,8 @@ def ours(topology: Topology, arguments: argparse.Namespace) -> Plan:
     mesh=arguments.mesh,
     step=StepConfig(compute_dtype="bfloat16"),
   )
-  return make_plan(run, topology, devices=find_devices(topology), options=compiler_options(topology))
+  options = compiler_options(topology)
+  return make_plan(run, topology, devices=find_devices(topology), options=options, half=arguments.quick)
 
 
 def rows_of_plan(plan: Plan) -> dict[str, str]:
@@ -105,7 +106,7 @@ def rows_of_plan(plan: Plan) -> dict[str, str]:
     "arguments, GiB": f"{plan.arguments_gib:.2f}",
     "temporaries, GiB": f"{plan.temporaries_gib:.2f}",
     "peak, GiB": f"{plan.peak_gib:.2f}",
-    "million cycles beside kernels": f"{plan.cycles / 1e6:,.0f}",
+    "million cycles beside kernels": f"{plan.cycles / 1e6:,.0f}" if plan.cycles else "-",
     **{f"{one.kind}, GiB": f"{one.gib:.2f} in {one.times}" for one in plan.travel if one.gib > 0.01},
     "compile, CPU s": f"{plan.compile_seconds:.0f}",
   }
@@ -117,11 +118,10 @@ def rows_of_dump(folder: Path, topology: Topology, *, cpu_seconds: float | None)
   Raises:
     UserError: the folder holds no dump of a step.
   """
-  text, reports = compiled_text(folder), sorted(folder.glob("*memory-usage-report.txt"))
-  found = re.search(r"Total bytes: (\d+)", max((path.read_text() for path in reports), key=len, default=""))
-  if not text or found is None:
+  text, temporaries = compiled_text(folder), temporaries_of(folder)
+  if not text or not temporaries:
     raise UserError(
-      "no *after_codegen.txt or no *memory-usage-report.txt", where=folder,
+      "no *after_codegen.txt or no *-buffer-assignment.txt", where=folder,
       rule="the compiler's dump of a step lies there", remedy="make it with the XLA_FLAGS of --help",
     )  # fmt: skip
   program = ScheduledProgram(text)
@@ -133,7 +133,7 @@ def rows_of_dump(folder: Path, topology: Topology, *, cpu_seconds: float | None)
     for kind, same in by_kind.items()
   }
   return {
-    "temporaries, GiB": f"{int(found[1]) / GIB:.2f}",
+    "temporaries, GiB": f"{temporaries / GIB:.2f}",
     "million cycles beside kernels": f"{program.cycles() / 1e6:,.0f}",
     **{f"{kind}, GiB": f"{size:.2f} in {times}" for kind, (size, times) in travelled.items() if size > 0.01},
     **({} if cpu_seconds is None else {"compile, CPU s": f"{cpu_seconds:.0f}"}),

@@ -4,7 +4,8 @@ The real step is compiled for the machine by the compiler for TPUs (pip install 
 minutes of processor time. How long a step takes is predicted, not promised: nothing is run.
 
 --search N compiles the N likely best meshes, recomputations and accumulations, and plans with the shortest step that
-fits; each takes as long as a plan, less where it does not fit.
+fits; each takes as long as a plan, less where it does not fit. --quick does half of each compile, in a fraction of the
+time: memory and traffic are the same, computing is then a bound from below.
 """
 
 import argparse
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   )
   parser.add_argument("--mesh", metavar="AXIS=SIZE,...", help="how devices are used, for example fsdp=32,tensor=2")
   parser.add_argument("--search", type=int, metavar="N", help="compile the N likely best meshes, remats and parts")
+  parser.add_argument("--quick", action="store_true", help="half of each compile: memory and travel, no cycles")
   parser.add_argument("--json", type=Path, metavar="FILE", help="write every number there too")
 
 
@@ -49,10 +51,11 @@ def run(arguments: argparse.Namespace) -> None:
   chosen = load_config(arguments.config, returns=Run, arguments=(arguments.workdir,), settings=settings)
   devices = find_devices(topology)
   if arguments.search is not None:
-    plan = _searched(chosen, topology, devices=devices, most=arguments.search)
+    plan = _searched(chosen, topology, devices=devices, most=arguments.search, half=arguments.quick)
   else:
     print(f"compiling {chosen.name} for {topology.name}: minutes of processor time", flush=True)
-    plan = make_plan(chosen, topology, devices=devices, options=compiler_options(topology))
+    options = compiler_options(topology)
+    plan = make_plan(chosen, topology, devices=devices, options=options, half=arguments.quick)
   print("\n".join([plan.table(), *(f"  advice: {line}" for line in advise(plan))]))
   if arguments.json is not None:
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
@@ -60,13 +63,14 @@ def run(arguments: argparse.Namespace) -> None:
     print(arguments.json)
 
 
-def _searched(chosen: Run, topology: Topology, *, devices: Sequence[Any], most: int) -> Plan:
+def _searched(chosen: Run, topology: Topology, *, devices: Sequence[Any], most: int, half: bool) -> Plan:
   """Returns the best plan of as many choices as asked; prints each as it comes."""
   if most < 1:
     raise UserError(f"--search {most}", where="omni plan", rule="at least one is compiled", remedy="for example 6")
   print(f"compiling up to {most} choices of {chosen.name} for {topology.name}: minutes of processor time each")
   outcomes = []
-  for outcome in search(chosen, topology, devices=devices, options=compiler_options(topology), most=most):
+  options = compiler_options(topology)
+  for outcome in search(chosen, topology, devices=devices, options=options, most=most, half=half):
     outcomes.append(outcome)
     print(outcome, flush=True)
   found = best(outcomes)

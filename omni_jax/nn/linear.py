@@ -4,6 +4,7 @@ from flax import nnx
 from jaxtyping import Float
 
 from omni_jax.core.arrays import Array, Key, typed
+from omni_jax.core.sharding import current_mesh
 from omni_jax.nn.parameter import constant, weight
 
 
@@ -17,7 +18,10 @@ class Linear(nnx.Module):
   @typed
   def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
     """Returns the image of `x`."""
-    # Rows flat: XLA's CPU gradient of a product with three axes is a third slower than of one with two.
     matrix = self.weight[...]
-    y = (x.reshape(-1, matrix.shape[0]) @ matrix).reshape(*x.shape[:-1], matrix.shape[1])
+    if current_mesh() is not None:
+      y = x @ matrix  # rows that are split over one mesh axis and positions over another cannot be laid flat in place
+    else:
+      # Rows flat: XLA's CPU gradient of a product with three axes is a third slower than of one with two.
+      y = (x.reshape(-1, matrix.shape[0]) @ matrix).reshape(*x.shape[:-1], matrix.shape[1])
     return y if self.bias is None else y + self.bias[...]

@@ -15,7 +15,7 @@ def advise(plan: Plan) -> list[str]:
     )
   elif plan.room_gib > plan.temporaries_gib and plan.computed_twice > _AGAIN:
     found.append(
-      f"{plan.room_gib:.1f} GiB are free, {100 * plan.computed_twice:.0f} % is computed twice: try remat=dots or none"
+      f"{plan.room_gib:.1f} GiB are free, {100 * plan.computed_twice:.0f} % computed twice: try a remat that keeps more"
     )
   elif plan.room_gib > plan.temporaries_gib:
     found.append(f"{plan.room_gib:.1f} GiB are free: twice the rows would fit, or half the chips")

@@ -25,6 +25,9 @@ from omni_jax.train.loop import Run, check_rows
 from omni_jax.train.state import State
 from omni_jax.train.step import Loss
 
+# How the compiler for TPUs says what a program needs and what there is, by where it finds out.
+_NEEDED = re.compile(r"(?:[Uu]sed |temporaries \()([\d.]+\w)\)? (?:of|exceeds available HBM) \(?([\d.]+\w)")
+
 
 def find_devices(topology: Topology) -> list[Any]:
   """Returns the devices of a topology, described by the compiler for TPUs; no accelerator is looked for.
@@ -153,10 +156,8 @@ def compile_program(program: Program, *, options: Mapping[str, str]) -> Executab
   Raises:
     UserError: it does not fit into the memory of a device; the message says how much it needs.
   """
-  with tempfile.TemporaryDirectory() as folder, _memory_errors(program):
-    # Some programs cannot be printed from the executable (asynchronous calls on v5p and later), so they are dumped.
-    dump = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True, "xla_dump_hlo_module_re": ".*step.*"}
-    compiled = program.lowered.compile(compiler_options={**options, **dump})
+  with tempfile.TemporaryDirectory() as folder:
+    compiled = compile_lowered(program, options=options, folder=Path(folder))
     text = compiled_text(Path(folder)) or compiled.as_text()
   memory = compiled.memory_analysis()
   return Executable(
@@ -168,18 +169,42 @@ def compile_program(program: Program, *, options: Mapping[str, str]) -> Executab
   )
 
 
+def compile_lowered(program: Program, *, options: Mapping[str, str], folder: Path) -> Any:
+  """Returns what `Lowered.compile` does; a compiler for TPUs dumps its text into the folder.
+
+  Some programs cannot be printed from the executable (asynchronous calls on v5p and later).
+
+  Raises:
+    UserError: it does not fit into the memory of a device.
+  """
+  dump = {"xla_dump_to": str(folder), "xla_dump_hlo_as_text": True, "xla_dump_hlo_module_re": ".*step.*"}
+  with memory_errors(program):
+    return program.lowered.compile(compiler_options={**options, **dump})
+
+
 def compiled_text(folder: Path) -> str:
   """Returns the last text that a compiler for TPUs dumped of a step, with the cycles it expects; empty if none."""
   texts = sorted(folder.glob("*after_codegen.txt"), key=lambda path: path.stat().st_size)
   return texts[-1].read_text() if texts else ""
 
 
+def temporaries_of(folder: Path) -> int:
+  """Returns the bytes of temporaries that a compiler for TPUs laid out in a device's own memory, read from its dump.
+
+  Other memories are told by a color. The figure is that of `memory_analysis` of the finished program.
+  """
+  texts = (path.read_text() for path in folder.glob("*-buffer-assignment.txt"))
+  sizes = [re.findall(r"^allocation \d+: size (\d+), page 0, preallocated-temp:", text, re.MULTILINE) for text in texts]
+  return max((int(size) for found in sizes for size in found), default=0)
+
+
 @contextlib.contextmanager
-def _memory_errors(program: Program) -> Iterator[None]:
+def memory_errors(program: Program) -> Iterator[None]:
+  """Raises a UserError where the compiler says that a program does not fit; the message says how much it needs."""
   try:
     yield
   except jax.errors.JaxRuntimeError as error:
-    used = re.search(r"[Uu]sed ([\d.]+\w) of ([\d.]+\w) hbm", str(error))
+    used = _NEEDED.search(str(error))
     if "RESOURCE_EXHAUSTED" not in str(error) or used is None:
       raise
     raise UserError(

@@ -13,6 +13,7 @@ The share of the peak that is used (MFU) is useful products (`plan.products`) ov
 import dataclasses
 import json
 import math
+import resource
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,6 +23,7 @@ import jax
 from omni_jax.core import trees
 from omni_jax.core.topologies import Topology
 from omni_jax.plan.collectives import Collective, read_collectives
+from omni_jax.plan.half import compile_half
 from omni_jax.plan.products import Products, count_products
 from omni_jax.plan.program import batch_shapes, compile_program, loss_of, trace_step
 from omni_jax.plan.scheduled import KERNEL, ScheduledProgram
@@ -171,13 +173,11 @@ class Plan:
     hours = " to ".join(f"{number:,.0f}" for number in self.chip_hours)
     days = " to ".join(f"{self.steps * seconds / 86400:.2g}" for seconds in self.seconds)
     cycles = f", {self.cycles / 1e6:,.0f} million cycles beside kernels" if self.cycles else ": no cycles were told"
+    used = f"{'' if self.cycles else 'at most '}{100 * least:.0f} to {100 * most:.0f} % of the peak"
     rows = [
       ("computing", f"{self.compute_seconds:.3g} s{cycles}"),
       ("travelling", f"{self.travel_seconds:.3g} s at least"),
-      (
-        "a step",
-        f"{short:.3g} s if both overlap, {long:.3g} s if not: {100 * least:.0f} to {100 * most:.0f} % of the peak",
-      ),
+      ("a step", f"{short:.3g} s if both overlap, {long:.3g} s if not: {used}"),
       ("", f"{self.tokens / long:,.0f} to {self.tokens / short:,.0f} places/s"),
       ("the run", f"{self.steps:,} steps, {days} days, {hours} chip hours"),
     ]
@@ -186,7 +186,9 @@ class Plan:
     return rows
 
 
-def make_plan(run: Run, topology: Topology, *, devices: Sequence[Any], options: Mapping[str, str]) -> Plan:
+def make_plan(
+  run: Run, topology: Topology, *, devices: Sequence[Any], options: Mapping[str, str], half: bool = False
+) -> Plan:
   """Returns the plan of a run's step.
 
   Args:
@@ -194,14 +196,21 @@ def make_plan(run: Run, topology: Topology, *, devices: Sequence[Any], options: 
     topology: the machine.
     devices: of it, from `find_devices`; or others, to try the path without the compiler for TPUs.
     options: of the compiler, as a launch would give them.
+    half: whether only the first half of the compile is done (`plan.half`): without cycles, in a fraction of the time.
 
   Raises:
     UserError: the run does not divide over the devices, or does not fit into their memory.
   """
-  start = time.process_time()
+  before = resource.getrusage(resource.RUSAGE_CHILDREN)
+  start, children = time.process_time(), before.ru_utime + before.ru_stime
   program = trace_step(run, devices)
-  executable = compile_program(program, options=options)
-  seconds = time.process_time() - start
+  held = round((_held(program.state) + _held(program.batch)) * _GIB)
+  if half:
+    executable = compile_half(run, topology, options=options, arguments=held)
+  else:
+    executable = compile_program(program, options=options)
+  spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+  seconds = time.process_time() - start + (spent.ru_utime + spent.ru_stime - children if half else 0.0)
   sizes, generation = dict(program.mesh.shape), topology.generation
   scheduled = ScheduledProgram(executable.text)
   useful, attention, whole = _operations(run)

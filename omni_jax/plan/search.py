@@ -5,7 +5,8 @@ Every choice is ranked by a time that needs no compiler, and refused by a memory
     time      products at the peak, those computed again with them (`full` a third more, `dots` a tenth), and what must
               travel: the weights, twice gathered and once as gradients, for each part of the batch; under `tensor` the
               stream, six times a layer; under `sequence` keys and values
-    memory    weights, their half precision, gradients and moments, and the input of every layer that is recomputed
+    memory    weights, their half precision, gradients and moments; of every layer its input (`full`), its products too
+              (`dots`: within a tenth of what the compiler found at 7B), or some four times that (`none`)
 
 What is compiled then decides: the shortest step among those that fit.
 """
@@ -25,6 +26,7 @@ from omni_jax.plan.report import Plan, make_plan
 from omni_jax.train.loop import Run
 
 _REMATS = {"none": 0.0, "dots": 0.1, "full": 1 / 3}  # what is computed again, as a share
+_KEPT = {"none": 4, "dots": 1, "full": 0}  # of the products of a layer
 _BYTES = 20  # of a weight that learns: itself, two moments and its gradient in float32, and two copies of 16 bits
 _ACCUMULATE = (1, 2, 4, 8)
 
@@ -66,7 +68,7 @@ class Outcome(NamedTuple):
 
 
 def search(
-  run: Run, topology: Topology, *, devices: Sequence[Any], options: dict[str, str], most: int
+  run: Run, topology: Topology, *, devices: Sequence[Any], options: dict[str, str], most: int, half: bool = False
 ) -> Iterator[Outcome]:
   """Yields what came of the likely best choices, one after another; each takes as long as a plan.
 
@@ -76,7 +78,7 @@ def search(
   for choice in choices(run, topology, devices=len(devices))[:most]:
     chosen = config.replace(run, choice.settings(run))
     try:
-      yield Outcome(choice, make_plan(chosen, topology, devices=devices, options=options), "")
+      yield Outcome(choice, make_plan(chosen, topology, devices=devices, options=options, half=half), "")
     except UserError as error:
       yield Outcome(choice, None, error.what)
 
@@ -105,8 +107,8 @@ def choices(run: Run, topology: Topology, *, devices: int) -> list[Choice]:
     for sizes, mesh in _meshes(size, devices=devices, slices=topology.slices)
     for parts in _ACCUMULATE
     if size.rows % (sizes["replica"] * sizes["fsdp"] * parts) == 0
-    if _least_gib(size, mesh=sizes, parts=parts) <= topology.generation.memory_gib
     for remat in _REMATS
+    if _likely_gib(size, mesh=sizes, remat=remat, parts=parts) <= topology.generation.memory_gib
   ]
   if not found:
     raise UserError(
@@ -128,16 +130,21 @@ class _Size:
   depth: int
   width: int
   kv: int
+  layers: tuple[tuple[int, int, int], ...]  # of each tower: numbers of all inputs, of products as wide, of split ones
 
   @classmethod
   def of(cls, run: Run) -> "_Size":
     decoder, vision = run.model.decoder, getattr(run.model, "vision", None)
     rows, length = batch_shapes(run)["tokens"].shape[:2]
     leaves = jax.tree.leaves(jax.eval_shape(lambda: run.model.make(key=jax.random.key(0))))
+    batch = batch_shapes(run)
+    layers = [_layers(decoder, positions=rows * length, gated=True)]
+    if "patches" in batch and vision is not None and hasattr(vision, "mlp_dim"):
+      layers.append(_layers(vision, positions=math.prod(batch["patches"].shape[:3]), gated=False))
     heads = (decoder.num_heads, decoder.num_kv_heads, getattr(vision, "num_heads", decoder.num_heads))
     return cls(
       rows=rows, length=length, weights=sum(math.prod(leaf.shape) for leaf in leaves), heads=heads,
-      depth=decoder.depth, width=decoder.width, kv=2 * decoder.num_kv_heads * decoder.head_dim,
+      depth=decoder.depth, width=decoder.width, kv=2 * decoder.num_kv_heads * decoder.head_dim, layers=tuple(layers),
     )  # fmt: skip
 
 
@@ -168,8 +175,18 @@ def _likely_seconds(
   return products + (gathered + stream + keys) / (generation.link_gigabytes * 1e9)
 
 
-def _least_gib(size: _Size, *, mesh: dict[str, int], parts: int) -> float:
-  """Returns what a device cannot do without."""
-  inputs = size.rows * size.length / (mesh["replica"] * mesh["fsdp"] * mesh["sequence"] * parts)
-  kept = _BYTES * size.weights / (mesh["fsdp"] * mesh["tensor"]) + 2 * inputs * size.width * size.depth
-  return kept / 2**30
+def _layers(tower: Any, *, positions: int, gated: bool) -> tuple[int, int, int]:
+  """Returns how many numbers all layers take in, and how many their products of that width and of others make."""
+  attention, number = tower.attention, positions * tower.depth
+  inner = (attention.num_heads + 2 * attention.num_kv_heads) * attention.head_dim + (1 + gated) * tower.mlp_dim
+  return number * tower.width, 2 * number * tower.width, number * inner
+
+
+def _likely_gib(size: _Size, *, mesh: dict[str, int], remat: str, parts: int) -> float:
+  """Returns what a device likely needs; `tensor` splits the products of other widths."""
+  pieces = mesh["replica"] * mesh["fsdp"] * mesh["sequence"] * parts
+  kept = 0.0
+  for inputs, wide, inner in size.layers:
+    products = wide + inner / mesh["tensor"]
+    kept += 2 * (inputs + _KEPT[remat] * products) / pieces
+  return (_BYTES * size.weights / (mesh["fsdp"] * mesh["tensor"]) + kept) / 2**30

@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from omni_jax.core import sharding
 from omni_jax.core.arrays import Array, Key, Scalar, Sums
@@ -146,15 +147,61 @@ def sum_over_targets(
   ordered = _learned_first((mask, *map(_pieces, rows)), learned)
   length = _chunk_length(mask.shape[1])
   chunks = tuple(jnp.moveaxis(row.reshape(row.shape[0], -1, length, *row.shape[2:]), 1, 0) for row in ordered)
+  mesh, wanted = sharding.current_mesh(), jnp.any(chunks[0] > 0, axis=tuple(range(1, chunks[0].ndim)))
+  if mask.shape[0] % (parts := sharding.parts_of("pieces", mesh)) or parts == 1:
+    return _sum_of_chunks(compute, model, chunks, wanted)
+  return _sum_on_devices(compute, model, chunks, wanted, mesh=mesh)
+
+
+def _sum_of_chunks(
+  compute: Callable[[Any, Chunk], dict[str, Array]], model: Any, chunks: Chunk, wanted: Array
+) -> dict[str, Array]:
+  """Returns the sums of the chunks that are wanted, bool [chunks]."""
   shapes = jax.eval_shape(lambda: compute(model, tuple(chunk[0] for chunk in chunks)))
   zero = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in shapes.items()}
-  computed = jax.checkpoint(compute)
 
-  def body(sums: dict[str, Array], chunk: Chunk) -> tuple[dict[str, Array], None]:
-    part = jax.lax.cond(jnp.any(chunk[0] > 0), computed, lambda model, chunk: zero, model, chunk)
-    return jax.tree.map(jnp.add, sums, part), None
+  # Around the choice, not inside: else what a chunk reads of the model is kept once for every chunk.
+  @jax.checkpoint
+  def computed(model: Any, chunk: Chunk, is_wanted: Array) -> dict[str, Array]:
+    return jax.lax.cond(is_wanted, compute, lambda model, chunk: zero, model, chunk)
 
-  return jax.lax.scan(body, zero, chunks)[0]
+  def body(sums: dict[str, Array], now: tuple[Chunk, Array]) -> tuple[dict[str, Array], None]:
+    return jax.tree.map(jnp.add, sums, computed(model, *now)), None
+
+  return jax.lax.scan(body, zero, (chunks, wanted))[0]
+
+
+def _sum_on_devices(
+  compute: Callable[[Any, Chunk], dict[str, Array]], model: Any, chunks: Chunk, wanted: Array, *, mesh: Any
+) -> dict[str, Array]:
+  """Returns `_sum_of_chunks` where each device computes its own rows, with one sum over devices at the end.
+
+  What the chunks read of the model (the token table) is gathered once and its gradient summed once; left to the
+  compiler, both happen for every chunk, there and back. All devices skip the same chunks: under `tensor` they exchange
+  parts inside of one, and a device that skipped it alone would be waited for without end.
+  """
+  leaves, structure = jax.tree.flatten(model)
+  first = tuple(chunk[0] for chunk in chunks)
+  traced = jax.make_jaxpr(lambda leaves, chunk: compute(structure.unflatten(leaves), chunk))(leaves, first).jaxpr
+  read = {id(variable) for equation in traced.eqns for variable in equation.invars}
+  used = [number for number, variable in enumerate(traced.invars[: len(leaves)]) if id(variable) in read]
+
+  def own(tables: list[Array], chunks: Chunk, wanted: Array) -> dict[str, Array]:
+    # What is not read stays outside: an argument of every device would be gathered to it.
+    known = dict(zip(used, tables, strict=True))
+    read = structure.unflatten([known.get(number) for number in range(len(leaves))])
+    return jax.tree.map(lambda sums: sums[None], _sum_of_chunks(compute, read, chunks, wanted))
+
+  axes = sharding.RULES["pieces"]
+  run = jax.shard_map(
+    own,
+    mesh=mesh,
+    in_specs=(PartitionSpec(), PartitionSpec(None, axes), PartitionSpec()),
+    out_specs=PartitionSpec(axes),
+    axis_names=set(axes),
+    check_vma=False,
+  )
+  return jax.tree.map(lambda sums: sums.sum(0), run([leaves[number] for number in used], chunks, wanted))
 
 
 def _learned_first(rows: tuple[Array, ...], mask: Array) -> tuple[Array, ...]:

@@ -12,7 +12,7 @@ import pytest
 
 from omni_jax.core.errors import UserError
 from omni_jax.core.topologies import find_topology
-from omni_jax.plan.program import batch_shapes, find_devices, trace_step
+from omni_jax.plan.program import Program, batch_shapes, find_devices, memory_errors, trace_step
 from omni_jax.plan.report import make_plan
 from omni_jax.train.loop import Run
 from omni_jax.train.losses import next_token
@@ -117,6 +117,10 @@ assert plan.devices == 16 and 0 < plan.peak_gib < 1
 assert {"fsdp", "tensor", "sequence"} <= {axis for one in plan.travel for axis in one.axes}
 assert plan.cycles > 0 and plan.unread_loops == 0 and plan.travel_seconds > 0
 assert plan.compute_seconds > plan.least_seconds and 0 < plan.used_share[1] < plan.used_share[0] < 1
+half = make_plan(run, topology, devices=find_devices(topology), options=compiler_options(topology), half=True)
+assert half.cycles == 0 and half.travel == plan.travel
+assert abs(half.temporaries_gib / plan.temporaries_gib - 1) < 0.01 and half.peak_gib >= plan.peak_gib
+assert 0 < half.arguments_gib <= plan.arguments_gib  # without the padding of small arrays
 """
 
 
@@ -126,3 +130,17 @@ def test_a_plan_for_a_machine_that_is_not_there():
   own = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
   done = subprocess.run([sys.executable, "-c", CODE], env=os.environ | own, cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize(
+  "message",
+  [
+    "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 51.08G of 15.75G hbm. Exceeded by 35G",
+    "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total memory required for HLO "
+    "temporaries (51.08G) exceeds available HBM (15.75G). HLO module: jit_step.",
+  ],
+)
+def test_a_step_that_does_not_fit_says_how_much_it_needs(message):
+  program = Program(run=make_run(), mesh=jax.make_mesh((1,), ("fsdp",)), state=None, batch={}, lowered=None)
+  with pytest.raises(UserError, match=r"51\.08G of memory on each device, which has 15\.75G"), memory_errors(program):
+    raise jax.errors.JaxRuntimeError(message)

@@ -70,4 +70,4 @@ def test_advice_names_what_stands_out(outcome):
   assert "all-gather along tensor" in advise(dataclasses.replace(plan, travel=far))[1]
   roomy = dataclasses.replace(plan, peak_gib=4.0, temporaries_gib=3.0)
   assert "twice the rows" in advise(roomy)[0]
-  assert "remat=dots" in advise(dataclasses.replace(roomy, computed_twice=0.3))[0]
+  assert "keeps more" in advise(dataclasses.replace(roomy, computed_twice=0.3))[0]
