@@ -128,10 +128,11 @@ language_of_speech_gpt() {
 
 # evaluate_other STAGE: a system beside EMOVA, and a cascade of the best parts there are: EMOVA's, or its own.
 evaluate_other() {
-  local cascade="$1"
+  local cascade="$1" few=""
   if is_done tune; then cascade=tune; fi
-  step "evaluate_$system" "$omni" evaluate --workdir "$work" --system "$system"
-  step "evaluate_cascade_$cascade" "$omni" evaluate --workdir "$work" --system cascade --set "stage=$cascade"
+  if [ "$profile" = smoke ]; then few="--limit 4"; fi
+  step "evaluate_$system" "$omni" evaluate --workdir "$work" --system "$system" $few
+  step "evaluate_cascade_$cascade" "$omni" evaluate --workdir "$work" --system cascade --set "stage=$cascade" $few
   step "report_$system" "$omni" report --workdir "$work"
 }
 

@@ -1,13 +1,19 @@
 """The stages of configs/mini_omni in miniature: what may change changes, and all eight rows learn."""
 
 import dataclasses
+import types
 
+import jax
 import numpy as np
 import pytest
 
 from configs.mini_omni import recipe, scales
 from omni_jax.batches.grids import TASKS_OF_VIEWS
 from omni_jax.cli.configs import load_config
+from omni_jax.core.errors import UserError
+from omni_jax.generate import row_assistant
+from omni_jax.generate.exchange import Question
+from omni_jax.generate.loading import load_assistant
 from omni_jax.models.mini_omni import mini_omni
 from omni_jax.prepare.recordings import RecordingLayout
 from omni_jax.speech.whisper import sinusoids
@@ -16,6 +22,7 @@ from omni_jax.train.loop import Run, train
 from omni_jax.train.metrics import read_metrics
 from tests.batches.conftest import WORDS
 from tests.batches.test_grids import HEARING, LAYOUT, write_coded
+from tests.generate.test_row_assistant import CODEC
 from tests.models.test_mini_omni import WHISPER
 from tests.models.twins import decoder_config
 from tests.train.stages import params_of
@@ -103,6 +110,20 @@ def test_rows_that_a_stage_does_not_teach_have_no_loss(work):
   seen = {key for line in lines[recipe.OMNI] for key in line}
   assert {f"text_{task.name}" for task in TASKS_OF_VIEWS.values() if task.learns_text} <= seen
   assert {f"audio_{task.name}" for task in TASKS_OF_VIEWS.values() if task.speaks} <= seen
+
+
+@pytest.mark.slow
+def test_the_assistant_of_the_last_stage_answers(work, monkeypatch):
+  codec = jax.jit(lambda: dataclasses.replace(CODEC, codebook_size=LAYOUT.num_codes).make(key=jax.random.key(0)))()
+  other = types.SimpleNamespace(num_codebooks=7, codebook_size=99)
+  held = [codec, other]
+  monkeypatch.setattr(row_assistant, "load_codec", lambda workdir, *, stage, vocoder: held.pop(0))
+  assistant = load_assistant(work, stage=recipe.OMNI)
+  spoken, typed = assistant.answer([Question(waveform=np.ones(4000) / 2), Question(text=WORDS[0])])
+  assert len(spoken.waveform) == len(spoken.units) * codec.hop and not len(typed.units)
+  assert len(assistant.recognise([np.ones(4000) / 2])) == 1
+  with pytest.raises(UserError, match="7 codes a frame out of 99"):
+    load_assistant(work, stage=recipe.OMNI)
 
 
 @pytest.mark.parametrize("size", ["tiny", "smoke", "full"])

@@ -14,6 +14,7 @@ from omni_jax.generate import speech_stages
 from omni_jax.generate.exchange import Question
 from omni_jax.generate.loading import load_assistant
 from omni_jax.nn.lora import AdaptedConfig
+from omni_jax.prepare.schema import Example, Turn
 from omni_jax.prepare.writer import write_split
 from omni_jax.tokens.text import train_text_tokenizer
 from omni_jax.train.loop import Run, train
@@ -50,6 +51,8 @@ def write_world(work):
   draw = np.random.default_rng(0)
   for kind in ("speech", "dialogue"):
     write_split(work / "units" / kind, "train", examples(kind, draw))
+  texts = [Example(f"text/{i}", "text", (Turn("user", " ".join(draw.choice(WORDS, 4))),)) for i in range(12)]
+  write_split(work / "corpus" / "text", "train", texts)
   write_text(work)
 
 

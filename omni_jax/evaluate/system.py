@@ -94,7 +94,7 @@ class System:
     return answers
 
   def stream(self, question: Question) -> Timing:
-    """Returns the times of one streamed answer."""
+    """Returns the times of one streamed answer; where nothing sounds, the first sound counts as late as the end."""
     start, cpu_start = time.perf_counter(), time.process_time()
     first, pieces, stages = 0.0, [], {}
     sound_after_first = False
@@ -105,10 +105,11 @@ class System:
         pieces.append(len(event.samples))
       if event.timings:
         stages = dict(event.timings)
+    wall = time.perf_counter() - start
     return Timing(
-      first_sound_seconds=first,
+      first_sound_seconds=first or wall,
       first_is_before_end=sound_after_first,
-      wall_seconds=time.perf_counter() - start,
+      wall_seconds=wall,
       cpu_seconds=time.process_time() - cpu_start,
       audio_seconds=sum(pieces) / self._assistant.sample_rate,
       stages=stages,

@@ -145,7 +145,7 @@ class RowAssistant:
       UserError: a recording that is longer than the encoder's window, or a model without an encoder of speech.
     """
     prompts = [self._prompt(Task.A1T1, Question(waveform=waveform)) for waveform in waveforms]
-    most = self._most(prompts, MAX_TRANSCRIPT)
+    most = min(self._most(prompts), MAX_TRANSCRIPT)
     return [self._words(columns) for columns in self._engine.generate(prompts, max_new_columns=most)]
 
   def synthesise(
