@@ -34,7 +34,7 @@ class Loudness:
 
 def test_sound_gets_its_codes_and_stays(tmp_path, monkeypatch):
   codec, said = Loudness(), []
-  monkeypatch.setattr(coding, "load_model", lambda stage: (None, codec))
+  monkeypatch.setattr(coding, "load_codec", lambda workdir, *, stage, vocoder: codec)
   monkeypatch.setattr(coding, "read_card", lambda stage: {"fingerprint": stage.name})
   monkeypatch.setattr(coding, "require_step", lambda stage: 3)
   tone = encode_flac(0.5 * np.sin(np.arange(8000) * 0.3))
@@ -56,7 +56,7 @@ def test_sound_gets_its_codes_and_stays(tmp_path, monkeypatch):
 
 
 def test_a_recording_that_no_codec_reads_is_named(tmp_path, monkeypatch):
-  monkeypatch.setattr(coding, "load_model", lambda stage: (None, Loudness()))
+  monkeypatch.setattr(coding, "load_codec", lambda workdir, *, stage, vocoder: Loudness())
   monkeypatch.setattr(coding, "read_card", lambda stage: {"fingerprint": "loudness"})
   monkeypatch.setattr(coding, "require_step", lambda stage: 3)
   records = [Example(f"x/{i}", "text", (Turn("user", "a", audio=b"fLaC no sound"),)) for i in range(2)]
