@@ -65,7 +65,7 @@ def test_from_cepstra_to_units(workdir, capsys):
   run = hubert_file.smoke(workdir)
   model = dataclasses.replace(run.model, hubert=HUBERT, labeller=CEPSTRA)
   data = dataclasses.replace(run.data, buckets=(Bucket(seconds=1.0, rows=4),))
-  run = dataclasses.replace(run, model=model, data=data, steps=12, log_every=4)
+  run = dataclasses.replace(run, model=model, data=data, steps=24, log_every=4)
   curve = losses(train(run, workdir))
   assert curve[-1] < 0.9 * curve[0]
   trained = load_model(workdir / "stages" / "hubert")[1]
