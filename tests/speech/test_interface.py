@@ -170,7 +170,10 @@ def test_look_ahead_is_added_up():
 
 
 # Where a whole model of speech is built, changed or looked into, not spoken to.
-INSIDERS = {"build/centres.py", "cli/export.py", "evaluate/recogniser.py", "evaluate/unit_probes.py"}
+# `speech_stages` builds a codec of a tokenizer and a vocoder.
+INSIDERS = {
+  "build/centres.py", "cli/export.py", "evaluate/recogniser.py", "evaluate/unit_probes.py", "generate/speech_stages.py",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("package", ["generate", "evaluate", "build", "cli"])
