@@ -34,6 +34,7 @@ from omni_jax.generate.exchange import (
   check_waveform,
   cut_problem,
 )
+from omni_jax.generate.json_constraints import OBJECT, OBJECT_OR_TEXT, json_automaton
 from omni_jax.generate.sampling import Sampling
 from omni_jax.generate.speech_stages import TOKENIZER, VOCODER, check_units_of, load_tokenizer, load_vocoder
 from omni_jax.generate.streaming import ReplyStream, Stopwatch
@@ -74,7 +75,7 @@ class Assistant:
     """Keeps the parts; `load` makes them from a working folder."""
     self.dialogue, self.images = dialogue, images
     self.tokenizer, self.style_encoder, self.vocoder = tokenizer, style_encoder, vocoder
-    automaton = make_automaton(dialogue.vocabulary)
+    automaton = make_automaton(dialogue.vocabulary) if self._is_native else json_automaton(dialogue)
     self.engine = Engine(model, automaton, sampling=sampling or Sampling(), max_tokens=MAX_TOKENS)
     self.reader = Reader(
       self.engine,
@@ -197,15 +198,15 @@ class Assistant:
         sound += [piece.samples] if piece.samples is not None else []
         yield Event(text=piece.text, heard_text=piece.heard_text, style=piece.style, samples=piece.samples)
     answer = self._answer(np.concatenate(ids), question, heard)
-    if native:
-      rest = [piece.samples for piece in watch.iterate("vocoder", live.finish())]
-    else:
+    for piece in watch.iterate("vocoder", live.finish()) if native else ():
+      sound += [piece.samples] if piece.samples is not None else []
+      yield Event(text=piece.text, heard_text=piece.heard_text, samples=piece.samples)
+    if not native:
       yield Event(text=answer.text, heard_text=answer.heard_text, style=answer.style)
-      with watch.stage("vocoder"):
-        rest = [self._speak(answer.units, answer.style)] if question.speak and answer.style else []
-    for samples in rest:
-      sound.append(samples)
-      yield Event(samples=samples)
+      if question.speak and answer.style:
+        with watch.stage("vocoder"):
+          sound.append(self._speak(answer.units, answer.style))
+        yield Event(samples=sound[-1])
     waveform = np.concatenate([np.zeros(0, np.float32), *sound])
     timings = watch.rounded()
     yield Event(answer=dataclasses.replace(answer, waveform=waveform, timings=timings), timings=timings)
@@ -253,7 +254,7 @@ class Assistant:
   def _state(self, question: Question) -> str:
     """Returns where the answer begins."""
     if not self._is_native:
-      return "object"
+      return OBJECT_OR_TEXT if question.waveform is None else OBJECT
     if question.waveform is not None:
       return "heard" if question.style else "gender"
     return "said" if question.style else "write"

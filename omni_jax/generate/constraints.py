@@ -5,11 +5,15 @@
                                                       <|answer|>          units        <|end|>
 
 Rows of the tables that mean nothing belong to no class, so they are never chosen. SpeechGPT's answers have rules of
-their own (`generate.chain_constraints`).
+their own (`generate.chain_constraints`), and so have those in EMOVA's JSON (`generate.json_constraints`).
+
+Every state knows the fewest tokens that end an answer from there. Near the limit of an answer only what still leaves
+room to end may come, so an answer that runs on is closed, not cut.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,9 +45,6 @@ RULES: Rules = {
   "said": {"piece": "saying"},
   "saying": {"piece": "saying", "unit": "speaking"},
   "speaking": {"piece": "speaking", "unit": "speaking", "end": OVER},
-  # a JSON answer: only its parser knows more
-  "object": {"piece": "objects"},
-  "objects": {"piece": "objects", "unit": "objects", "end": OVER},
 }
 
 
@@ -55,11 +56,22 @@ class Automaton:
   classes: Array  # int32 [V], class of each token
   allowed: Array  # bool [states, classes]
   following: Array  # int32 [states, classes]
+  distance: Array  # int32 [states], fewest tokens from a state to `over`
   states: tuple[str, ...] = dataclasses.field(metadata={"static": True})  # their names
 
-  def mask(self, states: Array) -> Array:
-    """Returns bool [B, V]: the tokens that may come in each row's state."""
-    return self.allowed[states][:, self.classes]
+  def mask(self, states: Array, *, left: Any = None) -> Array:
+    """Returns bool [B, V]: the tokens that may come in each row's state.
+
+    Args:
+      states: int32 [B].
+      left: tokens that an answer may still have; with them, a token comes only if the answer can end after it in time,
+        unless no token would.
+    """
+    allowed = self.allowed[states]
+    if left is not None:
+      ends = allowed & (self.distance[self.following[states]] < left)
+      allowed = jnp.where(ends.any(axis=-1, keepdims=True), ends, allowed)
+    return allowed[:, self.classes]
 
   def advance(self, states: Array, tokens: Array) -> Array:
     """Returns the states after these tokens."""
@@ -72,13 +84,18 @@ class Automaton:
 
 def make_automaton(vocabulary: Vocabulary) -> Automaton:
   """Returns the automaton of `RULES` over the ids of a vocabulary."""
+  return compile_rules(RULES, token_classes(vocabulary), size=vocabulary.size)
+
+
+def token_classes(vocabulary: Vocabulary) -> dict[str, list[int]]:
+  """Returns the classes of `RULES`, each with its tokens."""
   of_tokens = {"piece": np.flatnonzero(vocabulary.pieces()).tolist(), "unit": vocabulary.unit_ids.tolist()}
   for name, index in vocabulary.styles.items():
     of_tokens.setdefault(name.partition("-")[0], []).append(index)
   for name in ("heard", "answer", "end"):
     if name in vocabulary.controls:  # a released vocabulary has only `end`
       of_tokens[name] = [vocabulary.control(name)]
-  return compile_rules(RULES, of_tokens, size=vocabulary.size)
+  return of_tokens
 
 
 def compile_rules(rules: Rules, of_tokens: Mapping[str, Sequence[int]], *, size: int) -> Automaton:
@@ -101,4 +118,22 @@ def compile_rules(rules: Rules, of_tokens: Mapping[str, Sequence[int]], *, size:
     for name, then in after.items():
       place = states.index(state), names.index(name)
       allowed[place], following[place] = True, states.index(then)
-  return Automaton(jnp.asarray(classes), jnp.asarray(allowed), jnp.asarray(following), states)
+  used = allowed & np.isin(np.arange(len(names)), classes)
+  distance = jnp.asarray(_distances(used, following))
+  return Automaton(jnp.asarray(classes), jnp.asarray(allowed), jnp.asarray(following), distance, states)
+
+
+def _distances(used: np.ndarray, following: np.ndarray) -> np.ndarray:
+  """Returns the fewest tokens from each state to state 0, int32; from where none leads there, more than any answer."""
+  before: dict[int, set[int]] = {}
+  for state in range(len(used)):
+    for after in np.unique(following[state][used[state]]).tolist():
+      before.setdefault(after, set()).add(state)
+  distance = np.full(len(used), np.iinfo(np.int32).max, np.int32)
+  distance[0], frontier = 0, [0]
+  for here in frontier:  # grows as states are found, the nearest first
+    for state in before.get(here, ()):
+      if distance[state] > distance[here] + 1:
+        distance[state] = distance[here] + 1
+        frontier.append(state)
+  return distance

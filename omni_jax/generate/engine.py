@@ -73,7 +73,8 @@ class Engine:
 
     Args:
       prompts: any number.
-      max_new_tokens: an answer that has not ended is cut here (its length is then exactly this).
+      max_new_tokens: with the end token; an answer that would be longer is closed as its rules say, one whose rules
+        need more is cut (its length is then exactly this).
       key: random key, for a temperature above 0.
       sampling: another one than the engine's own.
     """
@@ -99,8 +100,8 @@ class Engine:
     progress = self.prefill(prompts, max_new_tokens=max_new_tokens, key=key)
     sampling = sampling or self._sampling
     for start in range(0, max_new_tokens, block):
-      limit = min(block, max_new_tokens - start)
-      progress, tokens, count = _decode(self._model, self._automaton, progress, limit, sampling=sampling, block=block)
+      left = max_new_tokens - start
+      progress, tokens, count = _decode(self._model, self._automaton, progress, left, sampling=sampling, block=block)
       yield np.asarray(tokens)[:, : int(count)]
       if not np.asarray(progress.states).any():
         return
@@ -163,9 +164,13 @@ def _log_likelihood(model: Any, batch: dict[str, Array], places: Array, said: Ar
 
 @functools.partial(jax.jit, static_argnames=("sampling", "block"), donate_argnums=2)
 def _decode(
-  model: Any, automaton: Automaton, progress: Progress, limit: Any, *, sampling: Sampling, block: int
+  model: Any, automaton: Automaton, progress: Progress, left: Any, *, sampling: Sampling, block: int
 ) -> tuple[Progress, Array, Array]:
-  """Returns the batch up to `limit` tokens later, the tokens [B, block], -1 where over, and how many columns count."""
+  """Returns the batch up to a block later, the tokens [B, block], -1 where over, and how many columns count.
+
+  `left` are the tokens that answers may still have.
+  """
+  limit = jnp.minimum(left, block)
 
   def unfinished(carry):
     _, progress, count = carry
@@ -174,7 +179,8 @@ def _decode(
   def body(carry):
     tokens, progress, count = carry
     key, now = jax.random.split(progress.key)
-    chosen = choose(progress.logits, automaton.mask(progress.states), sampling=sampling, key=now)
+    allowed = automaton.mask(progress.states, left=left - count)
+    chosen = choose(progress.logits, allowed, sampling=sampling, key=now)
     states = automaton.advance(progress.states, chosen)
     tokens = jax.lax.dynamic_update_slice(tokens, jnp.where(states != 0, chosen, -1)[:, None], (0, count))
     logits, cache = model.step(chosen[:, None], progress.positions[:, None], progress.cache)

@@ -64,7 +64,10 @@ class ReplyStream:
         yield Piece(samples=samples)
 
   def finish(self) -> Iterator[Piece]:
-    """Returns the rest of the sound."""
+    """Returns the rest of the words, the bytes of a character that never came whole among them, and of the sound."""
+    heard, text = self._heard.news(whole=True), self._said.news(whole=True)
+    if heard or text:
+      yield Piece(text=text, heard_text=heard)
     if self._voice:
       samples = self._voice.finish()
       if len(samples):
@@ -126,15 +129,19 @@ class ChainStream:
         yield Piece(samples=samples)
 
   def finish(self) -> Iterator[Piece]:
-    """Returns the rest of the sound."""
+    """Returns the rest of the words, the bytes of a character that never came whole among them, and of the sound."""
+    heard, text = self._news(whole=True)
+    if heard or text:
+      yield Piece(text=text, heard_text=heard)
     samples = self._voice.finish() if self._voice and self._last >= 0 else np.zeros(0, np.float32)
     if len(samples):
       yield Piece(samples=samples)
 
-  def _news(self) -> list[str]:
+  def _news(self, *, whole: bool = False) -> list[str]:
     """Returns what is new of the words heard and said; what may be the beginning of a marker waits."""
     heard, chained, said = self._decode(self._pieces).partition("[ta]")
-    known = [_words(part) for part in (heard if self._hears else "", said if chained else "")]
+    parts = (heard if self._hears else "", said if chained else "")
+    known = [_words(part) if whole else _words(part.rstrip(_UNFINISHED)) for part in parts]
     news = [words[len(told) :] for words, told in zip(known, self._told, strict=True)]
     self._told = [told + new for told, new in zip(self._told, news, strict=True)]
     return news
@@ -143,7 +150,7 @@ class ChainStream:
 def _words(text: str) -> str:
   """Returns the words of a part of a chain that has not ended: nothing that may be the beginning of a marker."""
   words = text.replace("[tq]", "").partition("[")[0].partition("<")[0]
-  return words.rstrip(_UNFINISHED).strip().removesuffix(";").strip()
+  return words.strip().removesuffix(";").strip()
 
 
 class Stopwatch:
@@ -182,8 +189,9 @@ class Words:
   def __init__(self, tokenizer: TextTokenizer):
     self._tokenizer, self.ids, self._told = tokenizer, [], 0
 
-  def news(self) -> str:
-    """Returns the text that `ids` have more than when this was last asked."""
-    text = self._tokenizer.decode(self.ids).rstrip(_UNFINISHED)
+  def news(self, *, whole: bool = False) -> str:
+    """Returns the text that `ids` have more than when this was last asked; `whole`: no more of them will come."""
+    text = self._tokenizer.decode(self.ids)
+    text = text if whole else text.rstrip(_UNFINISHED)
     new, self._told = text[self._told :], len(text)
     return new

@@ -137,5 +137,6 @@ class Reader:
       lasting = self._vocoder.seconds(units, [style for _, style in asked])
       fitting = [self._lengths.log_likelihood(*pair, seconds=time) for pair, time in zip(asked, lasting, strict=True)]
       scores = scores + np.array(fitting)
-    complete = [0 < len(ids) < self._max_new_tokens for ids in readings]
+    # One that was closed at the limit did not end by itself.
+    complete = [0 < len(ids) < self._max_new_tokens - 1 for ids in readings]
     return np.where(complete, scores, scores - 1e6)

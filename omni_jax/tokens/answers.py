@@ -146,7 +146,7 @@ class NativeLayout:
     return pieces, ids[end + 1 :], trouble or ("" if pieces == inside else "other tokens inside the transcript")
 
 
-_KEYS = (
+JSON_KEYS = (
   "user question text",
   "user question emotion",
   "user question pitch",
@@ -155,13 +155,16 @@ _KEYS = (
   "assistant response pitch",
   "assistant response speech",
 )
-_SPEED = "assistant response speed"  # read where there is one; EMOVA's demonstration does
-_UNITS_OPEN = f'"{_KEYS[-1]}": "'
+SPEED_KEY = "assistant response speed"  # read where there is one; EMOVA's demonstration does
+_UNITS_OPEN = f'"{JSON_KEYS[-1]}": "'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JsonLayout:
-  """EMOVA's JSON object. It has no gender: that is the user's choice, so reading needs it given."""
+  """EMOVA's JSON object. It has no gender: that is the user's choice, so reading needs it given.
+
+  `generate.json_constraints` lets nothing else come.
+  """
 
   gender: str = "female"
 
@@ -176,10 +179,10 @@ class JsonLayout:
       return [reply.text]
     heard = (reply.heard_style.emotion, reply.heard_style.pitch) if reply.heard_style else ("", "")
     spoken = (reply.emotion or reply.style.emotion, reply.style.pitch)
-    fields = dict(zip(_KEYS, (reply.heard_text, *heard, reply.text, *spoken, ""), strict=True))
+    fields = dict(zip(JSON_KEYS, (reply.heard_text, *heard, reply.text, *spoken, ""), strict=True))
     if reply.speed != NORMAL:
       # The units stay last.
-      fields = {**{key: fields[key] for key in _KEYS[:-1]}, _SPEED: reply.speed, _KEYS[-1]: ""}
+      fields = {**{key: fields[key] for key in JSON_KEYS[:-1]}, SPEED_KEY: reply.speed, JSON_KEYS[-1]: ""}
     head = json.dumps(fields, ensure_ascii=False)[: -len('"}')]
     return [head, vocabulary.unit_ids[reply.units].tolist(), '"}']
 
@@ -212,7 +215,7 @@ class JsonLayout:
       except UserError as error:
         styles.append(None)
         problems = [*problems, error.what]
-    style, emotion, speed = styles[1], fields.get("assistant response emotion", ""), fields.get(_SPEED, NORMAL)
+    style, emotion, speed = styles[1], fields.get("assistant response emotion", ""), fields.get(SPEED_KEY, NORMAL)
     if style is None:
       # EMOVA's demonstration speaks with a neutral voice where it cannot read the style.
       style, emotion = Style(self.gender, "neutral", "normal"), ""
@@ -239,14 +242,14 @@ def _read_object(head: str, tail: str) -> tuple[dict[str, str], list[str]]:
   """Returns the fields of the object whose units stood between `head` and `tail`, and what had to be repaired."""
   try:
     fields = json.loads(head + tail)
-    if isinstance(fields, dict) and set(fields) - {_SPEED} == set(_KEYS) and _are_strings(fields):
-      return fields, [] if head.endswith(_UNITS_OPEN) and not fields[_KEYS[-1]] else ["units outside their field"]
+    if isinstance(fields, dict) and set(fields) - {SPEED_KEY} == set(JSON_KEYS) and _are_strings(fields):
+      return fields, [] if head.endswith(_UNITS_OPEN) and not fields[JSON_KEYS[-1]] else ["units outside their field"]
     problems = ["other keys than the layout's"]
   except json.JSONDecodeError as error:
     problems = [f"not JSON ({error})"]
   # Repair: take each key's string wherever it stands, up to its closing quote or the end of what was written.
   fields = {}
-  for key in (*_KEYS[:-1], _SPEED):
+  for key in (*JSON_KEYS[:-1], SPEED_KEY):
     _, found, after = head.partition(f'"{key}": ')
     if not found:
       continue

@@ -27,7 +27,7 @@ def test_pieces_together_are_the_reply(dialogue, speech, block, text):
 def test_a_given_style_speaks_at_once(dialogue, speech):
   stream = ReplyStream(dialogue, vocoder=speech["vocoder"], style=ALL_STYLES[2])
   pieces = list(stream.push(dialogue.vocabulary.unit_ids[[4, 5, 6]]))
-  assert len(pieces) == 1 and len(pieces[0].samples) == 200
+  assert len(pieces) == 1 and pieces[0].samples is not None and len(pieces[0].samples) == 200
 
 
 def test_a_stopwatch_adds_up():
@@ -37,3 +37,11 @@ def test_a_stopwatch_adds_up():
       sum(range(300_000))
   assert list(watch.iterate("list", iter([1, 2]))) == [1, 2]
   assert watch.seconds["think"] > 0 and set(watch.rounded()) == {"think", "list"}
+
+
+def test_bytes_of_a_character_that_never_comes_whole_are_told_at_the_end(dialogue):
+  byte = next(i for i in range(300) if dialogue.tokenizer.decode([i]) == "\ufffd")
+  stream = ReplyStream(dialogue, vocoder=None, style=None)
+  ids = np.array([*dialogue.tokenizer.encode("the dog"), byte], np.int32)
+  told = "".join(piece.text for piece in stream.push(ids))
+  assert told == "the dog" and "".join(piece.text for piece in stream.finish()) == "\ufffd"
