@@ -70,7 +70,7 @@ def test_damaged_files_are_told(stem, tmp_path):
   (tmp_path / "other.units.onnx").replace(tmp_path / "voice.units.onnx")
   with pytest.raises(ValueError, match="not of one export"):
     runtime.Voice(str(tmp_path / "voice"))
-  with pytest.raises(ValueError, match=r"nothing\.onnx is missing"):
+  with pytest.raises(ValueError, match=r"nothing\.sound\.onnx is missing"):
     runtime.Voice(str(tmp_path / "nothing"))
 
 
@@ -81,7 +81,7 @@ def test_a_device_that_is_not_there_is_told(stem, monkeypatch):
     runtime.Voice(str(stem), device="cuda")
 
 
-def test_it_speaks_with_the_vocoder_of_one_graph(tmp_path):
+def test_it_speaks_with_the_vocoder_that_lays_time_out_itself(tmp_path):
   export_onnx(make_vocoder(), tmp_path / "vocoder")
   voice, units = load_runtime().Voice(str(tmp_path / "vocoder")), random_units(9)
   (samples,) = voice.pieces(units, "male-sad-low")
