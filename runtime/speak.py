@@ -68,11 +68,11 @@ class Voice:
   def _checked(self, units):
     if isinstance(units, str) and re.sub(r"<\|speech_\d+\|>|<\d+>|(?<!\w)-?\d+(?!\w)|[\s,]", "", units):
       raise ValueError(f"units are written <|speech_12|>, <12> or 12, not {units[:40]!r}")
-    ids = [int(one) for one in (re.findall(r"-?\d+", units) if isinstance(units, str) else units)]
-    last, codebooks = self.facts["codebook_size"] - 1, self.facts["codebooks"]
-    if not ids or len(ids) % codebooks or not 0 <= min(ids) <= max(ids) <= last:
-      raise ValueError(f"{len(ids)} units, {min(ids or [0])} to {max(ids or [0])}: no rows of {codebooks} of 0..{last}")
-    return np.array(ids, np.int64).reshape((-1, codebooks) if codebooks > 1 else -1)
+    ids = np.array(re.findall(r"-?\d+", units) if isinstance(units, str) else units, np.float64).reshape(-1)
+    row, top, *ends = self.facts["codebooks"], self.facts["codebook_size"] - 1, min(ids, default=0), max(ids, default=0)
+    if not ids.size or ids.size % row or not all(one in range(top + 1) for one in ids):
+      raise ValueError(f"{ids.size} units, {ends[0]:g} to {ends[1]:g}: no rows of {row} whole numbers of 0..{top}")
+    return ids.astype(np.int64).reshape((-1, row) if row > 1 else -1)
 
   def _style(self, style):
     names, name = self.facts["styles"], self.facts["style input"]
