@@ -5,8 +5,6 @@ offsets, again and again. So the snake is a polynomial, of which vector units co
 are written out: each needs its inputs once, in order, and keeps nothing but them.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,8 +54,7 @@ def _snake_backward(kept: tuple[Hidden, Array], slope: Hidden) -> tuple[Hidden, 
 snake.defvjp(_snake_forward, _snake_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def depthwise(x: Hidden, kernel: Array, dilation: int, sides: int) -> Hidden:
+def depthwise(x: Hidden, kernel: Array, *, dilation: int, sides: int) -> Hidden:
   """Returns T + 2 sides - dilation (taps - 1) frames of a convolution of each channel with its own taps.
 
   Args:
@@ -66,11 +63,15 @@ def depthwise(x: Hidden, kernel: Array, dilation: int, sides: int) -> Hidden:
     dilation: frames between taps.
     sides: zeros on each side, at most dilation (taps - 1).
   """
+  return _with_slopes(x, kernel, dilation, sides)
+
+
+def _depthwise(x: Hidden, kernel: Array, dilation: int, sides: int) -> Hidden:
   return _shifted(_padded(x, sides), kernel, dilation)
 
 
 def _depthwise_forward(x: Hidden, kernel: Array, dilation: int, sides: int) -> tuple[Hidden, tuple[Hidden, Array]]:
-  return depthwise(x, kernel, dilation, sides), (x, kernel)
+  return _depthwise(x, kernel, dilation, sides), (x, kernel)
 
 
 def _depthwise_backward(dilation: int, sides: int, kept: tuple[Hidden, Array], slope: Hidden) -> tuple[Hidden, Array]:
@@ -87,7 +88,8 @@ def _depthwise_backward(dilation: int, sides: int, kept: tuple[Hidden, Array], s
   return of_x, jnp.stack(of_taps)
 
 
-depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+_with_slopes = jax.custom_vjp(_depthwise, nondiff_argnums=(2, 3))
+_with_slopes.defvjp(_depthwise_forward, _depthwise_backward)
 
 
 def _frame_sum(x: Hidden) -> Array:

@@ -91,7 +91,7 @@ class NormedConvolution(nnx.Module):
     shape = self.kernel
     weights = self.weight()
     if shape.groups == x.shape[-1] == weights.shape[-1] and shape.stride == 1 and shape.groups > 1:
-      y = depthwise(x, weights[:, 0], shape.dilation, shape.sides)
+      y = depthwise(x, weights[:, 0], dilation=shape.dilation, sides=shape.sides)
     elif shape == Kernel(taps=1):
       y = (x.reshape(-1, x.shape[-1]) @ weights[0]).reshape(*x.shape[:-1], weights.shape[-1])
     else:

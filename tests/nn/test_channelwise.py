@@ -53,7 +53,7 @@ def test_the_snake_keeps_half_precision_and_what_is_no_number():
 @pytest.mark.parametrize(("taps", "dilation", "sides"), [(7, 1, 3), (7, 3, 9), (3, 9, 9), (4, 2, 1), (1, 1, 0)])
 def test_depthwise_and_its_slopes_are_those_of_a_grouped_convolution(taps, dilation, sides):
   arrays = draw((2, 24, 5)), draw((taps, 5), seed=1)
-  ours = with_gradients(lambda x, kernel: depthwise(x, kernel, dilation, sides), *arrays)
+  ours = with_gradients(lambda x, kernel: depthwise(x, kernel, dilation=dilation, sides=sides), *arrays)
   theirs = with_gradients(lambda x, kernel: plain_depthwise(x, kernel, dilation, sides), *arrays)
   for one, other in zip(ours, theirs, strict=True):
     np.testing.assert_allclose(one, other, atol=1e-6 * max(np.abs(other).max(), 1))
