@@ -4,14 +4,13 @@ import argparse
 import base64
 import difflib
 import json
-import pathlib
 import re
 import wave
 
 import numpy as np
 import onnxruntime
 
-DTYPES = {"tensor(int64)": np.int64, "tensor(float)": np.float32}
+DTYPES = {"tensor(int64)": np.int64, "tensor(float)": np.float32, "tensor(double)": np.float64}
 
 
 class Voice:
@@ -21,37 +20,38 @@ class Voice:
     self.sessions, self.providers = {}, [f"{name}ExecutionProvider" for name in dict.fromkeys((device.upper(), "CPU"))]
     if self.providers[0] not in onnxruntime.get_available_providers():
       raise ValueError(f"this onnxruntime has no {self.providers[0]} (the package onnxruntime-gpu has)")
-    first = ".sound" if pathlib.Path(f"{stem}.sound.onnx").exists() else ""
-    self.facts = self._load(f"{stem}{first}.onnx", first)
+    self.facts = self._load(f"{stem}.sound.onnx", ".sound")
     for end in self.facts["parts"]:
-      if end != first and self._load(f"{stem}{end}.onnx", end)["export"] != self.facts["export"]:
+      if end != ".sound" and self._load(f"{stem}{end}.onnx", end)["export"] != self.facts["export"]:
         raise ValueError(f"{stem}: the files are not of one export, copy all of them again")
 
   def pieces(self, units, style=None, *, frames=None, seed=0, **delivery):
-    """Yields samples of `frames` frames at a time; by default, and where STEM.onnx is the only file, all at once."""
+    """Yields samples of `frames` frames at a time, by default all at once."""
+    if frames is not None and frames < 1:
+      raise ValueError(f"pieces of {frames} frames: a piece has at least one")
     rng, units, rules = np.random.default_rng(seed), self._checked(units), self.facts["durations"]
     scale = {"noise": 0.0, "duration_noise": 0.0, "length": 1.0, **self.facts["delivery"], **delivery}
     feeds = {"units": units[None], "valid": np.ones((1, len(units))), **self._style(style)}
-    if "" in self.sessions:  # durations and sound are one graph, which speaks whole utterances
-      return iter(self._run("", feeds | {"units": units}))
+    if rules is None:  # frames are laid out in the file
+      return self._sound({name: rows[0] for name, rows in self._run(".units", feeds).items()}, feeds, frames)
     feeds["noise"] = scale["duration_noise"] * rng.standard_normal((1, len(units), 2))
-    *prior, exact = self._run(".units", feeds) if ".units" in self.sessions else [np.ones((1, len(units)))]
+    *prior, exact = self._run(".units", feeds).values() if ".units" in self.sessions else [np.ones((1, len(units)))]
     exact = exact[0].astype(np.float64) * scale["length"]
     if not exact.sum() * self.facts["hop"] < 60 * self.facts["sample_rate"] * len(units):  # nor a number that is none
       raise ValueError(f"durations of {exact.sum():.3g} frames for {len(units)} units: is every file whole?")
     counts = np.maximum(np.ceil(exact) if rules["rounding"] == "up" else np.round(exact), rules["least"]).astype(int)
     if not prior:
-      return self._sound("units", np.repeat(units, counts, 0), feeds, frames)
+      return self._sound({"units": np.repeat(units, counts, 0)}, feeds, frames)
     draws = scale["noise"] * rng.standard_normal((max(counts.sum(), 1), self.facts["latent"]))
     mean, log_deviation = (np.repeat(part[0], counts, 0) if counts.any() else np.zeros(1) for part in prior)
-    return self._sound("latents", mean + draws * np.exp(log_deviation), feeds, frames)
+    return self._sound({"latents": mean + draws * np.exp(log_deviation)}, feeds, frames)
 
-  def _sound(self, name, rows, feeds, frames):
-    context, hop, frames = self.facts["context"], self.facts["hop"], frames or len(rows)
-    for first in range(0, len(rows), frames):
-      low, high = max(first - context, 0), min(first + frames + context, len(rows))  # true ends have no context
-      window = {name: rows[None, low:high], "first": np.array([low])}
-      yield self._run(".sound", feeds | window)[0][0, (first - low) * hop : (min(first + frames, high) - low) * hop]
+  def _sound(self, rows, feeds, frames):
+    context, hop, length = self.facts["context"], self.facts["hop"], len(next(iter(rows.values())))
+    for first in range(0, length, frames := frames or length):
+      low, high = max(first - context, 0), min(first + frames + context, length)  # true ends have no context
+      window = {name: row[None, low:high] for name, row in rows.items()} | {"first": np.array([low])}
+      yield self._run(".sound", feeds | window)["waveform"][0, (first - low) * hop :][: frames * hop]
 
   def _load(self, path, end):
     try:
@@ -61,18 +61,18 @@ class Voice:
       raise ValueError(f"{path} is missing, damaged or no vocoder: {str(error)[:200]}") from error
 
   def _run(self, end, feeds):
-    ports = self.sessions[end].get_inputs()
-    return self.sessions[end].run(None, {port.name: np.asarray(feeds[port.name], DTYPES[port.type]) for port in ports})
+    ports, names = self.sessions[end].get_inputs(), [port.name for port in self.sessions[end].get_outputs()]
+    given = {port.name: np.asarray(feeds[port.name], DTYPES[port.type]) for port in ports}
+    return dict(zip(names, self.sessions[end].run(names, given), strict=True))
 
   def _checked(self, units):
     if isinstance(units, str) and re.sub(r"<\|speech_\d+\|>|<\d+>|(?<!\w)-?\d+(?!\w)|[\s,]", "", units):
       raise ValueError(f"units are written <|speech_12|>, <12> or 12, not {units[:40]!r}")
-    ids = [int(one) for one in (re.findall(r"-?\d+", units) if isinstance(units, str) else units)]
-    known, codebooks = self.facts["codebook_size"], self.facts["codebooks"]
-    if not ids or len(ids) % codebooks or not 0 <= min(ids) <= max(ids) < known:
-      told = f"{len(ids)} units, {min(ids, default=0)} to {max(ids, default=0)}"
-      raise ValueError(f"{told}: rows of {codebooks} are wanted, of 0..{known - 1}")
-    return np.array(ids, np.int64).reshape((-1, codebooks) if codebooks > 1 else -1)
+    ids = np.array(re.findall(r"-?\d+", units) if isinstance(units, str) else units, np.float64).reshape(-1)
+    row, top, *ends = self.facts["codebooks"], self.facts["codebook_size"] - 1, min(ids, default=0), max(ids, default=0)
+    if not ids.size or ids.size % row or not all(one in range(top + 1) for one in ids):
+      raise ValueError(f"{ids.size} units, {ends[0]:g} to {ends[1]:g}: no rows of {row} whole numbers of 0..{top}")
+    return ids.astype(np.int64).reshape((-1, row) if row > 1 else -1)
 
   def _style(self, style):
     names, name = self.facts["styles"], self.facts["style input"]

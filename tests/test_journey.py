@@ -93,7 +93,7 @@ def test_prealign_trains_the_projector_only(workdir):
 
 def test_export_convert_and_talk(workdir, capsys):
   omni("export", "vocoder", "--workdir", workdir)
-  assert (workdir / "export" / "vocoder.onnx").stat().st_size > 1000
+  assert (workdir / "export" / "vocoder.sound.onnx").stat().st_size > 1000
   omni("convert", "export", "--workdir", workdir)
   assert (workdir / "export" / "stock" / "config.json").exists()
   example = open_set(workdir / "corpus" / "spoken_images", "test")[0]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.emova import unit_voice
+from configs.emova import unit_voice, vocoder, vocoder_filters
 from configs.mini_omni import snac
 from configs.speechgpt import unit_vocoder
 from omni_jax.core import sharding, trees
@@ -46,6 +46,30 @@ def test_the_published_size(module, tmp_path):
   assert from_json(to_json(run)) == run
   hop = getattr(run.model, "hop", None) or getattr(run.model, "decoder", getattr(run.model, "generator", None)).hop
   assert getattr(run.data, "hop_samples", hop) == hop and run.data.sample_rate == run.model.sample_rate
+
+
+@pytest.mark.parametrize("module", [vocoder_filters, vocoder], ids=["filters", "waveform"])
+def test_the_vocoder_of_the_journey_is_heard_while_it_trains(module, tmp_path):
+  run = module.smoke(tmp_path)
+  rows, size, frames = run.data.rows, 40, run.data.clip_frames + 2 * run.data.margin_frames
+  shapes = {"units": (rows, size), "counts": (rows, size), "style": (rows, 3), "first": (rows,)}
+  batch = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in shapes.items()}
+  shapes = dict.fromkeys(("f0_hz", "voiced"), (rows, frames)) | {"waveform": (rows, run.data.clip_frames * 160)}
+  batch |= {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+  learner = make_learner(run, sharding.make_mesh())
+  clips = jax.eval_shape(learner.listen, learner.abstract, batch)
+  assert {name: clip.shape for name, clip in clips.items()} == dict.fromkeys(("made", "recorded"), shapes["waveform"])
+
+
+def test_the_timed_vocoder_speaks_a_hundred_frames_a_second(tmp_path):
+  run = unit_vocoder.tiny_timed(tmp_path)
+  assert run.model.generator.hop == run.data.hop_samples == 160 and run.model.sample_rate == 16_000
+  assert run.model.generator.context == 41 and run.data.clip_frames > 2 * run.model.generator.context
+  assert from_json(to_json(run)) == run
+  names = [name for name, _, _ in run.loss.losses.distances]
+  assert names == ["mel", "mel_25_ms", "mel_15_ms"]
+  made = jax.eval_shape(lambda: run.model.make(key=jax.random.key(0)))
+  assert trees.count(made) < 2e6
 
 
 @pytest.mark.slow

@@ -29,6 +29,8 @@ import torch  # noqa: E402
 import transformers  # noqa: E402
 
 from configs.emova.vocoder_filters import MODEL as SOURCE_FILTER  # noqa: E402
+from configs.mini_omni.snac import TINY as SNAC_TINY  # noqa: E402
+from configs.speechgpt.unit_vocoder import TINY as UNIT_HIFIGAN_TINY  # noqa: E402
 from omni_jax.convert.hifigan import hifigan_rules  # noqa: E402
 from omni_jax.convert.snac import snac_rules  # noqa: E402
 from omni_jax.convert.table import export_tensors  # noqa: E402
@@ -81,7 +83,7 @@ def main() -> None:
   print(f"one thread, float32, {arguments.seconds:.0f} s of sound, medians of {arguments.rounds} rounds")
   print(f"{'task':<34} {'route':<12} {'CPU s':>8} {'x real time':>12} {'to torch':>9} {'apart':>9}")
   folder = Path(tempfile.mkdtemp())
-  for make in (source_filter, hifigan_piper, unit_hifigan, unit_to_speech, snac):
+  for make in (source_filter, hifigan_piper, unit_hifigan, unit_to_speech, snac, training):
     if arguments.only in make.__name__:
       for task in make(arguments.seconds, folder):
         report(task, arguments.rounds)
@@ -111,10 +113,11 @@ def source_filter(seconds: float, folder: Path) -> Iterator[Task]:
   model, style = drawn_model(SOURCE_FILTER), Style("female", "happy", "high")
   steps = np.random.default_rng(0).integers(1, model.config.codebook_size, round(16 * seconds))
   units = (np.cumsum(steps) % model.config.codebook_size).astype(np.int32)
-  (path,) = export_onnx(model, folder / "source_filter").paths
-  session, given = open_session(path), {"units": units.astype(np.int64), "style": np.array(style.indices)}
+  export_onnx(model, folder / "source_filter")
+  voice = load_runtime().Voice(str(folder / "source_filter"))
+  bind(voice, folder / "source_filter")
   length = len(model.decode(units, style)) / model.sample_rate
-  routes = {"jax": lambda: model.decode(units, style), "onnxruntime": lambda: session.run(None, given)[0]}
+  routes = {"jax": lambda: model.decode(units, style), "onnxruntime": lambda: next(voice.pieces(units, str(style)))}
   # F0 is integrated into phase, and with it what the two runtimes round.
   yield Task("source-filter, units to wave", length, routes, tolerance=0.5)
 
@@ -125,7 +128,9 @@ def source_filter(seconds: float, folder: Path) -> Iterator[Task]:
         return piece
     return stream.finish()
 
-  yield Task("source-filter, first piece", len(first_piece()) / model.sample_rate, {"jax": first_piece})
+  yield Task("source-filter, first piece (jax)", len(first_piece()) / model.sample_rate, {"jax": first_piece})
+  routes = {"onnxruntime": lambda: next(voice.pieces(units, str(style), frames=CHUNK))}
+  yield Task("source-filter, first piece (ort)", CHUNK / 100, routes)
 
 
 def hifigan_piper(seconds: float, folder: Path) -> Iterator[Task]:
@@ -257,6 +262,49 @@ def snac(seconds: float, folder: Path) -> Iterator[Task]:
   yield Task("SNAC, codes to wave", number / model.frame_rate, routes | {"torch": lambda: in_torch(eager)})
 
 
+def training(seconds: float, folder: Path) -> Iterator[Task]:
+  """Forward and backward of the mean square of what SNAC's encoder and decoder, and a HiFi-GAN, make."""
+  del folder
+  for name, config, rows in (("24 kHz", SNAC_24KHZ, 1), ("tiny", SNAC_TINY, 4)):
+    config = dataclasses.replace(config, noise=False)
+    model, twin = config.make(key=jax.random.key(0)), TorchSNAC(config)
+    twin.load_state_dict(tensors_of(snac_rules(config), model))
+    number = max(round(seconds / 10 * config.sample_rate / config.hop), 2)
+    x = 0.1 * normal(rows, number * config.hop)
+
+    def copy(model: Any, x: Any) -> Any:
+      return model.decoder(model.encoder(x, None), None, first=np.zeros(x.shape[0], np.int32))
+
+    def twin_copy(x: torch.Tensor, twin: TorchSNAC = twin) -> torch.Tensor:
+      return twin.decoder.model(twin.encoder(x[:, None]))
+
+    length = rows * number / model.frame_rate
+    yield Task(f"SNAC {name}, training", length, step_routes(copy, twin_copy, model=model, twin=twin, x=x))
+  config = UNIT_HIFIGAN_TINY.generator
+  model, twin = config.make(key=jax.random.key(0)), TorchHiFiGAN(config)
+  twin.load_state_dict(tensors_of(hifigan_rules(config), model))
+  x = normal(4, round(seconds * 5), config.inputs)
+  routes = step_routes(lambda model, x: model(x), lambda x: twin(x.swapaxes(1, 2)), model=model, twin=twin, x=x)
+  yield Task("unit HiFi-GAN tiny, training", 4 * x.shape[1] * config.hop / 16_000, routes)
+
+
+def step_routes(ours: Any, theirs: Any, *, model: Any, twin: torch.nn.Module, x: np.ndarray) -> dict[str, Route]:
+  """Returns the gradients with respect to weights and input, of which the input's are compared."""
+  step = jax.jit(jax.grad(lambda model, x: jax.numpy.square(ours(model, x)).mean(), argnums=(0, 1)))
+
+  def run() -> np.ndarray:
+    return np.asarray(jax.block_until_ready(step(model, x))[1])
+
+  def eager() -> np.ndarray:
+    twin.zero_grad()
+    given = torch.from_numpy(x).requires_grad_()
+    theirs(given).square().mean().backward()
+    assert given.grad is not None, "the input has a gradient"
+    return given.grad.numpy()
+
+  return {"jax": run, "torch": eager}
+
+
 def program_routes(
   function: Any, model: Any, given: dict[str, np.ndarray], stem: Path, *, part: str = SOUND, output: str = "waveform"
 ) -> dict[str, Route]:
@@ -292,9 +340,19 @@ def vits(model: UnitToSpeech) -> transformers.VitsModel:
   return theirs
 
 
+def tensors_of(rules: Any, model: Any) -> dict[str, torch.Tensor]:
+  """Returns the weights of a model by their names in torch."""
+  return in_torch_form(export_tensors(rules, trees.flatten(model)))
+
+
+def in_torch_form(tensors: dict[str, Any]) -> dict[str, torch.Tensor]:
+  """Returns arrays as tensors of their own memory."""
+  return {name: torch.from_numpy(np.array(value)) for name, value in tensors.items()}
+
+
 def filled(module: torch.nn.Module, tensors: dict[str, Any]) -> None:
   """Gives a torch module its weights, folds weight norm where it has any, and ends training."""
-  module.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in tensors.items()})
+  module.load_state_dict(in_torch_form(tensors))
   module.eval()
   for part in module.modules():
     if hasattr(part, "weight_g"):

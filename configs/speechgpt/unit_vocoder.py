@@ -7,6 +7,9 @@ Deviations of `full`: a cosine instead of an exponential; one critic's spectral 
 and its 24 speakers are the styles.
 Command: omni train --config configs/speechgpt/unit_vocoder.py:tiny --workdir runs/tiny, then the same with `tiny_more`.
 Hardware and hours: one CPU core, 10 minutes of its time for `tiny`, 7 for `tiny_more`; full: GPUs, not tried.
+`tiny_timed` is what should come next, not trained yet (goal: word errors at most 10 points above the recordings):
+  omni train --config configs/speechgpt/unit_vocoder.py:tiny_timed --workdir runs/tiny  # 25 minutes of a core
+  python tools/measure_vocoder.py --config configs/speechgpt/unit_vocoder.py:tiny_timed --workdir runs/tiny
 Expect: see docs/decisions.md, "What the unit vocoder learns in a quarter of an hour".
 """
 
@@ -35,12 +38,31 @@ TINY = UnitHiFiGANConfig(
     block_dilations=((1, 3), (1, 3)),
   ),
 )  # fmt: skip
+# 100 frames a second, and blocks that reach as far as those of HiFi-GAN's V3: 41 frames on each side of one.
+TIMED = dataclasses.replace(
+  TINY,
+  generator=dataclasses.replace(
+    TINY.generator, rates=(2, 2, 5, 8), taps=(4, 4, 11, 16), block_dilations=((1, 2), (3, 12))
+  ),
+)
 
 
 def losses(sample_rate: int, *, fft_size: int = 1024, hop_samples: int = 256) -> AdversarialLosses:
   """Returns HiFi-GAN's: doubts, twice the features, 45 times the mel distance up to the highest frequency."""
   spectrum = SpectrumConfig(fft_size=fft_size, hop_samples=hop_samples, window_samples=fft_size)
   return AdversarialLosses(distances=(("mel", 45.0, MelDistance(sample_rate=sample_rate, spectrum=spectrum)),))
+
+
+def short_losses(sample_rate: int) -> AdversarialLosses:
+  """Returns the same with a third of the weight on each of three windows: 64 ms as above, 25 ms and 15 ms."""
+  distances = [("mel", 15.0, losses(sample_rate).distances[0][2])]
+  for milliseconds in (25, 15):
+    window = sample_rate * milliseconds // 1000
+    spectrum = SpectrumConfig(fft_size=512, hop_samples=160, window_samples=window)
+    distances.append(
+      (f"mel_{milliseconds}_ms", 15.0, MelDistance(sample_rate=sample_rate, spectrum=spectrum, num_mels=40))
+    )
+  return AdversarialLosses(distances=tuple(distances))
 
 
 def tiny(workdir: Path) -> Run:
@@ -55,6 +77,18 @@ def tiny_more(workdir: Path) -> Run:
   data = dataclasses.replace(run.data, seed=1)
   start = (Start(workdir / "stages" / run.name),)
   return dataclasses.replace(run, name="unit_vocoder_more", optimizer=faster, data=data, start=start)
+
+
+def tiny_timed(workdir: Path) -> Run:
+  """`tiny` where units begin and end as heard in encoding, to 10 ms; compared through short windows; Muon throughout.
+
+  A run of a unit is a multiple of 40 ms: its sound begins up to 20 ms beside it, and what is likeliest is a blur.
+  Windows of 64 ms hide just that, and see harmonics, of which units say nothing.
+  """
+  run = _tiny(workdir, steps=4000, compared=short_losses(TIMED.sample_rate))
+  optimizer = dataclasses.replace(run.optimizer, algorithm="muon", orthogonal_steps=3, learning_rate=3e-3)
+  data = dataclasses.replace(run.data, rows=2, hop_samples=TIMED.generator.hop, frames_per_unit=None, clip_frames=112)
+  return dataclasses.replace(run, name="unit_vocoder_timed", model=TIMED, optimizer=optimizer, data=data)
 
 
 def smoke(workdir: Path) -> Run:
@@ -86,7 +120,7 @@ def full(workdir: Path) -> Run:
   )  # fmt: skip
 
 
-def _tiny(workdir: Path, *, steps: int) -> Run:
+def _tiny(workdir: Path, *, steps: int, compared: AdversarialLosses | None = None) -> Run:
   optimizer = small_optimizer(steps=steps)
   sets = ("speech", "dialogue")
   return Run(
@@ -94,7 +128,7 @@ def _tiny(workdir: Path, *, steps: int) -> Run:
     model=TINY,
     loss=Adversarial(
       imitate=SpeakUnits(),
-      losses=losses(TINY.sample_rate),
+      losses=compared or losses(TINY.sample_rate),
       critic=small_critics(),
       optimizer=optimizer,
     ),

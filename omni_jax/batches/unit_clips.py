@@ -32,7 +32,8 @@ class UnitClips(SpokenSets):
     rows: clips in a batch.
     sample_rate: of the vocoder, Hz.
     hop_samples: of a frame.
-    frames_per_unit: frames of one repetition of a unit; 1 where the vocoder has the tokenizer's rate.
+    frames_per_unit: frames of one repetition of a unit; 1 where the vocoder has the tokenizer's rate. None: units last
+      as long as was found in encoding, in frames of 10 ms (`spoken`).
     clip_frames: frames of a clip.
     units_around: reduced units that are seen on each side of those that sound, the duration predictor's context.
     speakers: what the rows of the vocoder's table of speakers are: the `voices` named, the 24 `styles`, or "" none.
@@ -43,7 +44,7 @@ class UnitClips(SpokenSets):
   rows: int
   sample_rate: int
   hop_samples: int
-  frames_per_unit: int
+  frames_per_unit: int | None
   clip_frames: int
   units_around: int
   speakers: str = ""
@@ -57,6 +58,13 @@ class UnitClips(SpokenSets):
         where="unit clips",
         rule=f"one of {', '.join(map(repr, SPEAKERS))}",
         remedy="choose one of these",
+      )
+    if self.frames_per_unit is None and self.hop_samples * 100 != self.sample_rate:
+      raise UserError(
+        f"frames of {self.hop_samples} samples at {self.sample_rate} Hz",
+        where="unit clips, hop_samples",
+        rule="where durations are those found in encoding, a frame lasts 10 ms",
+        remedy="take a vocoder of 100 frames a second, or say how many frames a unit has (frames_per_unit)",
       )
 
   def open(self) -> grain.IterDataset:

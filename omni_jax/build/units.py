@@ -37,11 +37,14 @@ _TIMES_PER_SECOND = 100  # `time_batch` tells durations to 10 ms
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EncodeConfig:
-  """Which sets of a corpus are encoded, by which stages, and which voices get the durations of their units."""
+  """Which sets of a corpus are encoded, by which stages, and which voices get the durations of their units.
+
+  Without a `style` stage, styles are not heard.
+  """
 
   sets: tuple[str, ...]
   tokenizer: str = "tokenizer"
-  style: str = "style"
+  style: str | None = "style"
   timed_voices: tuple[str, ...] = ()
 
 
@@ -99,7 +102,7 @@ def encode_corpus(config: EncodeConfig, workdir: Path, *, say: Callable[[str], N
     training = split == _TRAINING
     step = Units(
       tokenizer=stages / config.tokenizer,
-      style=stages / config.style,
+      style=stages / config.style if config.style else None,
       keep_audio=not training,
       timed_voices=config.timed_voices if training else (),
     )

@@ -31,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--stage",
     help=f"of the language model, which says which system it is; now the first there is of {', '.join(STAGES)}",
   )
+  for name, does in (("tokenizer", "hears you"), ("vocoder", "speaks the answer")):
+    parser.add_argument(f"--{name}", metavar="STAGE", help=f"the stage that {does}, where it is not the journey's")
   parser.add_argument("--text", default="", help="what you type")
   parser.add_argument("--image", type=Path, metavar="FILE", help="what you show")
   parser.add_argument("--audio", type=Path, metavar="FILE", help="what you say")
@@ -46,7 +48,8 @@ def run(arguments: argparse.Namespace) -> None:
   question = _question(arguments)
   sampling = Sampling(temperature=arguments.temperature)
   stage = arguments.stage or usual_stage(arguments.workdir)
-  assistant = load_assistant(arguments.workdir, stage=stage, sampling=sampling)
+  parts = {name: getattr(arguments, name) for name in ("tokenizer", "vocoder") if getattr(arguments, name)}
+  assistant = load_assistant(arguments.workdir, stage=stage, sampling=sampling, **parts)
   if arguments.warm_up:
     for _ in assistant.stream(question):
       pass

@@ -1,8 +1,9 @@
 """What is exported: the programs that a vocoder is made of, whatever format they are written in.
 
 A vocoder is one program, or two: UNITS says how long every unit sounds and what is known of it, SOUND makes samples of
-frames; between them a runtime repeats what belongs to a unit for as many frames as it lasts, so that sound can be made
-in pieces. Here are their inputs, their JAX functions, what they are compared by, and the metadata that goes with them.
+frames; between them a runtime repeats what belongs to a unit for as many frames as it lasts, where UNITS has not done
+so, and takes as many frames as it wants, so that sound can be made in pieces. Here are their inputs, their JAX
+functions, what they are compared by, and the metadata that goes with them.
 """
 
 import base64
@@ -15,7 +16,7 @@ import numpy as np
 from omni_jax.core.errors import UserError
 
 TOLERANCE = 1e-4  # of the greatest value of an output; float32 sums in another order differ by 1e-6 to 1e-5
-UNITS, SOUND, WHOLE = ".units", ".sound", ""  # what follows the stem of a file's name
+UNITS, SOUND = ".units", ".sound"  # what follows the stem of a file's name
 METADATA = "omni_jax"  # name of the block in a file
 
 Arrays = Mapping[str, np.ndarray]
@@ -42,7 +43,7 @@ class Program(NamedTuple):
   """One program of a vocoder.
 
   Attributes:
-    suffix: UNITS, SOUND or WHOLE.
+    suffix: UNITS, SOUND, or that of a joined program.
     inputs: by name; whole numbers are int64 in files and int32 in JAX.
     outputs: by name.
     write: writes the program into an ONNX graph, from the names of its inputs to those of its outputs.

@@ -13,8 +13,9 @@ import numpy as np
 from omni_jax.export.onnx_graph import Graph
 from omni_jax.export.onnx_layers import convolution, repeated, to_pictures, to_samples, upsampling
 from omni_jax.export.programs import SOUND, Port, Program, style_facts
+from omni_jax.nn.channelwise import SMALLEST_SLOPE
 from omni_jax.speech.snac import SNAC
-from omni_jax.speech.snac_layers import NOISE_APART, SMALLEST_SLOPE, DecoderStage, ResidualUnit, Snake
+from omni_jax.speech.snac_layers import NOISE_APART, DecoderStage, ResidualUnit, Snake
 from omni_jax.speech.source import NOISE_SAMPLES, noise_table
 
 

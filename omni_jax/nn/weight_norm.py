@@ -2,8 +2,8 @@
 
 Vocoders train in this form and run with both folded into one array (`fold`). Frames are [B, T, C] and kernels
 [taps, inputs, outputs]. The length belongs to each output, in a transposed convolution to each *input*, as in
-PyTorch's `weight_norm` with `dim=0`. Depthwise kernels are sums of shifted products: XLA's CPU convolution of one
-channel a group is many times slower.
+PyTorch's `weight_norm` with `dim=0`. Depthwise kernels are sums of shifted products (`channelwise`): XLA's CPU
+convolution of one channel a group is many times slower.
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ from flax import nnx
 
 from omni_jax.core import trees
 from omni_jax.core.arrays import Array, Hidden, Key
+from omni_jax.nn.channelwise import depthwise
 from omni_jax.nn.parameter import constant, weight
 
 _LAYOUT = ("NHC", "HIO", "NHC")
@@ -90,7 +91,7 @@ class NormedConvolution(nnx.Module):
     shape = self.kernel
     weights = self.weight()
     if shape.groups == x.shape[-1] == weights.shape[-1] and shape.stride == 1 and shape.groups > 1:
-      y = _depthwise(x, weights, shape)
+      y = depthwise(x, weights[:, 0], dilation=shape.dilation, sides=shape.sides)
     elif shape == Kernel(taps=1):
       y = (x.reshape(-1, x.shape[-1]) @ weights[0]).reshape(*x.shape[:-1], weights.shape[-1])
     else:
@@ -159,12 +160,3 @@ def fold_model(model: nnx.Module, *, into: nnx.Module) -> nnx.Module:
 def _squared_length(direction: Array, gain: Array) -> Array:
   axes = tuple(axis for axis, size in enumerate(gain.shape) if size == 1)
   return jnp.square(direction).sum(axes, keepdims=True)
-
-
-def _depthwise(x: Hidden, kernel: Array, shape: Kernel) -> Hidden:
-  padded = jnp.pad(x, ((0, 0), (shape.sides, shape.sides), (0, 0)))
-  num_frames = padded.shape[1] - shape.dilation * (shape.taps - 1)
-  return sum(
-    (padded[:, tap * shape.dilation : tap * shape.dilation + num_frames] * kernel[tap, 0] for tap in range(shape.taps)),
-    start=jnp.zeros((), x.dtype),
-  )

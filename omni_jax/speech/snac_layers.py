@@ -12,12 +12,13 @@ from flax import nnx
 from jaxtyping import Float, Int
 
 from omni_jax.core.arrays import Array, Hidden, Key, Scalar, Waveform
+from omni_jax.nn.channelwise import snake
 from omni_jax.nn.parameter import constant, table
 from omni_jax.nn.weight_norm import Kernel, NormedConvolution, NormedUpsampling
 from omni_jax.speech.source import noise
 
 _TAPS, _DILATIONS = 7, (1, 3, 9)
-SMALLEST_SLOPE, _SMALLEST_LENGTH = 1e-9, 1e-12
+_SMALLEST_LENGTH = 1e-12
 NOISE_APART = 16411  # samples of the noise table between two stages, so that they do not add the same noise
 
 Valid = Float[Array, "B T"] | None
@@ -31,8 +32,7 @@ class Snake(nnx.Module):
 
   def __call__(self, x: Hidden) -> Hidden:
     """Returns frames of the same shape."""
-    alpha = self.alpha[...]
-    return x + jnp.square(jnp.sin(alpha * x)) / (alpha + SMALLEST_SLOPE)
+    return snake(x, self.alpha[...])
 
 
 class ResidualUnit(nnx.Module):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from omni_jax.core.arrays import Array, Key, Scalar, Sums, Waveform
 from omni_jax.speech.spectrogram import VITS_FLOOR, SpectrumConfig, magnitude_of_rows
 from omni_jax.speech.unit_to_speech import Noise, Recordings
-from omni_jax.train.unit_health import use_of_codes
+from omni_jax.train.unit_health import durations_apart, use_of_codes
 
 _FIRST_FRAMES = 1 << 16  # the noise of a clip begins at any of these frames
 
@@ -119,17 +119,6 @@ class SpeakUtterances:
         **_drawn_apart(model, recordings, condition, made.durations),
       },
     )
-
-
-def durations_apart(predicted: Array, real: Array, counted: Array) -> Sums:
-  """Returns how well predicted durations agree with the real ones, both in frames, where `counted` is 1.
-
-  `duration_apart` is the mean absolute difference, `duration_ratio` the length of the speech, both over the real one:
-  0 and 1 are best.
-  """
-  length = (real * counted).sum()
-  apart = (jnp.abs(predicted - real) * counted).sum()
-  return {"duration_apart": (apart, length), "duration_ratio": ((predicted * counted).sum(), length)}
 
 
 def codebook_use(codes: Array, *, size: int, name: str) -> Sums:

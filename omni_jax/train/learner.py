@@ -12,7 +12,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.stages import Wrapped
 
-from omni_jax.core.arrays import Array
+from omni_jax.core.arrays import Array, Key
 from omni_jax.core.errors import UserError
 from omni_jax.train.adversarial import Adversarial, Duel, make_adversarial_step
 from omni_jax.train.state import Side, State, TrainState, describe, make_side
@@ -30,7 +30,7 @@ class Learner(NamedTuple):
     step: (state, batch) -> (state, sums of metrics, `loss` and `gradient_norm` among them), compiled when it is first
       called; it consumes the state.
     size: what learns, in words.
-    listen: (state, batch) -> sounds [A] by name, to hear how far it is; None where nothing sounds.
+    listen: (state, batch) -> sounds [B, A] `made` and `recorded`, to hear how far it is; None where nothing sounds.
   """
 
   abstract: State
@@ -53,7 +53,11 @@ def make_learner(run: Any, mesh: Mesh) -> Learner:
   step = make_step(
     run.loss, side.model, optimizer=side.optimizer, abstract=side.abstract, seed=run.seed, config=run.step
   )
-  return Learner(side.abstract, side.create, step, _size(side))
+  # A loss that compares sounds lets them be heard (`vocoder_losses`).
+  listen = getattr(run.loss, "listen", None)
+  return Learner(
+    side.abstract, side.create, step, _size(side), listen=None if listen is None else _listen(listen, side, mesh)
+  )
 
 
 def _duel(loss: Adversarial, generator: Side, *, run: Any, mesh: Mesh) -> Learner:
@@ -64,6 +68,12 @@ def _duel(loss: Adversarial, generator: Side, *, run: Any, mesh: Mesh) -> Learne
       rule="a vocoder and its critics are trained in float32, each batch as one",
       remedy="leave step as it is by default",
     )
+
+  def clips(model: Any, batch: dict[str, Array], key: Key) -> tuple[Array, Array]:
+    made = loss.imitate(model, batch, key)
+    return made.waveform, made.target
+
+  hear = _listen(clips, generator, mesh)
   make = lambda: loss.critic.make(key=jax.random.fold_in(jax.random.key(run.seed), _CRITIC))  # noqa: E731
   critic = make_side(make, loss.optimizer, mesh=mesh, steps=run.steps)
   return Learner(
@@ -71,19 +81,18 @@ def _duel(loss: Adversarial, generator: Side, *, run: Any, mesh: Mesh) -> Learne
     create=lambda loaded: Duel(generator.create(loaded), critic.create({})),
     step=make_adversarial_step(loss.imitate, loss.losses, generator=generator, critic=critic, seed=run.seed),
     size=f"{_size(generator)}, critics {_size(critic)}",
-    listen=_listen(loss, generator, mesh),
+    listen=lambda duel, batch: hear(duel.generator, batch),
   )
 
 
-def _listen(loss: Adversarial, generator: Side, mesh: Mesh) -> Callable:
-  """Returns what gives the first clip of a batch as it is made, beside its recording."""
+def _listen(listen: Callable, side: Side, mesh: Mesh) -> Callable:
+  """Returns what gives the clips of a batch as they are made, beside their recordings."""
 
-  def listen(state: TrainState, batch: dict[str, Array]) -> dict[str, Array]:
-    made = loss.imitate(generator.build(state.learning, state), batch, jax.random.key(0))
-    return {"made": made.waveform[0], "recorded": made.target[0]}
+  def clips(state: TrainState, batch: dict[str, Array]) -> dict[str, Array]:
+    made, recorded = listen(side.build(state.learning, state), batch, jax.random.key(0))
+    return {"made": made, "recorded": recorded}
 
-  compiled = jax.jit(listen, out_shardings=NamedSharding(mesh, PartitionSpec()))
-  return lambda duel, batch: compiled(duel.generator, batch)
+  return jax.jit(clips, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
 def _size(side: Side) -> str:

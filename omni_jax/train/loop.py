@@ -160,7 +160,8 @@ def _loop(
       with goodput.spent("checkpoint"):
         store.save(done, params=state.parameters, moments=state.moments, position={"step": done, "data": used.after})
         if learner.listen is not None:
-          log.sounds(done, learner.listen(state, used.arrays), sample_rate=run.model.sample_rate)
+          clips = {name: np.asarray(rows)[0] for name, rows in learner.listen(state, used.arrays).items()}
+          log.sounds(done, clips, sample_rate=run.model.sample_rate)
   store.wait()
   if done < run.steps:
     bar.say(f"{run.name}: stopped at step {done}, saved; the same command goes on from there")

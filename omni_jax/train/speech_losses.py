@@ -14,6 +14,7 @@ import optax
 from omni_jax.core.arrays import Array, Key, Scalar, Sums
 from omni_jax.core.styles import EMOTIONS, GENDERS, PITCHES
 from omni_jax.train.alignment import align, at_labels
+from omni_jax.train.unit_health import code_use, phone_errors
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,19 +36,26 @@ class TokenizerLoss:
   mel_mask_bins: int = 0
 
   def __call__(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Scalar, Sums]:
-    """Returns the loss of a batch from `batches.utterances`, and its parts as (sum, count)."""
+    """Returns the loss of a batch from `batches.utterances`.
+
+    Metrics, as (sum, count): `ctc` nats for each phone and `frames` for each frame; `units_used` and `perplexity` of
+    the units of the batch, augmented as it is; `phone_errors` of what is read from them, for each phone.
+    """
     config, samples = model.config, batch["samples"]
     phones = {"phones": batch["phones"], "num_phones": batch["num_phones"]}
     num_frames, num_units = config.mel.num_frames(samples), model.num_units(samples)
     features = jax.lax.stop_gradient(model.features(batch["waveform"], samples))
     frame_phones = model.frame_phones(model.hidden(self.augment(features, key), num_frames))
     codes = config.quantizer.quantise(model.places(frame_phones, sharpness=config.sharpness))
-    ctc, num_phones = ctc_sum(model.decoder(codes, num_units), num_units, **phones)
+    logits = model.decoder(codes, num_units)
+    ctc, num_phones = ctc_sum(logits, num_units, **phones)
     log_probs = jax.nn.log_softmax(frame_phones)
     occupancy, labels = align(log_probs, num_units, **phones)
     frames, num_valid = -(occupancy * at_labels(log_probs, labels)).sum(), jnp.maximum(occupancy.sum(), 1.0)
     loss = ctc / num_phones + self.frames * frames / num_valid
-    return loss, {"ctc": (ctc, num_phones), "frames": (frames, num_valid)}
+    metrics = {"ctc": (ctc, num_phones), "frames": (frames, num_valid)}
+    metrics |= code_use(config.quantizer.codes_to_units(codes), num_units, size=config.quantizer.codebook_size)
+    return loss, metrics | {"phone_errors": phone_errors(logits, num_units, **phones)}
 
   def augment(self, features: Array, key: Key) -> Array:
     """Returns mel frames [B, T, M] warped and masked; unchanged where every setting is 0."""

@@ -1,4 +1,4 @@
-"""Signs of health of a speech tokenizer while it trains: how much of its codebook it uses, and what is read from it.
+"""Signs of health of a speech tokenizer or a voice while it trains: use of codes, what is read from them, durations.
 
 All are sums over one batch, computed on the device beside the loss; no gradient flows through them.
 """
@@ -30,6 +30,17 @@ def use_of_codes(counts: Array) -> tuple[Scalar, Scalar]:
   shares = counts / jnp.maximum(counts.sum(), 1.0)
   entropy = -jnp.where(shares > 0, shares * jnp.log(jnp.where(shares > 0, shares, 1.0)), 0.0).sum()
   return (counts > 0).sum().astype(jnp.float32), jnp.exp(entropy)
+
+
+def durations_apart(predicted: Array, real: Array, counted: Array) -> Sums:
+  """Returns how well predicted durations agree with the real ones, both in frames, where `counted` is 1.
+
+  `duration_apart` is the mean absolute difference, `duration_ratio` the length of the speech, both over the real one:
+  0 and 1 are best.
+  """
+  length = (real * counted).sum()
+  apart = (jnp.abs(predicted - real) * counted).sum()
+  return {"duration_apart": (apart, length), "duration_ratio": ((predicted * counted).sum(), length)}
 
 
 def phone_errors(logits: Array, num_units: Array, *, phones: Array, num_phones: Array) -> tuple[Array, Array]:

@@ -18,6 +18,7 @@ from omni_jax.speech.frames import FRAMES_PER_UNIT, speak, voiced
 from omni_jax.speech.istft import HOP
 from omni_jax.speech.mel import MelConfig, filterbank, power_spectrum
 from omni_jax.speech.source import NOISE_SAMPLES
+from omni_jax.train.unit_health import durations_apart
 
 _EPS = 1e-4  # under the root: a band that does not move has a gradient too
 
@@ -38,9 +39,11 @@ class ProsodyLoss:
     """Returns the loss and its parts."""
     voiced = batch["voiced"]
     octaves = jnp.abs(jnp.log2(imitation.features.f0_hz / batch["f0_hz"])) * voiced
-    duration = duration_loss(imitation.durations, batch["counts"] / FRAMES_PER_UNIT, batch["counts"] > 0)
+    real, counted = batch["counts"] / FRAMES_PER_UNIT, batch["counts"] > 0
+    duration = duration_loss(imitation.durations, real, counted)
     pitch = octaves.sum() / jnp.maximum(voiced.sum(), 1.0)
     metrics = {"octaves": (octaves.sum(), voiced.sum()), "duration": (duration, jnp.ones(()))}
+    metrics |= durations_apart(imitation.durations, real, counted)
     return self.pitch * pitch + self.duration * duration, metrics
 
 
@@ -82,6 +85,10 @@ class FilterLoss:
     metrics |= {"spectrum": (bins, one), "mel": (mels, one), "buzz": (buzz, one)}
     return loss + mels + self.bins * bins + self.voicing * buzz, metrics
 
+  def listen(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Waveform, Waveform]:
+    """Returns clips as the filters sound, and their recordings."""
+    return _sound(_imitation(model, batch), batch, key), batch["waveform"]
+
   def distances(
     self, made: Expected, real: Array, spectrum: MelConfig, *, voiced: Array, heard: Array
   ) -> tuple[Scalar, Scalar, Scalar]:
@@ -122,7 +129,7 @@ class WaveformLoss:
     """Returns the loss and the sums and counts of its parts."""
     imitation = _imitation(model, batch)
     loss, metrics = self.prosody(imitation, batch)
-    made = self._sound(imitation, batch, key)
+    made = _sound(imitation, batch, key)
     parts = []
     for spectrum in self.spectra:
       powers = [power_spectrum(waveform, spectrum) for waveform in (made, batch["waveform"])]
@@ -134,21 +141,14 @@ class WaveformLoss:
     metrics |= {"spectrum": (bins, one), "mel": (mels, one), "spread": (spread, one)}
     return loss + mels + self.bins * bins + self.spread * spread, metrics
 
+  def listen(self, model: Any, batch: dict[str, Array], key: Key) -> tuple[Waveform, Waveform]:
+    """Returns clips as they are made, and their recordings."""
+    return _sound(_imitation(model, batch), batch, key), batch["waveform"]
+
   def _spread_apart(self, made: Array, real: Array) -> Scalar:
     """Returns how far apart the standard deviations of log magnitudes over time are, on average over bands."""
     made, real = (jnp.sqrt(jnp.var(0.5 * jnp.log(power + self.floor), axis=1) + _EPS) for power in (made, real))
     return jnp.abs(made - real).mean()
-
-  def _sound(self, imitation: Any, batch: dict[str, Array], key: Key) -> Waveform:
-    """Returns the clip in the voice of the filters at the recording's F0, with a new phase and new noise each time."""
-    rows, num_samples = batch["waveform"].shape
-    f0_hz = batch["f0_hz"]
-    phase_key, noise_key = jax.random.split(key)
-    frames = voiced(imitation.features._replace(f0_hz=f0_hz), jax.random.uniform(phase_key, (rows,)))
-    first = jax.random.randint(noise_key, (rows,), 0, NOISE_SAMPLES // HOP)
-    samples = speak(frames, jnp.ones_like(f0_hz), first=first)
-    start = (f0_hz.shape[1] - num_samples // HOP) // 2 * HOP
-    return samples[:, start : start + num_samples]
 
 
 def duration_loss(predicted: Array, real: Array, counted: Array) -> Scalar:
@@ -165,6 +165,18 @@ def _imitation(model: Any, batch: dict[str, Array]) -> Any:
   return model.imitate(
     batch["units"], batch["counts"], styles=batch["style"], first=batch["first"], num_frames=batch["f0_hz"].shape[1]
   )
+
+
+def _sound(imitation: Any, batch: dict[str, Array], key: Key) -> Waveform:
+  """Returns the clip in the voice of the filters at the recording's F0, with a new phase and new noise each time."""
+  rows, num_samples = batch["waveform"].shape
+  f0_hz = batch["f0_hz"]
+  phase_key, noise_key = jax.random.split(key)
+  frames = voiced(imitation.features._replace(f0_hz=f0_hz), jax.random.uniform(phase_key, (rows,)))
+  first = jax.random.randint(noise_key, (rows,), 0, NOISE_SAMPLES // HOP)
+  samples = speak(frames, jnp.ones_like(f0_hz), first=first)
+  start = (f0_hz.shape[1] - num_samples // HOP) // 2 * HOP
+  return samples[:, start : start + num_samples]
 
 
 def _apart(made: Array, real: Array, *, floor: float) -> Array:

@@ -12,12 +12,12 @@ RAW = (50, 50, 50, 7, 7, *range(20, 30))  # units of 40 ms; the last ten are nev
 STYLE = "male-sad-low"
 
 
-def write_sets(folder, *, style=STYLE):
+def write_sets(folder, *, style=STYLE, unit_frames=()):
   """Writes `corpus/speech` with sound that rises from unit to unit, and `units/speech` with its units."""
   for kind in ("corpus", "units"):
     examples = []
     for identity, (voice, hz) in enumerate(HZ.items()):
-      given = {"audio": encode_flac(sound(hz))} if kind == "corpus" else {"units": RAW}
+      given = {"audio": encode_flac(sound(hz))} if kind == "corpus" else {"units": RAW, "unit_frames": unit_frames}
       examples.append(Example(str(identity), "speech", (Turn("user", "x", style=style, voice=voice, **given),)))
     write_split(folder / kind / "speech", "train", examples)
   return {"corpus": (folder / "corpus" / "speech",), "units": (folder / "units" / "speech",), "split": "train"}

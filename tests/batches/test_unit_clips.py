@@ -87,6 +87,18 @@ def test_recordings_come_at_the_rate_and_level_asked_for(config):
   assert (batch["units"][0, 30:] == RAW[-1]).all() and not batch["waveform"][0, 30 * 480 :].any()
 
 
+def test_units_last_as_long_as_was_found_in_encoding(config, tmp_path):
+  found = (14, 6, *([3, 5] * 5))  # of 10 ms; units are 50, 7, 20 .. 29
+  sets = write_sets(tmp_path, unit_frames=found)
+  timed = dataclasses.replace(config, **sets, frames_per_unit=None, hop_samples=160, clip_frames=60)
+  batch = next(iter(timed.open()))
+  np.testing.assert_array_equal(batch["units"][0], np.repeat([50, 7, *range(20, 30)], found))
+  assert batch["counts"][0][batch["counted"][0] > 0].tolist() == list(found)
+  np.testing.assert_allclose(batch["waveform"][0], sound(HZ["ab"[batch["speaker"][0]]]), atol=1e-4)
+  with pytest.raises(UserError, match="frames of 320 samples at 16000 Hz"):
+    dataclasses.replace(timed, hop_samples=320)
+
+
 def test_sound_alone(sets):
   config = SoundClips(corpus=sets["corpus"], split="train", rows=3, sample_rate=16000, clip_samples=4096)
   batch = next(iter(config.open()))

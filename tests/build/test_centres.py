@@ -10,9 +10,11 @@ from configs.speechgpt import hubert as hubert_file
 from omni_jax.batches.utterances import Bucket
 from omni_jax.build.centres import Batches, CentresConfig, train_centres
 from omni_jax.checkpoint.store import load_model
+from omni_jax.cli.main import main
 from omni_jax.core import trees
 from omni_jax.core.errors import UserError
-from omni_jax.prepare.audio import encode_flac
+from omni_jax.prepare.audio import decode_audio, encode_flac, save_wav
+from omni_jax.prepare.reader import open_set
 from omni_jax.prepare.schema import Example, Turn
 from omni_jax.prepare.writer import write_split
 from omni_jax.speech.hubert import StemLayer
@@ -75,9 +77,26 @@ def test_from_cepstra_to_units(workdir, capsys):
     np.testing.assert_array_equal(leaf, trees.flatten(trained.student)[path])
   units = tokenizer.encode(0.1 * np.random.default_rng(0).normal(size=8000))
   assert units.shape == (25,) and units.min() >= 0 and units.max() < 4
+  _encodes_like_any_tokenizer(workdir, tokenizer)
   capsys.readouterr()
   train_centres(FIRST, workdir)
   assert "already trained" in capsys.readouterr().out
+
+
+def _encodes_like_any_tokenizer(workdir, tokenizer):
+  """`omni encode` and `omni units` take the stage, without a style encoder too."""
+  stages = ["--tokenizer", "kmeans_tokenizer", "--style", "none", "--workdir", str(workdir)]
+  assert main(["encode", "--sets", "speech", *stages]) == 0
+  recordings = [decode_audio(sound(seed)) for seed in range(4)]
+  for number, recording in enumerate(recordings):
+    save_wav(workdir / "wavs" / f"{number}.wav", recording)
+  assert main(["units", "--source", f"folder:{workdir / 'wavs'}", "--name", "mine", *stages]) == 0
+  for name in ("speech", "mine"):
+    for record, recording in zip(open_set(workdir / "units" / name, "train"), recordings, strict=True):
+      (turn,) = record.turns
+      assert len(turn.units) == 30 and not turn.heard
+      if name == "speech":  # a wav file rounds samples again
+        np.testing.assert_array_equal(turn.units, tokenizer.encode(recording))
 
 
 def test_centres_go_on_after_a_stop(workdir, monkeypatch):

@@ -12,10 +12,11 @@ SOUND = np.sin(np.arange(8000) / 9).astype(np.float32) * 0.5
 class FakeAssistant:
   """Answers `red` to everything and keeps what it was asked."""
 
-  asked = None
+  asked, loaded = None, None
 
   @classmethod
   def load(cls, workdir, **options):
+    cls.loaded.append(options)
     return cls()
 
   @property
@@ -47,6 +48,7 @@ class FakeAssistant:
 @pytest.fixture(autouse=True)
 def fake(monkeypatch):
   monkeypatch.setattr(FakeAssistant, "asked", [])
+  monkeypatch.setattr(FakeAssistant, "loaded", [])
   monkeypatch.setattr(chat, "load_assistant", FakeAssistant.load)
   for module in (chat, say, hear):
     if module is not chat:
@@ -74,6 +76,16 @@ def test_typed_questions_are_answered_in_writing_or_aloud_on_request(tmp_path, c
   )
   assert [str(question.style) for question in FakeAssistant.asked] == ["None", *["female-neutral-normal"] * 2]
   assert (tmp_path / "a.wav").is_file() and "compilation" in capsys.readouterr().out
+
+
+def test_chat_takes_the_stages_of_other_tokenizers_and_vocoders(tmp_path):
+  asked = ["chat", "--workdir", str(tmp_path), "--text", "what"]
+  assert main.main(asked) == main.main([*asked, "--vocoder", "voice", "--tokenizer", "spiral"]) == 0
+  parts = [
+    {name: value for name, value in options.items() if name in ("tokenizer", "vocoder")}
+    for options in FakeAssistant.loaded
+  ]
+  assert parts == [{}, {"tokenizer": "spiral", "vocoder": "voice"}]
 
 
 def test_say_and_hear(tmp_path, capsys):

@@ -25,5 +25,5 @@ def test_it_sounds_the_same_whole_and_in_pieces(options, tmp_path):
     pieces = list(voice.pieces(codes.reshape(-1), frames=frames))
     assert len(pieces) == -(-9 // frames)
     np.testing.assert_allclose(np.concatenate(pieces), ours, atol=1e-5)
-  with pytest.raises(ValueError, match=r"8 units, .*: rows of 7"):
+  with pytest.raises(ValueError, match=r"8 units, .*: no rows of 7 whole numbers"):
     voice.pieces(codes.reshape(-1)[:8])

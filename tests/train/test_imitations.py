@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from omni_jax.speech.spectrogram import VITS_FLOOR, SpectrumConfig, magnitude_numpy, magnitude_of_rows
-from omni_jax.train.imitations import SpeakUtterances, codebook_use, durations_apart
+from omni_jax.train.imitations import SpeakUtterances, codebook_use
+from omni_jax.train.unit_health import durations_apart
 from tests.speech.small_vits import BINS, UNITS, small_config, small_model
 
 SPECTRUM = SpectrumConfig(fft_size=2 * (BINS - 1), hop_samples=8, window_samples=16)

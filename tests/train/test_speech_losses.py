@@ -61,6 +61,9 @@ def test_tokenizer_loss_is_its_parts():
   loss, metrics = evaluate(model, _batch(), jax.random.key(0))
   part = {name: float(total / count) for name, (total, count) in metrics.items()}
   assert float(loss) == pytest.approx(part["ctc"] + 0.125 * part["frames"], rel=1e-5)
+  num_units = int(model.num_units(_batch()["samples"]).sum())
+  assert 1 <= part["perplexity"] <= part["units_used"] <= num_units
+  assert metrics["phone_errors"][1] == 7 and part["phone_errors"] > 0
 
 
 def test_padding_changes_no_loss():

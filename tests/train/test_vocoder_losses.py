@@ -143,5 +143,9 @@ def test_a_vocoder_learns(criterion):
     model, moments, loss, metrics = step(model, moments)
     losses.append(float(loss))
   assert losses[-1] < 0.6 * losses[0]
+  apart, ratio = (float(total / count) for total, count in (metrics["duration_apart"], metrics["duration_ratio"]))
+  assert 0 <= apart < 0.5 and ratio == pytest.approx(1, abs=0.5)
+  made, recorded = criterion.listen(model, batch, jax.random.key(0))
+  assert made.shape == recorded.shape and float(jnp.abs(made).max()) > 1e-3
   octaves, count = metrics["octaves"]
   assert float(octaves / count) < 0.3
