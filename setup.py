@@ -12,6 +12,7 @@ DATA = [
   "tokenizers>=0.22",
   "pillow>=11",
   "soundfile>=0.13",
+  "miniaudio>=1.60",  # decodes FLAC in half of the time
   "soxr>=0.5",
   "librosa>=0.11",
   "espeakng-loader>=0.2.4",

@@ -1,27 +1,63 @@
-"""The sound of a set's turns by index: encoded as it was read, and decoded as far as there is room."""
+"""The sound of a set's turns by index: read from its record when it is asked for, kept decoded as far as there is room.
 
-from collections.abc import Sequence
+    sounds-train.jsonl      beside the shards: which turns have sound, what is known of them, and how long they are
+
+A set is read once to find its turns; that list is kept beside it, so that opening it again takes no reading. It is for
+shards with these checksums alone: another set under the same name is read anew.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from omni_jax.core.errors import UserError
-from omni_jax.prepare.audio import SAMPLE_RATE, decode_audio, decode_pcm, from_pcm, to_pcm
-from omni_jax.prepare.reader import open_set
+from omni_jax.core.files import write_whole
+from omni_jax.prepare.audio import SAMPLE_RATE, SoundLength, decode_audio, decode_pcm, from_pcm, sound_length, to_pcm
+from omni_jax.prepare.reader import ExampleSource, open_set
 from omni_jax.prepare.schema import Turn
+from omni_jax.prepare.writer import read_checksums
 
-_KEPT_SAMPLES = 1 << 29  # of decoded sound in memory, 1 GiB; what comes later is decoded each time
+_VERSION = 1  # of the list
+KEPT_SAMPLES = 1 << 29  # of decoded sound in memory, 1 GiB; what comes later is decoded each time
+_TEXTS = ("role", "text", "style", "heard", "voice", "phones")  # of a turn, kept in the list
 
 
-def sounding_turns(sets: Sequence[Path], split: str, *, voices: Sequence[str] = ()) -> list[Turn]:
+class SoundingTurn(NamedTuple):
+  """A turn with sound: what is known of it, and where its sound is."""
+
+  turn: Turn  # without its sound and its units
+  length: SoundLength
+  records: ExampleSource
+  record: int
+  place: int  # in its record
+
+  def audio(self) -> bytes:
+    """Returns the sound file, read now."""
+    return self.records[self.record].turns[self.place].audio
+
+
+def sounding(turn: Turn, *, records: ExampleSource, record: int, place: int) -> SoundingTurn:
+  """Returns turn `place` of a record, which has sound.
+
+  Raises:
+    UserError: its sound is no sound file.
+  """
+  known = Turn(**{name: getattr(turn, name) for name in _TEXTS})
+  return SoundingTurn(known, sound_length(turn.audio), records, record, place)
+
+
+def sounding_turns(sets: Sequence[Path], split: str, *, voices: Sequence[str] = ()) -> list[SoundingTurn]:
   """Returns every turn with sound of a split of some sets, of these voices if any are named.
 
   Raises:
     UserError: there is none.
   """
-  sources = [open_set(folder, split) for folder in sets]
-  turns = [turn for source in sources for example in source for turn in example.turns if turn.audio]
-  turns = [turn for turn in turns if not voices or turn.voice in voices]
+  turns = [one for folder in sets for one in _listed(open_set(folder, split))]
+  turns = [one for one in turns if not voices or one.turn.voice in voices]
   if not turns:
     raise UserError(
       "no sound",
@@ -35,39 +71,44 @@ def sounding_turns(sets: Sequence[Path], split: str, *, voices: Sequence[str] = 
 class Sounds:
   """The sound of turns by index, at one rate and level; as much of it as fits stays decoded, as 16-bit samples."""
 
-  def __init__(self, turns: Sequence[Turn], *, sample_rate: int = SAMPLE_RATE, peak: float = 0.0):
+  def __init__(self, turns: Sequence[SoundingTurn], *, sample_rate: int = SAMPLE_RATE, peak: float = 0.0):
     """Decodes nothing yet.
 
     Args:
-      turns: each with sound.
+      turns: whose sound.
       sample_rate: that it is brought to, Hz.
       peak: what the largest sample of a recording is brought to; 0 leaves recordings as they are.
     """
     self._turns, self._sample_rate, self._peak = turns, sample_rate, peak
     self._kept: dict[int, np.ndarray] = {}
-    self._room = _KEPT_SAMPLES
+    self._room = KEPT_SAMPLES
 
   def length(self, which: int) -> int:
     """Returns the number of samples."""
-    return len(self._pcm(which))
+    stated = self._turns[which].length
+    return stated.samples if stated.sample_rate == self._sample_rate else len(self._pcm(which))
 
   def slice(self, which: int, *, start: int, size: int) -> np.ndarray:
     """Returns float32 [size] from sample `start` on, zero past the end."""
     row = np.zeros(size, np.float32)
-    pcm = self._pcm(which)[start : start + size]
-    row[: len(pcm)] = from_pcm(pcm)
+    self.fill(row, which, start=start)
     return row
+
+  def fill(self, row: np.ndarray, which: int, *, start: int = 0) -> None:
+    """Writes samples from `start` on to the beginning of `row`, float32 [A], as many as there are and it takes."""
+    pcm = self._pcm(which)[start : start + len(row)]
+    from_pcm(pcm, out=row[: len(pcm)])
 
   def whole(self, which: int) -> np.ndarray:
     """Returns all samples, float32 [A]."""
     return from_pcm(self._pcm(which))
 
   def _pcm(self, which: int) -> np.ndarray:
-    if which in self._kept:
-      return self._kept[which]
-    pcm = self._decoded(self._turns[which].audio)
-    if len(pcm) <= self._room:
-      self._kept[which], self._room = pcm, self._room - len(pcm)
+    pcm = self._kept.get(which)
+    if pcm is None:
+      pcm = self._decoded(self._turns[which].audio())
+      if len(pcm) <= self._room:
+        self._kept[which], self._room = pcm, self._room - len(pcm)
     return pcm
 
   def _decoded(self, audio: bytes) -> np.ndarray:
@@ -77,3 +118,47 @@ class Sounds:
     if self._peak:
       waveform = waveform * (self._peak / max(float(np.abs(waveform).max()), 1e-4))
     return to_pcm(waveform)
+
+
+def _listed(records: ExampleSource) -> list[SoundingTurn]:
+  """Returns the turns with sound of a split, from the list beside it if it is of these shards."""
+  path, key = records.folder / f"sounds-{records.split}.jsonl", _key(records)
+  if key and path.is_file():
+    with contextlib.suppress(ValueError, TypeError, OSError):  # damaged, or just being written: it is made again
+      return _read_list(path, key, records)
+  found = list(_found(records))
+  if key:
+    lines = [json.dumps([*key, len(found)]), *(json.dumps(_row(one)) for one in found)]
+    with contextlib.suppress(UserError):  # a set that others own is read each time
+      write_whole(path, "\n".join(lines) + "\n")
+  return found
+
+
+def _found(records: ExampleSource) -> Iterator[SoundingTurn]:
+  for record, example in enumerate(records):
+    for place, turn in enumerate(example.turns):
+      if turn.audio:
+        yield sounding(turn, records=records, record=record, place=place)
+
+
+def _read_list(path: Path, key: list, records: ExampleSource) -> list[SoundingTurn]:
+  with path.open(encoding="utf-8") as file:
+    head = json.loads(file.readline())
+    rows = [json.loads(line) for line in file]
+  if head != [*key, len(rows)]:
+    raise ValueError("of other shards, or not whole")
+  return [
+    SoundingTurn(Turn(**dict(zip(_TEXTS, texts, strict=True))), SoundLength(*length), records, record, place)
+    for record, place, length, texts in rows
+  ]
+
+
+def _row(one: SoundingTurn) -> list:
+  return [one.record, one.place, one.length, [getattr(one.turn, name) for name in _TEXTS]]
+
+
+def _key(records: ExampleSource) -> list:
+  """Returns what no other shards have, or nothing for a set without checksums."""
+  known = read_checksums(records.folder)
+  sums = [known.get(path.name) for path in records.shards]
+  return [_VERSION, sums] if all(sums) else []

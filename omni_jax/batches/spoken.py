@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from omni_jax.batches.sounds import SoundingTurn, sounding
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.reader import open_set
 from omni_jax.prepare.schema import Turn
@@ -38,7 +39,7 @@ class Spoken(NamedTuple):
   counts: np.ndarray
 
 
-def spoken_turns(sets: SpokenSets, *, frames_per_unit: int | None = None) -> list[tuple[Turn, Spoken]]:
+def spoken_turns(sets: SpokenSets, *, frames_per_unit: int | None = None) -> list[tuple[SoundingTurn, Spoken]]:
   """Returns every turn of the wanted voices with its units, each repetition lasting `frames_per_unit`.
 
   By default durations are those found in encoding, in frames of 10 ms (`spoken`).
@@ -50,18 +51,19 @@ def spoken_turns(sets: SpokenSets, *, frames_per_unit: int | None = None) -> lis
   for corpus, units in zip(sets.corpus, sets.units, strict=True):
     sounds, codes = open_set(corpus, sets.split), open_set(units, sets.split)
     for index in range(max(len(sounds), len(codes))):
-      ids = [source[index].id if index < len(source) else None for source in (sounds, codes)]
-      if ids[0] != ids[1]:
+      heard, coded = (source[index] if index < len(source) else None for source in (sounds, codes))
+      if heard is None or coded is None or heard.id != coded.id:
+        ids = [example.id if example else None for example in (heard, coded)]
         raise UserError(
           f"record {index} is {ids[0]!r} in the corpus and {ids[1]!r} in the units",
           where=units,
           rule="the units are those of this corpus, in the same order",
           remedy="run `omni encode` again",
         )
-      pairs = zip(sounds[index].turns, codes[index].turns, strict=True)
-      heard = [(turn, code) for turn, code in pairs if turn.audio]
-      wanted = [(turn, code) for turn, code in heard if not sets.voices or turn.voice in sets.voices]
-      found += [(turn, spoken(code, frames_per_unit=frames_per_unit)) for turn, code in wanted]
+      for place, (turn, code) in enumerate(zip(heard.turns, coded.turns, strict=True)):
+        if turn.audio and (not sets.voices or turn.voice in sets.voices):
+          one = sounding(turn, records=sounds, record=index, place=place)
+          found.append((one, spoken(code, frames_per_unit=frames_per_unit)))
   if not found:
     raise UserError(
       "no utterance to train on",

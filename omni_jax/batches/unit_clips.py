@@ -126,9 +126,9 @@ class _UnitClips:
   def __init__(self, config: UnitClips):
     self._config = config
     self.turns = spoken_turns(config, frames_per_unit=config.frames_per_unit)
-    turns = [turn for turn, _ in self.turns]
+    turns = [one for one, _ in self.turns]
     self._sounds = Sounds(turns, sample_rate=config.sample_rate, peak=config.peak)
-    self._speakers = [_speaker(turn, config) for turn in turns] if config.speakers else None
+    self._speakers = [_speaker(one.turn, config) for one in turns] if config.speakers else None
 
   def cut(self, which: int, draw: Callable[[int], int]) -> Row:
     """Returns a row."""

@@ -57,11 +57,12 @@ class _BatchSource:
   def __init__(self, config: UnitUtterances):
     self._config = config
     found = spoken_turns(config, frames_per_unit=1)  # nobody asks how long
-    turns, self._said = [turn for turn, _ in found], [said for _, said in found]
+    turns, self._said = [one for one, _ in found], [said for _, said in found]
     self._sounds = Sounds(turns, sample_rate=config.sample_rate, peak=config.peak)
     lengths = np.array([self._sounds.length(which) for which in range(len(turns))])
     self._frames = (lengths // config.hop_samples).astype(np.int32)
-    self._styles = np.array([Style.parse(turn.style).indices if turn.style else NO_STYLE for turn in turns], np.int32)
+    styles = [one.turn.style for one in turns]
+    self._styles = np.array([Style.parse(style).indices if style else NO_STYLE for style in styles], np.int32)
     _check(self._said, self._frames, config)
     where, samples = ", ".join(map(str, config.corpus)), self._frames * config.hop_samples
     self._buckets = Buckets(samples, config.buckets, sample_rate=config.sample_rate, seed=config.seed, where=where)

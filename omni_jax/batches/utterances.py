@@ -21,7 +21,7 @@ from omni_jax.batches.sounds import Sounds, sounding_turns
 from omni_jax.core.config import added
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
-from omni_jax.prepare.audio import SAMPLE_RATE, sound_length
+from omni_jax.prepare.audio import SAMPLE_RATE
 from omni_jax.prepare.schema import Turn
 
 NO_STYLE = (-1, -1, -1)
@@ -91,9 +91,12 @@ class Utterances:
   """Every turn with sound of one split, by index; as much as fits stays decoded, so that it is decoded once."""
 
   def __init__(self, sets: Sequence[Path], split: str):
-    self.turns = sounding_turns(sets, split)
-    self.samples = np.array([_count_samples(turn.audio) for turn in self.turns])
-    self._sounds = Sounds(self.turns)
+    found = sounding_turns(sets, split)
+    for one in found:
+      assert one.length.sample_rate == SAMPLE_RATE, f"records hold audio at {SAMPLE_RATE} Hz, found {one.length}"
+    self.turns = [one.turn for one in found]
+    self.samples = np.array([one.length.samples for one in found])
+    self._sounds = Sounds(found)
 
   def __len__(self) -> int:
     return len(self.turns)
@@ -101,6 +104,10 @@ class Utterances:
   def __getitem__(self, index: int) -> np.ndarray:
     """Returns the waveform, float32 [A]."""
     return self._sounds.whole(index)
+
+  def fill(self, row: np.ndarray, index: int) -> None:
+    """Writes a waveform to the beginning of `row`, float32 [A], which is no shorter."""
+    self._sounds.fill(row, index)
 
 
 def load_phones(path: Path, *, limit: int) -> dict[str, int]:
@@ -229,9 +236,8 @@ class _BatchSource:
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
     bucket, members = self._buckets[int(index)]
     waveform = np.zeros((bucket.rows, bucket.samples), np.float32)
-    for row, member in enumerate(members):
-      samples = self._utterances[int(member)]
-      waveform[row, : samples.size] = samples
+    for row, member in zip(waveform, members, strict=False):  # the last row may be held out
+      self._utterances.fill(row, int(member))
     batch = {
       "waveform": waveform,
       "samples": self._utterances.samples[members].astype(np.int32),
@@ -261,8 +267,7 @@ class _HeldOut:
     waveform = batch["waveform"]
     fitting = np.flatnonzero(self._utterances.samples <= waveform.shape[1])
     chosen = np.random.default_rng((self._seed, 1, index)).choice(fitting, 1)
-    samples = self._utterances[int(chosen[0])]
-    waveform[-1, : samples.size] = samples
+    self._utterances.fill(waveform[-1], int(chosen[0]))
     own = {"samples": self._utterances.samples[chosen].astype(np.int32)}
     own |= {name: value[chosen] for name, value in self._labels._asdict().items()}
     joined = {name: np.concatenate([batch[name], value]) for name, value in own.items()}
@@ -285,9 +290,3 @@ def _labels(turns: list[Turn], config: UtteranceBatches) -> _Labels:
     phones[row, : len(ids)], num_phones[row] = ids, len(ids)
   style = [Style.parse(turn.style).indices if turn.style else NO_STYLE for turn in turns]
   return _Labels(phones, num_phones, np.array(style, np.int32))
-
-
-def _count_samples(audio: bytes) -> int:
-  length = sound_length(audio)
-  assert length.sample_rate == SAMPLE_RATE, f"records hold audio at {SAMPLE_RATE} Hz, found {length.sample_rate}"
-  return length.samples

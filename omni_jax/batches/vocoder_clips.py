@@ -15,11 +15,11 @@ import grain
 import numpy as np
 
 from omni_jax.batches.dealing import ClipSource, deal
+from omni_jax.batches.sounds import KEPT_SAMPLES
 from omni_jax.batches.spoken import FRAMES_PER_UNIT, Spoken, SpokenSets, spoken_turns
 from omni_jax.core.styles import Style
 from omni_jax.prepare.audio import decode_audio, from_pcm, to_pcm
 from omni_jax.prepare.pitch import track_f0
-from omni_jax.prepare.schema import Turn
 
 HOP_SAMPLES = 160
 _UNKNOWN_HZ = 150.0  # F0 of a recording without a voiced frame
@@ -61,8 +61,8 @@ class VocoderClips(SpokenSets):
 class _Sound:
   """One utterance: sound as 16-bit samples, F0 at each frame bridged over unvoiced ones, voicing."""
 
-  def __init__(self, turn: Turn):
-    waveform = decode_audio(turn.audio)
+  def __init__(self, audio: bytes):
+    waveform = decode_audio(audio)
     f0_hz, voiced = track_f0(waveform, hop_samples=HOP_SAMPLES)
     self.pcm, self.voiced = to_pcm(waveform), voiced
     self.f0_hz = bridge(f0_hz, voiced)
@@ -83,15 +83,24 @@ class _Clips:
     self._config = config
     self.turns = spoken_turns(config)
     self._sounds: dict[int, _Sound] = {}
+    self._room = KEPT_SAMPLES
 
   def cut(self, which: int, draw: Callable[[int], int]) -> dict[str, np.ndarray]:
     """Returns a row."""
-    turn, said = self.turns[which]
-    if which not in self._sounds:
-      self._sounds[which] = _Sound(turn)
+    one, said = self.turns[which]
+    sound = self._sound(which)
     spare = max(0, int(said.counts.sum()) - self._config.clip_frames)
-    style = Style.parse(turn.style)
-    return cut(self._sounds[which], said, style, start=draw(spare + 1), config=self._config)
+    style = Style.parse(one.turn.style)
+    return cut(sound, said, style, start=draw(spare + 1), config=self._config)
+
+  def _sound(self, which: int) -> _Sound:
+    """Returns an utterance, kept if there is room: its F0 takes longest."""
+    sound = self._sounds.get(which)
+    if sound is None:
+      sound = _Sound(self.turns[which][0].audio())
+      if sound.pcm.size <= self._room:
+        self._sounds[which], self._room = sound, self._room - sound.pcm.size
+    return sound
 
 
 def cut(sound: _Sound, said: Spoken, style: Style, *, start: int, config: VocoderClips) -> dict[str, np.ndarray]:

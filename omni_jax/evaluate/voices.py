@@ -52,8 +52,8 @@ def held_out(sets: SpokenSets, *, split: str, limit: int, seed: int = 0) -> list
   found = spoken_turns(SpokenSets(**wanted, split=split), frames_per_unit=1)
   chosen = sorted(np.random.default_rng(seed).permutation(len(found))[:limit].tolist())
   return [
-    Utterance(turn.text, Style.parse(turn.style), said.units, decode_audio(turn.audio))
-    for turn, said in (found[place] for place in chosen)
+    Utterance(one.turn.text, Style.parse(one.turn.style), said.units, decode_audio(one.audio()))
+    for one, said in (found[place] for place in chosen)
   ]
 
 

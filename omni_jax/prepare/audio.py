@@ -5,7 +5,6 @@ Files of any common format are read by libsndfile a minute at a time, so that an
 than its one channel; they are resampled by soxr. Corpora hold FLAC bytes.
 """
 
-import functools
 import io
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ SAMPLE_RATE = 16000
 _LOWEST_RATE, _HIGHEST_RATE = 4000, 384000
 _BLOCK_VALUES = 2**23  # of all channels, decoded at once
 _MOST_VALUES = 2**27  # silence in a thousand channels is a small file
+_FLAC_LENGTH = 2**36 - 1  # the bits of the number of samples in a header
 _FLAC_COMPRESSION = 0.0  # the fastest: a tenth larger than the smallest, five times quicker
 
 
@@ -48,23 +48,32 @@ def decode_pcm(data: bytes) -> np.ndarray:
   Raises:
     UserError: as `decode_audio`.
   """
-  import soundfile
+  samples = _flac_samples(data)
+  if samples is None:
+    return to_pcm(decode_audio(data))
+  waveform = samples.astype(np.float32)
+  waveform *= np.float32(32767 / 32768)  # as `to_pcm` does, to the bit, without its copies
+  return np.rint(waveform, out=waveform).astype(np.int16)
 
+
+def _flac_samples(data: bytes) -> np.ndarray | None:
+  """Returns the int16 samples of FLAC as records hold it, or None where the other decoder has to see.
+
+  dr_flac takes half of the time of libFLAC. Where a frame's checksum is wrong it gives fewer samples than the header
+  states, and does not say why.
+  """
   try:
-    with soundfile.SoundFile(io.BytesIO(data)) as file:
-      if (file.samplerate, file.channels, file.subtype) == (SAMPLE_RATE, 1, "PCM_16"):
-        samples = file.read(dtype="int16")
-        if len(samples):
-          return _as_written()[samples.view(np.uint16)]
-  except (soundfile.LibsndfileError, RuntimeError) as error:
-    raise _unreadable(error, f"{len(data)} bytes of audio") from error
-  return to_pcm(decode_audio(data))
-
-
-@functools.cache
-def _as_written() -> np.ndarray:
-  """Returns what `to_pcm` writes for each 16-bit sample of a file, in the order of their bits: 32768 becomes 32767."""
-  return to_pcm(np.arange(2**16, dtype=np.uint16).view(np.int16).astype(np.float32) / 32768.0)
+    import miniaudio
+  except ImportError:  # an older environment: the same samples, later
+    return None
+  head = int.from_bytes(data[18:26], "big")  # of STREAMINFO: 20 bits of rate, 3 of channels, 5 of depth, 36 of length
+  if data[:4] != b"fLaC" or head >> 36 != SAMPLE_RATE << 8 | 16 - 1 or not head & _FLAC_LENGTH:
+    return None
+  try:
+    samples = np.frombuffer(miniaudio.flac_read_s16(data).samples, np.int16)
+  except miniaudio.DecodeError:
+    return None
+  return samples if len(samples) == head & _FLAC_LENGTH else None
 
 
 def load_audio(path: Path | str, *, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
@@ -116,9 +125,9 @@ def to_pcm(waveform: np.ndarray) -> np.ndarray:
   return np.round(np.clip(np.asarray(waveform, np.float32), -1.0, 1.0) * 32767.0).astype(np.int16)
 
 
-def from_pcm(samples: np.ndarray) -> np.ndarray:
-  """Returns the float32 waveform of int16 samples that `to_pcm` made."""
-  return samples.astype(np.float32) / 32767.0
+def from_pcm(samples: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+  """Returns the float32 waveform of int16 samples that `to_pcm` made, written to `out` if given."""
+  return np.divide(samples, np.float32(32767), out=out)
 
 
 def resample(waveform: np.ndarray, *, sample_rate: int, to: int = SAMPLE_RATE) -> np.ndarray:

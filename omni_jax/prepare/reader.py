@@ -33,8 +33,8 @@ class ExampleSource:
     self._lengths = [int(length) for length in splits[split]["shardLengths"]]
     self._num_bytes = int(splits[split].get("numBytes", 0))
     names = shard_names(self.folder.name, split, len(self._lengths))
-    self._paths = [self.folder / name for name in names]
-    for path in self._paths:
+    self.shards = [self.folder / name for name in names]
+    for path in self.shards:
       if not path.is_file():
         raise UserError("no such shard", where=path, rule="every shard of a split is there", remedy=_REMEDY)
     self._opened: Any = None
@@ -79,7 +79,7 @@ class ExampleSource:
 
   def _locate(self, index: int) -> tuple[Path, int]:
     """Returns the shard of a record and its place there."""
-    for path, length in zip(self._paths, self._lengths, strict=True):
+    for path, length in zip(self.shards, self._lengths, strict=True):
       if index < length:
         return path, index
       index -= length
@@ -95,7 +95,7 @@ class ExampleSource:
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
     try:
-      records = ArrayRecordDataSource([str(path) for path in self._paths])
+      records = ArrayRecordDataSource([str(path) for path in self.shards])
       num_records = len(records)
     except Exception as error:
       raise _damaged(self.folder, f"split {self.split}: {error}") from error
@@ -120,7 +120,7 @@ def verify_split(folder: Path, split: str) -> int:
     UserError: a shard is missing or has changed; it is named.
   """
   folder = Path(folder)
-  names = shard_names(folder.name, split, len(ExampleSource(folder, split)._lengths))
+  names = [path.name for path in ExampleSource(folder, split).shards]
   expected = read_checksums(folder)
   for name in names:
     if name in expected and checksum(folder / name) != expected[name]:
