@@ -108,6 +108,7 @@ def train(run: Run, workdir: Path, *, overwrite: bool = False) -> Path:
   learner = make_learner(run, mesh)
   store = Store(stage, keep=run.keep)
   state, position = _restore_or_create(run, store, learner=learner, stage=stage)
+  store.prepare(params=state.parameters, moments=state.moments)
   done = int(state.step)
   first = jax.process_index() == 0
   log = MetricLog(stage, step=done, writes=first)
