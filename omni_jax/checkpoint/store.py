@@ -30,6 +30,7 @@ from omni_jax.checkpoint.position import Position, read_position
 from omni_jax.core import sharding, trees
 from omni_jax.core.arrays import Array
 from omni_jax.core.errors import UserError
+from omni_jax.core.processes import meet
 
 _LONGEST = 512  # bytes of what a process tells the others
 _FULL = ("no space left", "enospc", "disk quota", "resource_exhausted")
@@ -197,8 +198,7 @@ class Store:
         (self._folder / str(step)).rename(aside / str(step))
         print(f"the checkpoint of step {step} is damaged ({wrong}); it is now {aside / str(step)}", flush=True)
       print(f"going on from step {instead}", flush=True)
-    if jax.process_count() > 1:
-      multihost_utils.sync_global_devices("damaged checkpoints are put aside")
+    meet("damaged checkpoints are put aside")
     self._checkpointer.reload()
 
   def close(self) -> None:
@@ -248,6 +248,7 @@ def _first_told(own: str | None) -> str | None:
   """Returns what the first process found wrong that found anything; every process has to ask."""
   if jax.process_count() == 1:
     return own
+  meet("a checkpoint is read")  # some had more to read than others
   mine = np.frombuffer((own or "").encode()[:_LONGEST].ljust(_LONGEST), np.uint8)
   told = multihost_utils.process_allgather(mine)
   return next((text for row in told if (text := row.tobytes().decode(errors="replace").rstrip())), None)
