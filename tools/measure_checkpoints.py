@@ -2,7 +2,8 @@
 
 The loop is a step that reads and writes the whole state (donated, as in training) and nothing else, so that what a save
 adds is seen. The stall is the time inside the call of `save`, and by how much the first step after it is longer than
-usual: it may have to wait for what is still read of the state that it consumes.
+usual: it may have to wait for what is still read of the state that it consumes. It is told in copies of the state, into
+memory that is mapped already, each taken right before a save: on a busy machine both are late alike.
 Memory is this process's, its peak above what it was before the first save, as a multiple of the state.
 
     python tools/measure_checkpoints.py [--million 180] [--saves 20] [--folder /tmp/checkpoints]
@@ -17,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,10 +45,8 @@ def main() -> None:
   state = make_state(arguments.million * 1e6)
   size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
   print(f"{sum(leaf.size for leaf in state.parameters.values()) / 1e6:.1f} M parameters, state {size / GIB:.2f} GiB")
-  copy = copy_seconds(state)
-  print(f"one copy of the state in memory: {copy:.2f} s")
   try:
-    measure(state, folder=arguments.folder, saves=arguments.saves, copy=copy, seconds=arguments.step_seconds)
+    measure(state, folder=arguments.folder, saves=arguments.saves, seconds=arguments.step_seconds)
   finally:
     shutil.rmtree(arguments.folder, ignore_errors=True)
 
@@ -69,18 +68,27 @@ def make_state(parameters: float) -> TrainState:
   return side.create({})
 
 
-def copy_seconds(state: Any) -> float:
-  """Returns the seconds in which NumPy copies the state, array by array; the best of three."""
-  best = float("inf")
-  for _ in range(3):
-    start = time.perf_counter()
-    for leaf in jax.tree.leaves(state):
-      np.array(np.asarray(leaf), copy=True)
-    best = min(best, time.perf_counter() - start)
-  return best
+def copy_seconds(state: Any, target: list[np.ndarray]) -> tuple[float, float]:
+  """Returns the seconds, and those of the processor, in which NumPy copies the state into `target`."""
+  start, busy = time.perf_counter(), time.thread_time()
+  for leaf, place in zip(jax.tree.leaves(state), target, strict=True):
+    np.copyto(place, np.asarray(leaf))
+  return time.perf_counter() - start, time.thread_time() - busy
 
 
-def measure(state: TrainState, *, folder: Path, saves: int, copy: float, seconds: float) -> None:
+class Figures(NamedTuple):
+  """What one save cost, in seconds; `busy`: of the loop's thread on a processor."""
+
+  copy: float
+  copy_busy: float
+  call: float
+  busy: float
+  first_step: float
+  complete: float
+  held: int  # bytes of memory after it
+
+
+def measure(state: TrainState, *, folder: Path, saves: int, seconds: float) -> None:
   """Runs the loop with and without saves, and prints the figures."""
   step = jax.jit(lambda state: jax.tree.map(lambda x: x + jnp.ones((), x.dtype), state), donate_argnums=0)
   size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
@@ -92,32 +100,49 @@ def measure(state: TrainState, *, folder: Path, saves: int, copy: float, seconds
     plain.append(time.perf_counter() - start)
   usual, before = statistics.median(plain), resident()
   print(f"a step that reads and writes the state: {usual:.2f} s; this process holds {before / GIB:.2f} GiB")
-  store, calls, own, firsts, written, held = Store(folder, keep=2), [], [], [], [], []
-  watch = Watch()
+  target = [np.full(leaf.shape, 1, leaf.dtype) for leaf in jax.tree.leaves(state)]  # mapped at once
+  own = resident() - before
+  store, found, watch = Store(folder, keep=2), [], Watch()
+  store.prepare(params=state.parameters, moments=state.moments)
+  store.wait()
   for number in range(1, saves + 1):
-    start, busy = time.perf_counter(), time.thread_time()
-    store.save(number, params=state.parameters, moments=state.moments, position={"step": number})
-    calls.append(time.perf_counter() - start)
-    own.append(time.thread_time() - busy)
-    begun = time.perf_counter()
-    state = jax.block_until_ready(step(state))
-    firsts.append(time.perf_counter() - begun)
-    store.wait()
-    written.append(time.perf_counter() - start)
-    held.append(resident())
-    print(f"  save {number}: {calls[-1]:.2f} s in the call, complete after {written[-1]:.2f} s", flush=True)
-  peak = watch.stop()
+    state, figures = save_once(step, state, store=store, number=number, target=target)
+    found.append(figures._replace(held=figures.held - own))
+    print(f"  save {number}: {figures.call:.2f} s in the call ({figures.call / figures.copy:.1f} copies), "
+          f"complete after {figures.complete:.2f} s", flush=True)  # fmt: skip
+  peak = watch.stop() - own
   store.close()
-  middle: Callable[[list[float]], float] = statistics.median
-  print(f"save() returns after {middle(calls):.2f} s = {middle(calls) / copy:.2f} copies (largest {max(calls):.2f} s),")
-  print(f"of which {middle(own):.2f} s are processor time of the loop's thread: the rest it waits for others")
-  print(f"the first step after it takes {middle(firsts) - usual:.2f} s longer than usual")
-  stall = middle(calls) + middle(firsts) - usual
-  print(f"stall: {stall:.2f} s = {stall / copy:.2f} copies; files are complete after {middle(written):.2f} s")
+  tell(found, usual=usual, seconds=seconds)
+  print(f"peak {peak / GIB:.2f} GiB = {(peak - before + size) / size:.2f} x the state (with the state itself)")
+
+
+def save_once(step: Callable, state: TrainState, *, store: Store, number: int, target: list[np.ndarray]) -> Any:
+  """Returns the state after one step more, and what the save before it cost."""
+  copy = copy_seconds(state, target)
+  start, busy = time.perf_counter(), time.thread_time()
+  store.save(number, params=state.parameters, moments=state.moments, position={"step": number})
+  call, busy = time.perf_counter() - start, time.thread_time() - busy
+  begun = time.perf_counter()
+  state = jax.block_until_ready(step(state))
+  first = time.perf_counter() - begun
+  store.wait()
+  return state, Figures(*copy, call, busy, first, time.perf_counter() - start, resident())
+
+
+def tell(found: list[Figures], *, usual: float, seconds: float) -> None:
+  """Prints the medians."""
+  middle = Figures(*(statistics.median(column) for column in zip(*found, strict=True)))
+  print(f"one copy of the state in memory: {middle.copy:.2f} s, {middle.copy_busy:.2f} s of a processor")
+  print(f"save() returns after {middle.call:.2f} s = {middle.call / middle.copy:.2f} copies, of a processor "
+        f"{middle.busy:.2f} s = {middle.busy / middle.copy_busy:.2f} copies; the first call after "
+        f"{found[0].call:.2f} s, the longest after {max(each.call for each in found):.2f} s")  # fmt: skip
+  more = middle.first_step - usual
+  print(f"the first step after it takes {more:.2f} s longer than usual")
+  stall = middle.call + max(more, 0.0)
+  print(f"stall: {stall:.2f} s = {stall / middle.copy:.2f} copies; files are complete after {middle.complete:.2f} s")
   share = stall / (SAVED_EVERY * seconds)
   print(f"of a loop of {seconds} s a step that saves every {SAVED_EVERY}: {share:.2%}")
-  print(f"peak {peak / GIB:.2f} GiB = {(peak - before + size) / size:.2f} x the state (with the state itself)")
-  print(f"held after save 2: {held[1] / GIB:.2f} GiB, after save {saves}: {held[-1] / GIB:.2f} GiB")
+  print(f"held after save 2: {found[1].held / GIB:.2f} GiB, after save {len(found)}: {found[-1].held / GIB:.2f} GiB")
 
 
 class Watch:

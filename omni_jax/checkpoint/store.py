@@ -25,10 +25,12 @@ from jax.experimental import multihost_utils
 
 from omni_jax.checkpoint.card import model_config
 from omni_jax.checkpoint.checksums import find_damage, write_checksums
+from omni_jax.checkpoint.host_copy import HostCopy
 from omni_jax.checkpoint.position import Position, read_position
 from omni_jax.core import sharding, trees
 from omni_jax.core.arrays import Array
 from omni_jax.core.errors import UserError
+from omni_jax.core.processes import meet
 
 _LONGEST = 512  # bytes of what a process tells the others
 _FULL = ("no space left", "enospc", "disk quota", "resource_exhausted")
@@ -39,6 +41,14 @@ def _orbax() -> Any:
   from orbax.checkpoint import v1
 
   return v1
+
+
+def _context() -> Any:
+  """Returns how orbax writes."""
+  options = _orbax().options
+  # Weights are noise to a compressor: it saves a twelfth of the disk and takes most of a save's processor time.
+  saving = options.ArrayOptions.Saving(use_compression=False)
+  return _orbax().Context(array_options=options.ArrayOptions(saving=saving))
 
 
 class Restored(NamedTuple):
@@ -66,9 +76,11 @@ class Store:
     newest = orbax.training.preservation_policies.LatestN(keep)
     self._checkpointer = orbax.training.Checkpointer(
       str(self._folder),
+      context=_context(),
       preservation_policy=newest,
       cleanup_tmp_directories=True,
     )
+    self._copy = HostCopy()
     self._pending: concurrent.futures.Future[None] | None = None
     self._finisher = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
 
@@ -94,17 +106,29 @@ class Store:
     self.wait()
     with _disk_errors(self._folder, step):
       self._check_space(step, size=sum(leaf.nbytes for leaf in jax.tree.leaves((params, moments))))
-      params, moments = jax.tree.map(_apart, (params, moments))
+      (params, moments), is_apart = self._copy.take((params, moments))
       items = {"params": nest(params), "position": Position(position)}
       items |= {} if moments is None else {"moments": nest(trees.flatten(moments))}
-      response = self._checkpointer.save_checkpointables_async(step, items, force=True)
-      # With nothing in the way, orbax skips a save only when its policy says so, and `force` overrules that.
-      assert response is not None, f"orbax skipped the save of step {step}"
-      self._pending = self._finisher.submit(self._finish, step, response)
+      # Orbax takes what is on an accelerator into the host's memory before it returns, and processes that begin a save
+      # speak to each other by collectives, whose order must be that of the steps: both by this thread.
+      in_background = is_apart and jax.process_count() == 1
+      begun = None if in_background else self._begin(step, items)
+      self._pending = self._finisher.submit(self._finish, step, items, begun)
 
-  def _finish(self, step: int, response: Any) -> None:
+  def prepare(self, *, params: dict[str, Array], moments: Any) -> None:
+    """Lets a thread map the host memory that saves of such arrays need: the first would stand still for it."""
+    self.wait()
+    self._pending = self._finisher.submit(self._copy.prepare, (params, moments))
+
+  def _begin(self, step: int, items: dict[str, Any]) -> Any:
+    response = self._checkpointer.save_checkpointables_async(step, items, force=True)
+    # With nothing in the way, orbax skips a save only when its policy says so, and `force` overrules that.
+    assert response is not None, f"orbax skipped the save of step {step}"
+    return response
+
+  def _finish(self, step: int, items: dict[str, Any], begun: Any) -> None:
     """Waits until a step is in place, and writes the checksums of this process's share of its files."""
-    response.result()
+    (begun or self._begin(step, items)).result()
     write_checksums(self._folder / str(step), folder="position", part=jax.process_index(), parts=jax.process_count())
 
   def wait(self) -> None:
@@ -174,8 +198,7 @@ class Store:
         (self._folder / str(step)).rename(aside / str(step))
         print(f"the checkpoint of step {step} is damaged ({wrong}); it is now {aside / str(step)}", flush=True)
       print(f"going on from step {instead}", flush=True)
-    if jax.process_count() > 1:
-      multihost_utils.sync_global_devices("damaged checkpoints are put aside")
+    meet("damaged checkpoints are put aside")
     self._checkpointer.reload()
 
   def close(self) -> None:
@@ -221,22 +244,11 @@ def require_step(stage_folder: Path) -> int:
   return step
 
 
-def _apart(leaf: Array) -> Array:
-  """Returns what a step may not consume while it is written.
-
-  Orbax takes what is on an accelerator into the host's memory before it returns. On a CPU it is there already, and is
-  written from where it lies: a step that would reuse the memory waited until all was on disk.
-  """
-  if not isinstance(leaf, jax.Array) or any(device.platform != "cpu" for device in leaf.sharding.device_set):
-    return leaf
-  own = [jax.device_put(np.array(part.data), part.device, may_alias=True) for part in leaf.addressable_shards]
-  return jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, own)
-
-
 def _first_told(own: str | None) -> str | None:
   """Returns what the first process found wrong that found anything; every process has to ask."""
   if jax.process_count() == 1:
     return own
+  meet("a checkpoint is read")  # some had more to read than others
   mine = np.frombuffer((own or "").encode()[:_LONGEST].ljust(_LONGEST), np.uint8)
   told = multihost_utils.process_allgather(mine)
   return next((text for row in told if (text := row.tobytes().decode(errors="replace").rstrip())), None)

@@ -34,7 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
   """Trains."""
-  processes.join()
+  try:
+    processes.join()
+  except processes.MissingProcesses as error:
+    print(f"omni train: {error}", file=sys.stderr)
+    sys.exit(RETRY_STATUS)
   enable_compilation_cache()
   settings = [*arguments.set, *([f"mesh={arguments.mesh}"] if arguments.mesh is not None else [])]
   chosen = load_config(arguments.config, returns=Run, arguments=(arguments.workdir,), settings=settings)

@@ -1,14 +1,21 @@
 """Several processes as one job: how each finds the others."""
 
+import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
+from jax._src import distributed  # where JAX keeps the client of its coordination service; it has no public name
+from jax.stages import Wrapped
 
 from omni_jax.core.errors import UserError
 
 # Seconds that the first process waits for the last: machines of a large job do not start together.
 _START_SECONDS = 1800
+# Seconds that processes wait for each other where they may differ by minutes: compilation, reading a checkpoint.
+_MEETING_SECONDS = 3600
+_meetings = itertools.count()
 # How collectives (gloo on CPUs, NCCL, the network of a pod) and JAX's coordination service tell that a peer is gone.
 _LOSS = (
   "gloo",
@@ -64,6 +71,40 @@ def join(environment: Mapping[str, str] = os.environ) -> None:
       rule=f"all of them start within {_START_SECONDS // 60} minutes",
       remedy="start it on every host; check that hosts reach each other's port 8482",
     ) from error
+
+
+def meet(place: str) -> None:
+  """Returns when every process of the job is here; one on its own goes on at once.
+
+  A collective waits for the others too, but not for long: gloo gives up after 30 s. This asks the coordination service.
+  Processes have to come to the same places in the same order, in one thread.
+
+  Raises:
+    JaxRuntimeError: they do not come within an hour, or one of them is gone: `is_loss` knows it.
+  """
+  if jax.process_count() == 1:
+    return
+  name = f"omni/{place}/{next(_meetings)}"
+  client = distributed.global_state.client
+  assert client is not None, "processes that are several joined by join()"
+  client.wait_at_barrier(name, _MEETING_SECONDS * 1000)
+
+
+def together(step: Wrapped) -> Callable[[Any, Mapping[str, jax.Array]], Any]:
+  """Returns `step(state, batch)` which every process begins at the same time, however long each took to compile it."""
+  if jax.process_count() == 1:
+    return step
+  known = set()
+
+  def call(state: Any, batch: Mapping[str, jax.Array]) -> Any:
+    shapes = tuple((name, array.shape) for name, array in sorted(batch.items()))
+    if shapes not in known:
+      step.lower(state, batch).compile()  # the call below finds it compiled
+      meet("compiled")
+      known.add(shapes)
+    return step(state, batch)
+
+  return call
 
 
 def is_loss(error: Exception) -> bool:

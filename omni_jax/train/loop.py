@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from omni_jax.checkpoint.card import card_difference, make_card, read_card, write_card
 from omni_jax.checkpoint.initialise import Start, load_starts, start_fingerprints
@@ -23,6 +22,7 @@ from omni_jax.checkpoint.store import Store, latest_step
 from omni_jax.core import sharding
 from omni_jax.core.config import added
 from omni_jax.core.errors import UserError
+from omni_jax.core.processes import meet, together
 from omni_jax.train.adversarial import Adversarial
 from omni_jax.train.learner import Learner, make_learner
 from omni_jax.train.metrics import MetricLog, Window, count_batch
@@ -108,6 +108,7 @@ def train(run: Run, workdir: Path, *, overwrite: bool = False) -> Path:
   learner = make_learner(run, mesh)
   store = Store(stage, keep=run.keep)
   state, position = _restore_or_create(run, store, learner=learner, stage=stage)
+  store.prepare(params=state.parameters, moments=state.moments)
   done = int(state.step)
   first = jax.process_index() == 0
   log = MetricLog(stage, step=done, writes=first)
@@ -140,9 +141,10 @@ def _loop(
     batch = next(batches)
   rate = f"lower optimizer.learning_rate (now {run.optimizer.learning_rate}) or set optimizer.clip_norm"
   remedy = f"{rate}, and train again with --overwrite"
+  step = together(learner.step)
   while not last:
     with goodput.stepping(batch.arrays):
-      state, sums = learner.step(state, batch.arrays)
+      state, sums = step(state, batch.arrays)
     done, used = done + 1, batch
     last = stop.ends(done) or done == run.steps
     window.add(done, sums, counted=used.counted)
@@ -191,13 +193,10 @@ def _prepare(stage: Path, card: dict[str, Any], *, overwrite: bool) -> int | Non
 
 def _once(action: Callable[[], None], name: str) -> None:
   """Lets the first process act while the others wait before and after."""
-  several = jax.process_count() > 1
-  if several:
-    multihost_utils.sync_global_devices(f"before {name}")
+  meet(f"before {name}")
   if jax.process_index() == 0:
     action()
-  if several:
-    multihost_utils.sync_global_devices(f"after {name}")
+  meet(f"after {name}")
 
 
 def _restore_or_create(run: Run, store: Store, *, learner: Learner, stage: Path) -> tuple[State, dict[str, Any] | None]:

@@ -3,6 +3,7 @@ import pytest
 from omni_jax.checkpoint.store import latest_step
 from omni_jax.cli import train
 from omni_jax.cli.main import main
+from omni_jax.core.processes import MissingProcesses
 
 RECIPE = """
 from tests.train.toy import make_run
@@ -45,6 +46,16 @@ def test_wrong_flags_are_told(recipe, tmp_path, capsys):
   assert "unknown field 'stepz'" in capsys.readouterr().err
   assert main([*command, "--mesh", "fsdp=7"]) == 2
   assert "number of devices" in capsys.readouterr().err
+
+
+def test_peers_that_do_not_come_end_with_that_status_too(recipe, tmp_path, monkeypatch, capsys):
+  def miss():
+    raise MissingProcesses("nobody came", where="here", rule="all come", remedy="start them")
+
+  monkeypatch.setattr(train.processes, "join", miss)
+  with pytest.raises(SystemExit) as left:
+    main(["train", "--config", recipe, "--workdir", str(tmp_path)])
+  assert left.value.code == 42 and "nobody came" in capsys.readouterr().err
 
 
 def test_a_lost_peer_ends_with_the_status_that_launchers_start_again(recipe, tmp_path, monkeypatch, capsys):

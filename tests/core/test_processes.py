@@ -1,4 +1,5 @@
 import jax
+import numpy as np
 import pytest
 
 from omni_jax.core import processes
@@ -70,3 +71,32 @@ def test_a_lost_peer_is_known_by_its_words(monkeypatch, message, lost):
   assert not processes.is_loss(ValueError(message)), "a process on its own has no peers"
   monkeypatch.setattr(jax, "process_count", lambda: 2)
   assert processes.is_loss(ValueError(message)) == lost
+
+
+def test_a_process_on_its_own_meets_nobody_and_compiles_when_it_calls():
+  step = jax.jit(lambda state, batch: state + batch["a"].sum())
+  processes.meet("here")
+  assert processes.together(step) is step
+
+
+def test_a_step_begins_when_every_process_has_compiled_it(monkeypatch):
+  compiled, met = [], []
+
+  class Step:
+    """A step that says when it is compiled."""
+
+    def lower(self, state, batch):
+      return self
+
+    def compile(self):
+      compiled.append(len(met))
+
+    def __call__(self, state, batch):
+      return len(met)
+
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  monkeypatch.setattr(processes, "meet", met.append)
+  step = processes.together(Step())
+  small, large = {"a": np.ones(2)}, {"a": np.ones(3)}
+  assert [step(0, small), step(0, small), step(0, large), step(0, small)] == [1, 1, 2, 2]
+  assert compiled == [0, 1], "each shape once, and before the others are met"

@@ -51,6 +51,17 @@ class Signalled(Parts):
     return batch
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Late(Parts):
+  """The second process takes longer over its first batch than gloo waits for it (30 s)."""
+
+  seconds: float = 40.0
+
+  def open(self):
+    time.sleep(self.seconds * jax.process_index())
+    return super().open()
+
+
 class _OwnPosition(grain.DatasetIterator):
   def __next__(self):
     return next(self._parent)

@@ -22,7 +22,7 @@ LOSS, GRADIENT = 1e-5, 1e-5
 
 def on_meshes(meshes, *, size, accumulate=1):
   command = [sys.executable, "-m", "tests.train.on_meshes", size, str(accumulate), *meshes]
-  done = subprocess.run(command, env=environment(8), cwd=ROOT, capture_output=True, text=True, timeout=1500)
+  done = subprocess.run(command, env=environment(8), cwd=ROOT, capture_output=True, text=True, timeout=7200)
   assert done.returncode == 0, done.stderr[-3000:]
   lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
   assert [line["mesh"] for line in lines] == list(meshes)

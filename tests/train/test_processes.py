@@ -55,7 +55,7 @@ def run_in(code, *, count, devices=2, status=0):
     for number in range(count)
   ]
   try:
-    ends = [process.communicate(timeout=1500) for process in started]
+    ends = [process.communicate(timeout=7200) for process in started]
   finally:
     for process in started:
       process.kill()
@@ -108,6 +108,12 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(undisturbed, tmp_
   said, _ = toy_in(tmp_path, count=2, kind="Signalled", data=data, save_every=100)
   assert f"going on from step {step}" in said
   assert_same_bits(undisturbed, stage)
+
+
+def test_a_process_that_is_late_for_the_first_step_is_waited_for(undisturbed, tmp_path):
+  """Forty seconds late, as where hosts compile at different speeds; gloo itself gives up after thirty."""
+  toy_in(tmp_path, count=2, kind="Late")
+  assert_same_bits(undisturbed, tmp_path / "stages/toy")
 
 
 @pytest.mark.parametrize(("count", "devices"), [(1, 4), (4, 1)])
