@@ -75,6 +75,31 @@ def test_the_last_stage_teaches_all_rows_and_leaves_the_encoder(tmp_path):
   assert (trained["hearing.norm.scale"] == 1).all() and (trained["decoder.norm.scale"] != 1).any()
 
 
+@pytest.mark.slow
+def test_any_language_model_can_talk(tmp_path):
+  """The same recipe on a decoder of Llama's kind: tables apart, queries without offsets."""
+  write_world(tmp_path)
+  model = mini_omni(
+    decoder_config(tied=False, qkv_bias=False), layout=LAYOUT, hearing=SCALE.model.hearing, inputs=12, speaker=1
+  )
+  scale = dataclasses.replace(SCALE, model=model, steps=(6, 6, 6, 16))
+  stage = train(dataclasses.replace(recipe.omni(tmp_path, scale=scale), log_every=1, start=()), tmp_path)
+  lines = read_metrics(stage)
+  for row in ("text", "audio_0", "audio_6"):
+    curve = [line[f"loss_{row}"] for line in lines if f"loss_{row}" in line]
+    assert np.mean(curve[-4:]) < 0.97 * np.mean(curve[:4]), row
+  trained = params_of(stage)
+  assert "decoder.head.text" in trained and "decoder.blocks.attention.query.bias" not in trained
+
+
+@pytest.mark.parametrize("stage", ["base", "adapters", "language", "omni", "full_adapters", "full_omni"])
+def test_configs_of_a_llama_are_runs(tmp_path, stage):
+  run = load_config(f"configs/mini_omni/llama.py:{stage}", returns=Run, arguments=(tmp_path,))
+  decoder = run.model.decoder
+  assert not decoder.tied and not decoder.qkv_bias and run.data.layout == run.model.layout
+  assert (decoder.width, run.model.layout.num_pieces) == ((4096, 128_256) if "full" in stage else (256, 768))
+
+
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
   """A working folder in which all stages were trained."""

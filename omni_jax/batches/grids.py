@@ -29,7 +29,7 @@ from omni_jax.batches.hearing import Recordings
 from omni_jax.batches.mixture import mix, quarantines
 from omni_jax.batches.packing import pack
 from omni_jax.batches.sources import Sample, Source, columns_first, shifted
-from omni_jax.batches.views import exchange
+from omni_jax.batches.views import exchange, exchanges, turn_style
 from omni_jax.core.config import added
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.recordings import RecordingLayout
@@ -67,6 +67,9 @@ class GridBatches:
     cache_bytes: memory for samples that were written once; 0: none is kept.
     max_bad_share: of a source's records that may be put aside.
     codec: stage that made the codes and that speaks the answers.
+    styles: whether spoken answers are asked for in their style, but for a source's `style_dropout` of them.
+    turns: exchanges of a record that are read at most, its last ones; earlier ones stand before the question as text.
+      1: records of one exchange only.
   """
 
   text: Path
@@ -82,15 +85,18 @@ class GridBatches:
   cache_bytes: int = 0
   max_bad_share: float = 0.01
   codec: str = added("snac")
+  styles: bool = added(False)
+  turns: int = added(1)
 
   def __post_init__(self):
     strange = [source.view for source in self.sources if source.view not in TASKS_OF_VIEWS]
-    if not self.sources or strange or self.rows < 1 or self.length < 2 or min(self.recordings, self.pad_weight) < 0:
+    sizes = min(self.rows, self.length - 1, self.turns) >= 1 and min(self.recordings, self.pad_weight) >= 0
+    if not self.sources or strange or not sizes:
       raise UserError(
-        f"{self.rows} rows of {self.length} columns and {self.recordings} recordings, {len(self.sources)} sources"
-        + (f", views {', '.join(strange)}" if strange else ""),
+        f"{self.rows} rows of {self.length} columns and {self.recordings} recordings, {self.turns} turns, "
+        f"{len(self.sources)} sources" + (f", views {', '.join(strange)}" if strange else ""),
         where="GridBatches",
-        rule=f"at least one source and one row of two columns; a view is one of {', '.join(TASKS_OF_VIEWS)}",
+        rule=f"at least one source, one turn and one row of two columns; a view is one of {', '.join(TASKS_OF_VIEWS)}",
         remedy="correct the config",
       )
 
@@ -129,26 +135,41 @@ class GridWriter:
     self._recordings = Recordings(layout=batches.hearing)
 
   def __call__(self, example: Example, *, hear_style: bool) -> Sample:
-    """Returns the sample of `example`; styles are not heard, so `hear_style` changes nothing.
+    """Returns the sample of `example`.
+
+    Args:
+      example: the record.
+      hear_style: whether the style of a spoken answer is asked for, where these batches do so.
 
     Raises:
       UserError: the record lacks what the task needs.
     """
-    del hear_style
     task, layout = TASKS_OF_VIEWS[self._source.view], self._batches.layout
-    asked, answer = _turns(example, task)
+    *past, (asked, answer) = self._exchanges(example, task)
     heard = self._recordings.read([_audio(asked)] if task.hears else [])
+    styled = hear_style and self._batches.styles and task.speaks
     grid = layout.sample(
       task,
       text=() if task.hears else self._tokenizer.encode(asked.text),
       num_frames=sum(heard.places),
       answer=self._tokenizer.encode(answer.text),
       codes=_codes(answer, layout) if task.speaks else None,
+      style=turn_style(answer.style or answer.heard, answer, "style") if styled else None,
+      past=[(self._tokenizer.encode(user.text), self._tokenizer.encode(reply.text)) for user, reply in past],
     )
     targets = columns_first(entries(grid.tokens[:, 1:], layout.rows))
     return shifted(
       grid, targets=targets, weights=self._weights(targets), kinds=np.int8(task.value), images=heard.arrays
     )
+
+  def _exchanges(self, example: Example, task: Task) -> list[tuple[Turn, Turn]]:
+    """Returns who asks and who answers, earlier turns first; recognition and synthesis have one turn that is both."""
+    if task is Task.A1T1:
+      return [(example.turns[0], example.turns[0])]
+    if task is Task.T1A1:
+      return [(example.turns[-1], example.turns[-1])]
+    most = self._batches.turns
+    return [exchange(example)] if most == 1 else exchanges(example)[-most:]
 
   def _weights(self, targets: np.ndarray) -> np.ndarray:
     """Returns the weight of each target, float32 [T, R]."""
@@ -157,15 +178,6 @@ class GridWriter:
     weights[targets == layout.audio_mark("pad")] *= self._batches.pad_weight
     weights[:, -1] = source.text_weight
     return weights
-
-
-def _turns(example: Example, task: Task) -> tuple[Turn, Turn]:
-  """Returns who asks and who answers; recognition and synthesis have one turn that is both."""
-  if task is Task.A1T1:
-    return example.turns[0], example.turns[0]
-  if task is Task.T1A1:
-    return example.turns[-1], example.turns[-1]
-  return exchange(example)
 
 
 def _audio(turn: Turn) -> bytes:

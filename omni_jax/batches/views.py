@@ -43,13 +43,13 @@ class Scene:
 
   def spoken(self, turn: Turn) -> Question:
     """Returns the spoken question of a turn."""
-    style = _style(turn.heard, turn, "heard") if self.hear_style else None
+    style = turn_style(turn.heard, turn, "heard") if self.hear_style else None
     return Question(image_tokens=self.image_tokens, units=_units(turn), style=style)
 
   def turns(self, example: Example) -> list[tuple["Scene", Turn, Turn]]:
     """Returns the exchanges of a conversation, each with what it may ask of: images are in front of the first."""
     later = dataclasses.replace(self, image_tokens=0)
-    return [(later if number else self, *pair) for number, pair in enumerate(_pairs(example))]
+    return [(later if number else self, *pair) for number, pair in enumerate(exchanges(example))]
 
 
 def _text(example: Example, scene: Scene) -> Grid:
@@ -64,7 +64,7 @@ def _image_text(example: Example, scene: Scene) -> Grid:
 
 
 def _annotations(example: Example, scene: Scene) -> Grid:
-  pairs = [(scene.written(user), Reply(text=answer.text)) for user, answer in _pairs(example)]
+  pairs = [(scene.written(user), Reply(text=answer.text)) for user, answer in exchanges(example)]
   return scene.dialogue.annotations(pairs)
 
 
@@ -75,7 +75,7 @@ def _recognise(example: Example, scene: Scene) -> Grid:
 
 def _synthesise(example: Example, scene: Scene) -> Grid:
   turn = example.turns[-1]
-  return scene.dialogue.synthesis(turn.text, _style(turn.style or turn.heard, turn, "style"), _units(turn))
+  return scene.dialogue.synthesis(turn.text, turn_style(turn.style or turn.heard, turn, "style"), _units(turn))
 
 
 def _dialogue(example: Example, scene: Scene) -> Grid:
@@ -110,14 +110,19 @@ VIEWS: dict[str, Callable[[Example, Scene], Grid]] = {
 def _spoken_answer(turn: Turn, *, heard: Turn | None) -> Reply:
   return Reply(
     text=turn.text,
-    style=_style(turn.style or turn.heard, turn, "style"),
+    style=turn_style(turn.style or turn.heard, turn, "style"),
     units=_units(turn),
     heard_text=heard.text if heard else "",
     heard_style=Style.parse(heard.heard) if heard and heard.heard else None,
   )
 
 
-def _pairs(example: Example) -> list[tuple[Turn, Turn]]:
+def exchanges(example: Example) -> list[tuple[Turn, Turn]]:
+  """Returns the questions of a record, each with its answer.
+
+  Raises:
+    UserError: turns of another order.
+  """
   users, answers = example.turns[0::2], example.turns[1::2]
   roles = [turn.role for turn in example.turns]
   if len(users) != len(answers) or set(roles[0::2]) != {"user"} or set(roles[1::2]) != {"assistant"}:
@@ -129,7 +134,12 @@ def _units(turn: Turn) -> np.ndarray:
   return reduce_units(turn_units(turn))[0]
 
 
-def _style(name: str, turn: Turn, field: str) -> Style:
+def turn_style(name: str, turn: Turn, field: str) -> Style:
+  """Returns the style `name` of a turn.
+
+  Raises:
+    UserError: it is empty, which `field` of the record must not be; or no style.
+  """
   if not name:
     raise lacks(f"turn {turn.text!r} without {field}", "the record says the style of its speech")
   return Style.parse(name)

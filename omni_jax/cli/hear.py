@@ -1,13 +1,15 @@
-"""Write down the words of recordings and the style they are spoken in; with --units, what the tokenizer makes of them.
+"""Write down the words of recordings, and their style where the system hears it; --units: what the tokenizer makes.
 
 Units are printed reduced, so that `omni say --units` speaks them; codes of several quantisers frame by frame.
 """
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from omni_jax.core.compilation_cache import enable_compilation_cache
-from omni_jax.generate.assistant import Assistant
+from omni_jax.generate.exchange import Ability
+from omni_jax.generate.loading import STAGES, load_assistant, usual_stage
 from omni_jax.generate.speech_stages import TOKENIZER, load_tokenizer
 from omni_jax.prepare.audio import load_audio
 from omni_jax.tokens.units import reduce_units
@@ -18,8 +20,10 @@ EXAMPLE = "omni hear --workdir runs/tiny --audio question.wav"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the flags of `omni hear`."""
   parser.add_argument("--workdir", required=True, type=Path, help="the working folder, for example runs/tiny")
-  parser.add_argument("--stage", default="tune", help="of the language model; now tune")
-  parser.add_argument("--tokenizer", default=TOKENIZER, metavar="STAGE", help=f"of speech; now {TOKENIZER}")
+  parser.add_argument("--stage", help=f"of the language model; now the first there is of {', '.join(STAGES)}")
+  parser.add_argument(
+    "--tokenizer", metavar="STAGE", help=f"of speech; now {TOKENIZER}, or what the stage learned with"
+  )
   parser.add_argument("--audio", required=True, nargs="+", type=Path, metavar="FILE", help="recordings of any rate")
   parser.add_argument("--units", action="store_true", help="print units; no language model is needed")
 
@@ -31,14 +35,19 @@ def run(arguments: argparse.Namespace) -> None:
     _print_units(arguments)
     return
   waveforms = [load_audio(path) for path in arguments.audio]
-  assistant = Assistant.load(arguments.workdir, stage=arguments.stage, tokenizer=arguments.tokenizer)
-  words, styles = assistant.recognise(waveforms), assistant.style_encoder.hear_batch(waveforms)
+  stage = arguments.stage or usual_stage(arguments.workdir)
+  parts = {"tokenizer": arguments.tokenizer} if arguments.tokenizer else {}
+  assistant: Any = load_assistant(arguments.workdir, stage=stage, **parts)
+  words = assistant.recognise(waveforms)
+  styles = [""] * len(words)
+  if Ability.HEARS_STYLES in assistant.abilities:
+    styles = [f"{style}: " for style in assistant.style_encoder.hear_batch(waveforms)]
   for path, text, style in zip(arguments.audio, words, styles, strict=True):
-    print(f"{path}: {style}: {text}")
+    print(f"{path}: {style}{text}")
 
 
 def _print_units(arguments: argparse.Namespace) -> None:
-  tokenizer = load_tokenizer(arguments.workdir, stage=arguments.tokenizer)
+  tokenizer = load_tokenizer(arguments.workdir, stage=arguments.tokenizer or TOKENIZER)
   waveforms = [load_audio(path, sample_rate=tokenizer.sample_rate) for path in arguments.audio]
   for path, units in zip(arguments.audio, tokenizer.encode_batch(waveforms), strict=True):
     row = reduce_units(units)[0] if tokenizer.num_codebooks == 1 else units.reshape(-1)

@@ -1,4 +1,6 @@
-"""Speak a text in a style: the language model writes units, the vocoder makes them sound.
+"""Speak a text in a style: the language model writes units or codes, the vocoder or codec makes them sound.
+
+Which system speaks follows from the stage; one that learned no styles has its own voice.
 
 With --units a vocoder speaks alone, and no language model is needed. --condition is for a vocoder that knows more than
 the 24 styles: EMOVA's unit-to-speech takes the names of its conditions, a vocoder of several speakers takes a number.
@@ -12,7 +14,8 @@ import numpy as np
 from omni_jax.core.compilation_cache import enable_compilation_cache
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
-from omni_jax.generate.assistant import Assistant
+from omni_jax.generate.exchange import DEFAULT_STYLE
+from omni_jax.generate.loading import STAGES, load_assistant, usual_stage
 from omni_jax.generate.speech_stages import VOCODER, load_vocoder
 from omni_jax.prepare.audio import save_wav
 from omni_jax.tokens.units import parse_units
@@ -25,12 +28,12 @@ EXAMPLE = """omni say --workdir runs/tiny --text 'the dog is old' --style male-s
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the flags of `omni say`."""
   parser.add_argument("--workdir", required=True, type=Path, help="the working folder, for example runs/tiny")
-  parser.add_argument("--stage", default="tune", help="of the language model; now tune")
+  parser.add_argument("--stage", help=f"of the language model; now the first there is of {', '.join(STAGES)}")
   parser.add_argument("--vocoder", default=VOCODER, metavar="STAGE", help=f"of the vocoder; now {VOCODER}")
   said = parser.add_mutually_exclusive_group(required=True)
   said.add_argument("--text", help="what to say")
   said.add_argument("--units", help="what the vocoder says without a text: reduced units, or a file of them")
-  parser.add_argument("--style", default="female-neutral-normal", metavar="GENDER-EMOTION-PITCH", help="how to say it")
+  parser.add_argument("--style", metavar="GENDER-EMOTION-PITCH", help=f"how to say it; now {DEFAULT_STYLE}")
   parser.add_argument("--condition", metavar="NAME", help="how the vocoder speaks, where --style does not say it")
   parser.add_argument("--out", required=True, type=Path, metavar="FILE.wav", help="where the sound goes")
 
@@ -38,13 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
   """Speaks."""
   enable_compilation_cache()
-  style = Style.parse(arguments.style)
+  style = Style.parse(arguments.style) if arguments.style else DEFAULT_STYLE
   if arguments.units is not None:
     _say_units(arguments, style)
     return
-  assistant = Assistant.load(arguments.workdir, stage=arguments.stage, vocoder=arguments.vocoder)
+  stage = arguments.stage or usual_stage(arguments.workdir)
+  assistant = load_assistant(arguments.workdir, stage=stage, vocoder=arguments.vocoder)
   (spoken,) = assistant.synthesise([(arguments.text, style)], manner=arguments.condition)
-  _save(arguments, spoken.waveform, assistant.vocoder.sample_rate, f"{len(spoken.units)} units")
+  _save(arguments, spoken.waveform, assistant.sample_rate, f"{len(spoken.units)} units")
   if spoken.problem:
     print(f"problem: {spoken.problem}")
 
@@ -69,5 +73,5 @@ def _say_units(arguments: argparse.Namespace, style: Style) -> None:
 
 def _save(arguments: argparse.Namespace, waveform: np.ndarray, sample_rate: int, said: str) -> None:
   save_wav(arguments.out, waveform, sample_rate)
-  manner = arguments.condition or arguments.style
+  manner = arguments.condition or arguments.style or DEFAULT_STYLE
   print(f"{arguments.out}: {len(waveform) / sample_rate:.2f} s, {said}, {manner}")

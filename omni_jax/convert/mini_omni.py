@@ -2,7 +2,8 @@
 
 Their one table is our text rows followed by our code rows, stored a second time as `lm_head` even where it is tied
 (694,294,400 values in 198 tensors). Queries, keys and values are one matrix, head group by head group. The encoder of
-speech is not in the file; it comes from a Whisper (`convert.whisper`).
+speech is not in the file; it comes from a Whisper (`convert.whisper`). Mini-Omni2's file has an adapter for images
+beside it, whose encoder is a CLIP (`sight_rules`).
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from omni_jax.convert.language import without_stored_head
 from omni_jax.convert.table import Rule, export_tensors, import_leaves, prefixed
 from omni_jax.convert.tensors import Held, Tensors
 from omni_jax.convert.torch_files import in_numpy, in_torch, read_torch, write_torch
+from omni_jax.convert.vision import CLIP_NAMES, fixed_vision_rules
 from omni_jax.convert.whisper import MINI_OMNI_ADAPTER_RULES
 from omni_jax.core import trees
 from omni_jax.core.errors import UserError
@@ -23,11 +25,13 @@ from omni_jax.core.files import write_whole
 from omni_jax.models.decoder import DecoderConfig
 from omni_jax.models.gated_adapter import GatedAdapterConfig
 from omni_jax.models.mini_omni import MiniOmni, MiniOmniConfig
+from omni_jax.models.sight import SightConfig
 from omni_jax.tokens.mini_omni import MiniOmniLayout
 
 WEIGHTS, CONFIG = "lit_model.pth", "model_config.yaml"
 TABLE, HEAD = "transformer.wte.weight", "lm_head.weight"
 _TRANSPOSED = "outputs inputs -> inputs outputs"
+_ENCODERS = ("hearing.", "seeing.")  # have files of their own
 
 # What else their config could ask for, and the only answer that this model gives.
 _FIXED = {
@@ -55,6 +59,11 @@ def mini_omni_rules(config: MiniOmniConfig) -> list[Rule]:
     *_block_rules("transformer.h.{layer}", "decoder.blocks", decoder),
     *prefixed(MINI_OMNI_ADAPTER_RULES, ours="adapter."),
   ]
+  if config.seeing is not None:
+    rules += [
+      dataclasses.replace(rule, theirs=rule.theirs.replace("whisper_", "vision_"))
+      for rule in prefixed(MINI_OMNI_ADAPTER_RULES, ours="vision_adapter.")
+    ]
   if not decoder.tied:
     rules.append(Rule(HEAD, ("decoder.head.text", "decoder.head.extra")))
   if config.speaker_depth:
@@ -64,9 +73,16 @@ def mini_omni_rules(config: MiniOmniConfig) -> list[Rule]:
   return rules
 
 
+def sight_rules(config: SightConfig) -> list[Rule]:
+  """Returns the table of transformers' `CLIPVisionModelWithProjection`."""
+  tower = fixed_vision_rules(config.tower, CLIP_NAMES)
+  projection = Rule("visual_projection.weight", ("projection.weight",), _TRANSPOSED)
+  return [*prefixed(tower, theirs="vision_model.", ours="tower."), projection]
+
+
 def export_mini_omni(model: MiniOmni) -> dict[str, np.ndarray]:
   """Returns their tensors of a model; a tied head is the table once more."""
-  leaves = {path: leaf for path, leaf in trees.flatten(model).items() if not path.startswith("hearing.")}
+  leaves = {path: leaf for path, leaf in trees.flatten(model).items() if not path.startswith(_ENCODERS)}
   tensors = export_tensors(mini_omni_rules(model.config), leaves)
   return tensors | ({HEAD: tensors[TABLE]} if model.config.decoder.tied else {})
 
@@ -79,7 +95,8 @@ def import_mini_omni(config: MiniOmniConfig, tensors: Tensors) -> dict[str, jax.
       original then keeps `transformer.wte.weight`, the second that it reads.)
   """
   abstract = jax.eval_shape(lambda: dataclasses.replace(config, hearing=None).make(key=jax.random.key(0)))
-  shapes = {path: tuple(leaf.shape) for path, leaf in trees.flatten(abstract).items()}
+  leaves = trees.flatten(abstract).items()
+  shapes = {path: tuple(leaf.shape) for path, leaf in leaves if not path.startswith(_ENCODERS)}
   own = without_stored_head(tensors, head=HEAD, table=TABLE) if config.decoder.tied else tensors
   return import_leaves(mini_omni_rules(config), own, shapes=shapes)
 

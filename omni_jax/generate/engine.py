@@ -201,11 +201,12 @@ def pad_batch(prompts: Sequence[Prompt], *, length: int) -> dict[str, np.ndarray
     batch["tokens"][row, :size], batch["segment_ids"][row, :size] = prompt.tokens, 1
     batch["positions"][row, :size] = np.arange(size)
   shown = [prompt.images for prompt in prompts if prompt.images]
-  for name in shown[0] if shown else ():
-    largest = np.max([images[name].shape for images in shown], axis=0)
-    batch[name] = np.zeros((len(prompts), *largest), shown[0][name].dtype)
+  for name in dict.fromkeys(name for images in shown for name in images):
+    own = [images[name] for images in shown if name in images]
+    largest = np.max([array.shape for array in own], axis=0)
+    batch[name] = np.zeros((len(prompts), *largest), own[0].dtype)
     for row, prompt in enumerate(prompts):
-      if prompt.images:
+      if name in prompt.images:
         image = prompt.images[name]
         batch[name][row][tuple(map(slice, image.shape))] = image
   return batch

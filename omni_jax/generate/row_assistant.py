@@ -4,6 +4,9 @@ A stream waits for nothing but what sound needs: a frame is whole when the last 
 when the codec's context behind it is known. Every sample equals that of the answer decoded as one, and the frames at
 the end are spoken (the original decodes each four frames by themselves and drops up to three).
 
+Earlier turns stand before a question as text, what was only spoken as the model itself writes it down. A model that was
+trained with styles (`GridBatches.styles`) is asked for them by marks in the prompt; others have one voice.
+
 A text is read aloud as the first stage learned it: by the prompt of a typed question, the text row being given.
 """
 
@@ -16,6 +19,7 @@ import numpy as np
 
 from omni_jax.batches.grids import GridBatches
 from omni_jax.batches.hearing import Recordings
+from omni_jax.batches.pictures import Image
 from omni_jax.checkpoint.card import read_card
 from omni_jax.checkpoint.store import load_model
 from omni_jax.core.config import from_json
@@ -39,10 +43,12 @@ from omni_jax.generate.sampling import Sampling
 from omni_jax.generate.speech_stages import VOCODER, load_codec
 from omni_jax.generate.streaming import Stopwatch, Words
 from omni_jax.prepare.audio import SAMPLE_RATE, resample
+from omni_jax.prepare.images import decode_image
+from omni_jax.prepare.tiles import cropped
 from omni_jax.speech.interface import Manner
 from omni_jax.tokens.delays import FrameStream
 from omni_jax.tokens.extension import load_tokenizer
-from omni_jax.tokens.mini_omni import MiniOmniLayout, Task
+from omni_jax.tokens.mini_omni import Exchange, MiniOmniLayout, Task
 from omni_jax.tokens.text import TextTokenizer
 
 _MOST_COLUMNS = 1024  # of an answer, 87 seconds of speech
@@ -50,7 +56,7 @@ _SILENT = {Task.A1A2: Task.A1T2, Task.T1A2: Task.T1T2}  # the second of a pair, 
 
 
 class RowAssistant:
-  """A model of several rows, its text tokenizer and its codec; one voice, no memory, and it does not see."""
+  """A model of several rows, its text tokenizer and its codec."""
 
   def __init__(
     self,
@@ -61,6 +67,7 @@ class RowAssistant:
     paired: bool = True,
     max_columns: int = 2048,
     sampling: Sampling | None = None,
+    styles: bool = False,
   ):
     """Keeps the parts; `load` makes them from a working folder.
 
@@ -71,14 +78,15 @@ class RowAssistant:
       paired: whether a spoken answer is written by a second row of the batch that does not speak.
       max_columns: most columns of prompt and answer together.
       sampling: how entries are chosen.
+      styles: whether it learned to answer in the style that is asked for.
     """
-    self._codec = codec
+    self._codec, self._styles = codec, styles
     self._layout: MiniOmniLayout = model.config.layout
     self._text, self._paired, self._max_columns = text, paired, max_columns
     self._engine = RowEngine(
       model, layout=self._layout, num_pieces=text.num_pieces, max_columns=max_columns, sampling=sampling
     )
-    hearing = model.config.hearing
+    hearing, self._seeing = model.config.hearing, model.config.seeing
     self._recordings = None if hearing is None else Recordings(layout=hearing.layout)
 
   @classmethod
@@ -126,7 +134,8 @@ class RowAssistant:
         rule=f"the model has {layout.num_pieces} pieces, {layout.num_layers} codes a frame out of {layout.num_codes}",
         remedy="take the tokenizer and the codec that the model was trained with",
       )
-    return cls(model, text=text, codec=codec, paired=paired, max_columns=data.length, sampling=sampling)
+    options: dict[str, Any] = {"paired": paired, "max_columns": data.length, "sampling": sampling}
+    return cls(model, text=text, codec=codec, styles=data.styles, **options)
 
   @property
   def sample_rate(self) -> int:
@@ -135,8 +144,9 @@ class RowAssistant:
 
   @property
   def abilities(self) -> frozenset[Ability]:
-    """None but hearing, answering and speaking."""
-    return frozenset()
+    """It remembers what was said, as text; it sees if it has an encoder of images, and speaks in styles it learned."""
+    able = {Ability.SPEAKS_STYLES: self._styles, Ability.SEES: self._seeing is not None, Ability.REMEMBERS: True}
+    return frozenset(ability for ability, can in able.items() if can)
 
   def recognise(self, waveforms: Sequence[np.ndarray]) -> list[str]:
     """Returns the words of each recording, float [A] at 16 kHz.
@@ -151,19 +161,30 @@ class RowAssistant:
   def synthesise(
     self, texts: Sequence[tuple[str, Style]], *, readings: int = READINGS, manner: Manner = None
   ) -> list[SpokenText]:
-    """Returns each text said, read once: the codec holds the voice, and styles and manners are not heard."""
-    del readings, manner
-    prompts = []
-    for text, _ in texts:
+    """Returns each text said, read once, in its style if the model learned styles.
+
+    Raises:
+      UserError: an empty text, or a manner of a vocoder, which codes do not know.
+    """
+    del readings
+    if manner is not None:
+      raise UserError(
+        f"the manner {manner!r}",
+        where="synthesis",
+        rule="codes hold the voice",
+        remedy="leave it out, or choose a stage that learned styles and a style",
+      )
+    prompts, styles = [], [style if self._styles else None for _, style in texts]
+    for (text, _), style in zip(texts, styles, strict=True):
       if not text.strip():
         raise UserError("empty text", where="synthesis", rule="a text has words", remedy="give something to say")
       words = np.array([*self._text.encode(text), self._layout.text_row.end], np.int32)
-      prompts.append(dataclasses.replace(self._prompt(Task.T1A2, Question(text=text)), given=words))
+      prompts.append(dataclasses.replace(self._prompt(Task.T1A2, Question(text=text, style=style)), given=words))
     most = self._most(prompts)
     spoken = []
-    for columns in self._engine.generate(prompts, max_new_columns=most):
+    for columns, style in zip(self._engine.generate(prompts, max_new_columns=most), styles, strict=True):
       read = self._layout.read(columns)
-      sound, problem = self._decode(read.codes), self._problem(columns, read.problem, most)
+      sound, problem = self._decode(read.codes, style), self._problem(columns, read.problem, most)
       spoken.append(SpokenText(units=read.codes, waveform=sound, problem=problem))
     return spoken
 
@@ -179,7 +200,7 @@ class RowAssistant:
     """Returns the answer to each question; a spoken one is answered aloud, a typed one where a style is asked for.
 
     Raises:
-      UserError: nothing asked, an image, earlier turns, speech for a model that does not hear, or a question too long.
+      UserError: nothing asked, an image or speech for a model that does not see or hear, or a question too long.
     """
     check_asked(questions, abilities=self.abilities)
     watch = Stopwatch()
@@ -206,7 +227,9 @@ class RowAssistant:
     """
     check_asked([question], abilities=self.abilities)
     watch, row = Stopwatch(), self._layout.text_row
-    voice, frames = self._codec.stream(chunk_frames=chunk_frames), FrameStream(self._layout.audio_rows)
+    style = self._style(question)
+    voice = self._codec.stream(*([style] if style else []), chunk_frames=chunk_frames)
+    frames = FrameStream(self._layout.audio_rows)
     words, ended, spoken, seen, sound = Words(self._text), False, 0, [], []
     with watch.stage("hear"):
       prompts = self._pair(_task(question), question)
@@ -233,7 +256,8 @@ class RowAssistant:
     if len(rest):
       sound.append(rest)
       yield Event(samples=rest)
-    answer = self._read(np.concatenate(seen, axis=1), most, waveform=np.concatenate([np.zeros(0, np.float32), *sound]))
+    whole = np.concatenate([np.zeros(0, np.float32), *sound])
+    answer = self._read(np.concatenate(seen, axis=1), most, style=style, waveform=whole)
     timings = watch.rounded()
     yield Event(answer=dataclasses.replace(answer, timings=timings), timings=timings)
 
@@ -251,15 +275,17 @@ class RowAssistant:
     with watch.stage("answer"):
       columns = self._engine.generate(flat, max_new_columns=most, paired=step == 2)[::step]
     with watch.stage("vocoder"):
-      return [self._read(one, most) for one in columns]
+      pairs = zip(columns, asked, strict=True)
+      return [self._read(one, most, style=self._style(question)) for one, (_, question) in pairs]
 
-  def _read(self, columns: np.ndarray, most: int, *, waveform: np.ndarray | None = None) -> Answer:
+  def _read(self, columns: np.ndarray, most: int, *, style: Style | None, waveform: np.ndarray | None = None) -> Answer:
     """Returns what the columns of an answer say; decodes its sound unless it is given."""
     read = self._layout.read(columns)
     return Answer(
       text=self._text.decode(read.text.tolist()),
+      style=style if len(read.codes) else None,
       units=read.codes,
-      waveform=self._decode(read.codes) if waveform is None else waveform,
+      waveform=self._decode(read.codes, style) if waveform is None else waveform,
       problem=self._problem(columns, read.problem, most),
     )
 
@@ -269,8 +295,13 @@ class RowAssistant:
   def _words(self, columns: np.ndarray) -> str:
     return self._text.decode(self._layout.read(columns).text.tolist())
 
-  def _decode(self, codes: np.ndarray) -> np.ndarray:
-    return np.asarray(self._codec.decode(codes), np.float32) if len(codes) else np.zeros(0, np.float32)
+  def _decode(self, codes: np.ndarray, style: Style | None = None) -> np.ndarray:
+    manner = [style] if style else []
+    return np.asarray(self._codec.decode(codes, *manner), np.float32) if len(codes) else np.zeros(0, np.float32)
+
+  def _style(self, question: Question) -> Style | None:
+    """Returns the style that an answer is asked for in, None where it is silent or there is one voice."""
+    return question.style if self._styles and _task(question).speaks else None
 
   def _most(self, prompts: Sequence[Prompt], most: int | None = None) -> int:
     """Returns how many columns an answer may have: `most`, or all that there is room for."""
@@ -281,20 +312,52 @@ class RowAssistant:
   def _pair(self, task: Task, question: Question) -> list[Prompt]:
     """Returns the prompt of a question, in pairs that of the row that only writes too."""
     tasks = [task, _SILENT[task]] if self._paired and task in _SILENT else [task]
-    return [self._prompt(one, question) for one in tasks]
+    past = [self._past(*turn) for turn in question.history]
+    return [self._prompt(one, question, past) for one in tasks]
 
-  def _prompt(self, task: Task, question: Question) -> Prompt:
-    images, places = {}, 0
+  def _past(self, question: Question, answer: Answer) -> Exchange:
+    """Returns an earlier turn as text; what was only spoken is written down."""
+    words = question.text or answer.heard_text
+    if not words and question.waveform is not None:
+      (words,) = self.recognise([question.waveform])
+    return self._text.encode(words), self._text.encode(answer.text)
+
+  def _prompt(self, task: Task, question: Question, past: Sequence[Exchange] = ()) -> Prompt:
+    """Returns the prompt with as many earlier turns as leave room for an answer, the last ones."""
+    images: dict[str, np.ndarray] = {}
+    places = 0
     if question.waveform is not None:
       if self._recordings is None:
         raise UserError(
           "a spoken question", where="question", rule="this model has no encoder of speech", remedy="write it"
         )
       pictures = self._recordings.read([check_waveform(question.waveform)])
-      images, places = self._recordings.row(pictures), pictures.places[0]
+      images, places = dict(self._recordings.row(pictures)), pictures.places[0]
+    shown = 0
+    if question.image is not None and self._seeing is not None:
+      images |= {"tiles": _tile(question.image, side=self._seeing.side)}
+      shown = self._seeing.places
     text = [] if task.hears else self._text.encode(question.text)
-    tokens = self._layout.prompt(task, text=text, num_frames=places).T
-    return Prompt(tokens=tokens, state=SPEAK if task.speaks else WRITE, images=images)
+    style = question.style if self._styles and task.speaks else None
+    while True:
+      options = {"num_frames": places, "style": style, "past": past, "image_places": shown}
+      tokens = self._layout.prompt(task, text=text, **options).T
+      if not past or len(tokens) + min(_MOST_COLUMNS, self._max_columns // 2) <= self._max_columns:
+        return Prompt(tokens=tokens, state=SPEAK if task.speaks else WRITE, images=images)
+      past = past[1:]
+
+
+def _tile(image: Image | Sequence[Image], *, side: int) -> np.ndarray:
+  """Returns the middle square of an image, uint8 [1, side, side, 3].
+
+  Raises:
+    UserError: several images, or bytes that are none.
+  """
+  if not isinstance(image, bytes | np.ndarray):
+    raise UserError(
+      f"{len(image)} images", where="question", rule="this system sees one image", remedy="show one at a time"
+    )
+  return cropped(decode_image(image) if isinstance(image, bytes) else image, side=side)[None]
 
 
 def _task(question: Question) -> Task:

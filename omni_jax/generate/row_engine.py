@@ -11,6 +11,9 @@ The original (`generate_AA` and its kin in litgpt/generate/base.py) forces only 
 with `constrained=False`, and its greedy entries are the original's. Constrained, an answer always reads back whole:
 rows are of one length, codes are codes.
 
+The heads are the largest matrices: a step reads only those that it needs, of the rows whose entries it chooses. Where
+all texts are at their end, or given, no text is read; in pairs codes are those of half the rows, text of the others.
+
 In pairs (the original's batch-parallel decoding) rows 2u and 2u + 1 of a batch answer one question: the first speaks,
 the second only writes. The text of both is what the second would write, the codes are those of the first.
 """
@@ -36,15 +39,25 @@ SPEAK, WRITE = "speak", "write"  # states of a prompt: an answer with codes, or 
 class RowProgress(NamedTuple):
   """A batch in the middle of decoding."""
 
-  logits: tuple[Array, Array]  # [B, layers, V] of codes and [B, V] of text, of the column to come
-  cache: Any
+  entries: Array  # int32 [B, R], the last column
+  cache: Any  # of everything before it
   column: Array  # int32, its number in the answer
   ends: Array  # int32 [B, R], the column in which each row ended, -1 before
   speaks: Array  # bool [B]
   over: Array  # bool [B]
   given: Array  # int32 [B, N], text entries of the first columns that are given, -1 where they are chosen
-  positions: Array  # int32 [B], of the column to come
+  positions: Array  # int32 [B], of the last column
   key: Key
+
+
+class _Rules(NamedTuple):
+  """What decides on a column besides the model; the same for a whole answer."""
+
+  layout: MiniOmniLayout
+  num_pieces: int
+  sampling: Sampling
+  constrained: bool
+  paired: bool
 
 
 class RowEngine:
@@ -63,14 +76,14 @@ class RowEngine:
     """Keeps the parts.
 
     Args:
-      model: has `empty_cache`, `prefill` and `step`, as `models.mini_omni.MiniOmni`.
+      model: has `unrolled`, `empty_cache`, `prefill`, `step` and `group_logits`, as `models.mini_omni.MiniOmni`.
       layout: of its grid.
       num_pieces: text ids below this are written; those of the layout by default.
       sampling: how entries are chosen, in each row by itself.
       max_columns: most columns of prompt and answer together.
       constrained: whether only what an answer can hold is chosen.
     """
-    self._model, self._layout, self._sampling = model, layout, sampling or Sampling()
+    self._model, self._layout, self._sampling = model.unrolled(), layout, sampling or Sampling()
     self._num_pieces = layout.num_pieces if num_pieces is None else num_pieces
     self._max_columns, self._constrained = max_columns, constrained
 
@@ -102,29 +115,23 @@ class RowEngine:
   ) -> Iterator[np.ndarray]:
     """Returns the answers in blocks of entries int32 [rows, R, up to `block`], -1 after the end of an answer.
 
-    There may be more rows than prompts (padding of the batch).
+    The first block is the first column, which the prompt alone decides. A column is handed on before the model reads
+    it, so that N columns cost N passes, that of the prompt among them. There may be more rows than prompts (padding of
+    the batch).
     """
-    progress = self.prefill(prompts, max_new_columns=max_new_columns, key=key, paired=paired)
-    for start in range(0, max_new_columns, block):
-      progress, columns, count = _decode(
-        self._model,
-        progress,
-        min(block, max_new_columns - start),
-        layout=self._layout,
-        num_pieces=self._num_pieces,
-        sampling=self._sampling,
-        constrained=self._constrained,
-        paired=paired,
-        block=block,
-      )
-      yield np.asarray(columns)[:, :, : int(count)]
+    progress, first = self.prefill(prompts, max_new_columns=max_new_columns, key=key, paired=paired)
+    yield np.asarray(first)[:, :, None]
+    for start in range(1, max_new_columns, block):
       if np.asarray(progress.over).all():
         return
+      limit, rules = min(block, max_new_columns - start), self._rules(paired)
+      progress, columns, count = _decode(self._model, progress, limit, rules=rules, block=block)
+      yield np.asarray(columns)[:, :, : int(count)]
 
   def prefill(
     self, prompts: Sequence[Prompt], *, max_new_columns: int, key: Key | None = None, paired: bool = False
-  ) -> RowProgress:
-    """Returns the batch with every prompt read.
+  ) -> tuple[RowProgress, Array]:
+    """Returns the batch with every prompt read and the first column chosen, and that column [B, R] as streams show it.
 
     Raises:
       UserError: a prompt too long for its answer, an unknown state, or prompts that are no pairs.
@@ -148,18 +155,24 @@ class RowEngine:
     rows = batch_rows(len(prompts))
     filled = [*prompts, *list(prompts)[: 2 if paired else 1] * rows][:rows]
     batch = pad_batch(filled, length=bucket(longest, smallest=SMALLEST_PROMPT))
-    logits, cache = _prefill(self._model, batch, room=bucket(max_new_columns, smallest=BLOCK))
-    return RowProgress(
-      logits,
+    states, cache = _prefill(self._model, batch, room=bucket(max_new_columns, smallest=BLOCK))
+    number = self._layout.num_rows
+    progress = RowProgress(
+      jnp.zeros((rows, number), jnp.int32),
       cache,
-      jnp.int32(0),
-      jnp.full((rows, self._layout.num_rows), -1, jnp.int32),
+      jnp.int32(-1),
+      jnp.full((rows, number), -1, jnp.int32),
       jnp.array([prompt.state == SPEAK for prompt in filled]),
       jnp.arange(rows) >= len(prompts),
       jnp.asarray(_given(filled)),
-      jnp.asarray((batch["segment_ids"] > 0).sum(axis=1), jnp.int32),
+      jnp.asarray((batch["segment_ids"] > 0).sum(axis=1) - 1, jnp.int32),
       jax.random.key(0) if key is None else key,
     )
+    return _choose(self._model, progress, states, rules=self._rules(paired))
+
+  def _rules(self, paired: bool) -> _Rules:
+    pieces = self._num_pieces if self._constrained else self._layout.text_size
+    return _Rules(self._layout, pieces, self._sampling, self._constrained, paired)
 
 
 def _given(prompts: Sequence[Prompt]) -> np.ndarray:
@@ -175,28 +188,15 @@ def _given(prompts: Sequence[Prompt]) -> np.ndarray:
 def _prefill(model: Any, batch: dict[str, Array], *, room: int) -> tuple[tuple[Array, Array], Any]:
   cache = model.empty_cache(batch["tokens"].shape[0], batch["tokens"].shape[1] + room)
   (codes, text), cache = model.prefill(batch, cache)
-  return (codes[:, 0], text[:, 0, 0]), cache
+  return (codes[:, 0], text[:, 0]), cache
 
 
-@functools.partial(
-  jax.jit,
-  static_argnames=("layout", "num_pieces", "sampling", "constrained", "paired", "block"),
-  donate_argnums=1,
-)
+@functools.partial(jax.jit, static_argnames=("rules", "block"), donate_argnums=1)
 def _decode(
-  model: Any,
-  progress: RowProgress,
-  limit: Any,
-  *,
-  layout: MiniOmniLayout,
-  num_pieces: int,
-  sampling: Sampling,
-  constrained: bool,
-  paired: bool,
-  block: int,
+  model: Any, progress: RowProgress, limit: Any, *, rules: _Rules, block: int
 ) -> tuple[RowProgress, Array, Array]:
   """Returns the batch up to `limit` columns later, the columns [B, R, block], -1 where over, and how many count."""
-  firsts = jnp.array([row.first for row in layout.rows])
+  firsts = jnp.array([row.first for row in rules.layout.rows])
 
   def unfinished(carry):
     _, progress, count = carry
@@ -204,42 +204,58 @@ def _decode(
 
   def body(carry):
     columns, progress, count = carry
-    key, of_codes, of_text = jax.random.split(progress.key, 3)
-    codes = _codes(progress, layout, sampling=sampling, constrained=constrained, key=of_codes)
-    pieces = num_pieces if constrained else layout.text_size
-    text = _text(progress, layout, num_pieces=pieces, sampling=sampling, paired=paired, key=of_text)
-    chosen = jnp.concatenate([codes, text[:, None]], axis=1)
-    ends = _ends(progress, chosen, layout)
-    shown = jnp.where(progress.over[:, None], -1, chosen)
+    last = (progress.entries + firsts)[:, None]
+    (codes, text), cache = model.step(last, progress.positions[:, None], progress.cache)
+    progress, shown = _chosen(model, progress._replace(cache=cache), (codes[:, 0], text[:, 0]), rules=rules)
     columns = jax.lax.dynamic_update_slice(columns, shown[:, :, None], (0, 0, count))
-    finished = jnp.where(progress.speaks, ends[:, -2], ends[:, -1]) >= 0
-    if paired:
-      finished = jnp.repeat(finished[0::2], 2)
-    (next_codes, next_text), cache = model.step((chosen + firsts)[:, None], progress.positions[:, None], progress.cache)
-    after = progress._replace(
-      logits=(next_codes[:, 0], next_text[:, 0, 0]),
-      cache=cache,
-      column=progress.column + 1,
-      ends=ends,
-      over=progress.over | finished,
-      positions=progress.positions + 1,
-      key=key,
-    )
-    return columns, after, count + 1
+    return columns, progress, count + 1
 
-  empty = jnp.full((progress.over.shape[0], layout.num_rows, block), -1, jnp.int32)
+  empty = jnp.full((progress.over.shape[0], rules.layout.num_rows, block), -1, jnp.int32)
   columns, progress, count = jax.lax.while_loop(unfinished, body, (empty, progress, jnp.int32(0)))
   return progress, columns, count
 
 
-def _codes(progress: RowProgress, layout: MiniOmniLayout, *, sampling: Sampling, constrained: bool, key: Key) -> Array:
+def _chosen(
+  model: Any, progress: RowProgress, states: tuple[Array, Array], *, rules: _Rules
+) -> tuple[RowProgress, Array]:
+  """Returns the batch with the next column chosen from `states` [B, D], and it as int32 [B, R], -1 where over."""
+  key, of_codes, of_text = jax.random.split(progress.key, 3)
+  progress = progress._replace(column=progress.column + 1, positions=progress.positions + 1, key=key)
+  codes = _codes(model, progress, states[0], rules=rules, key=of_codes)
+  text = _text(model, progress, states[1], rules=rules, key=of_text)
+  entries = jnp.concatenate([codes, text[:, None]], axis=1)
+  ends = _ends(progress, entries, rules.layout)
+  shown = jnp.where(progress.over[:, None], -1, entries)
+  finished = jnp.where(progress.speaks, ends[:, -2], ends[:, -1]) >= 0
+  if rules.paired:
+    finished = jnp.repeat(finished[0::2], 2)
+  return progress._replace(entries=entries, ends=ends, over=progress.over | finished), shown
+
+
+_choose = jax.jit(_chosen, static_argnames="rules")
+
+
+def _codes(model: Any, progress: RowProgress, states: Array, *, rules: _Rules, key: Key) -> Array:
   """Returns the entries of the audio rows, int32 [B, layers]; a row that only writes has pads."""
-  logits = progress.logits[0]
-  allowed = _allowed(progress, layout) if constrained else jnp.ones(logits.shape, bool)
+  layout, paired = rules.layout, rules.paired
+  rows = slice(0, None, 2 if paired else 1)
+  logits = _logits(model, states[rows], 0, needed=progress.speaks & ~progress.over)
+  allowed = _allowed(progress, layout)[rows] if rules.constrained else jnp.ones(logits.shape, bool)
   size = logits.shape[-1]
-  chosen = choose(logits.reshape(-1, size), allowed.reshape(-1, size), sampling=sampling, key=key)
+  chosen = choose(logits.reshape(-1, size), allowed.reshape(-1, size), sampling=rules.sampling, key=key)
+  chosen = chosen.reshape(logits.shape[:2])
   pads = jnp.array([row.pad for row in layout.audio_rows])
-  return jnp.where(progress.speaks[:, None], chosen.reshape(logits.shape[:2]), pads)
+  return jnp.where(progress.speaks[:, None], jnp.repeat(chosen, 2, axis=0) if paired else chosen, pads)
+
+
+def _logits(model: Any, states: Array, group: int, *, needed: Array) -> Array:
+  """Returns the logits of a group of rows, [B, R, V]; zeros where no row of the batch needs them."""
+
+  def read(states):
+    return model.group_logits(states[:, None], group)[:, 0]
+
+  shape = jax.eval_shape(read, states)
+  return jax.lax.cond(needed.any(), read, lambda states: jnp.zeros(shape.shape, shape.dtype), states)
 
 
 def _allowed(progress: RowProgress, layout: MiniOmniLayout) -> Array:
@@ -256,22 +272,17 @@ def _allowed(progress: RowProgress, layout: MiniOmniLayout) -> Array:
   return jnp.where(waits[..., None], is_pad, content)
 
 
-def _text(
-  progress: RowProgress, layout: MiniOmniLayout, *, num_pieces: int, sampling: Sampling, paired: bool, key: Key
-) -> Array:
+def _text(model: Any, progress: RowProgress, states: Array, *, rules: _Rules, key: Key) -> Array:
   """Returns the entries of the text row, int32 [B]."""
-  row, logits = layout.text_row, progress.logits[1]
-  if paired:
-    logits = logits[1::2]
-  entries = jnp.arange(row.size)
-  allowed = jnp.broadcast_to((entries < num_pieces) | (entries == row.end), logits.shape)
-  chosen = choose(logits, allowed, sampling=sampling, key=key)
-  if paired:
-    chosen = jnp.repeat(chosen, 2)
-  most = progress.given.shape[1]
+  row, ended, most = rules.layout.text_row, progress.ends[:, -1] >= 0, progress.given.shape[1]
   given = jnp.where(progress.column < most, progress.given[:, jnp.minimum(progress.column, most - 1)], -1)
-  chosen = jnp.where(given >= 0, given, chosen)
-  return jnp.where(progress.ends[:, -1] >= 0, row.pad, chosen)
+  needed = ~ended & (given < 0) & ~progress.over
+  logits = _logits(model, states[1::2] if rules.paired else states, 1, needed=needed)[:, 0]
+  entries = jnp.arange(row.size)
+  allowed = jnp.broadcast_to((entries < rules.num_pieces) | (entries == row.end), logits.shape)
+  chosen = choose(logits, allowed, sampling=rules.sampling, key=key)
+  chosen = jnp.where(given >= 0, given, jnp.repeat(chosen, 2) if rules.paired else chosen)
+  return jnp.where(ended, row.pad, chosen)
 
 
 def _ends(progress: RowProgress, chosen: Array, layout: MiniOmniLayout) -> Array:

@@ -40,7 +40,7 @@ from omni_jax.nn.feed_forward import GatedFeedForward
 from omni_jax.nn.norm import RMSNorm
 from omni_jax.nn.parameter import table
 from omni_jax.nn.rotary import Llama3Scaling, Rotation, text_rotation
-from omni_jax.nn.stack import Remat, fold, fold_with_cache, layers_between, policy_of, stack
+from omni_jax.nn.stack import Remat, fold, fold_with_cache, layers_between, policy_of, stack, unstack
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -273,6 +273,13 @@ class Decoder(nnx.Module):
   def logits(self, hidden: Hidden) -> Logits:
     """Returns the logits of normalised states, text ids first."""
     return (self.embed if self.head is None else self.head).logits(hidden)
+
+  def unrolled(self) -> "Decoder":
+    """Returns the same decoder, its stacks taken apart for decoding (`nn.stack`); it prefills and steps."""
+    twin = jax.tree.map(lambda leaf: leaf, self)
+    twin.blocks = nnx.List(unstack(self.blocks))
+    twin.dense_blocks = None if self.dense_blocks is None else nnx.List(unstack(self.dense_blocks))
+    return twin
 
   def empty_cache(self, batch: int, length: int) -> KeyValueCache:
     """Returns a cache of `length` slots, prompt and answer together."""

@@ -4,7 +4,7 @@ A square of pixels becomes one vector per patch, all of which see each other. Fo
 2103.00020), `SiglipVisionModel` (2303.15343), InternViT (2312.14238, `modeling_intern_vit.py`) and EMOVA's wrappers
 around them, which say which layer is read. Positions are learned for one size and interpolated for others.
 
-Deviations: the class token is dropped from the output, since no language model here reads it, and layers after the one
+Deviations: the class token is dropped from the output where no language model reads it, and layers after the one
 that is read are held, so that a file comes back whole, but never run.
 """
 
@@ -73,6 +73,7 @@ class FixedVisionConfig:
     remat: what of each layer is recomputed in the backward pass (`nn.stack.POLICIES`).
     chunk: how many squares of each row of a batch are in the tower at once, recomputed in the backward pass, so that
       many squares take the memory of a few; 0: all of them. (EMOVA runs 36 of a whole batch at once.)
+    keep_class: whether the class token is read too, before the patches (Mini-Omni2).
   """
 
   side: int
@@ -100,10 +101,12 @@ class FixedVisionConfig:
   pixel_deviation: tuple[float, float, float] = PIXEL_DEVIATION
   remat: Remat = False
   chunk: int = added(0)
+  keep_class: bool = added(False)
 
   def __post_init__(self):
     policy_of(self.remat)
     assert self.chunk >= 0, f"chunk {self.chunk}"
+    assert self.class_token or not self.keep_class, "there is no class token to keep"
     assert self.width % self.num_heads == 0, f"width {self.width} is no multiple of {self.num_heads} heads"
     assert 0 < self.features_after <= self.depth, f"features after {self.features_after} of {self.depth} layers"
 
@@ -144,6 +147,19 @@ CLIP_L_336 = FixedVisionConfig(
   class_token=True,
   input_norm=True,
   output_norm=OutputNorm.UNREAD,
+)
+# config.json of openai/clip-vit-base-patch32, read by Mini-Omni2 (arXiv 2410.11190) to the end, the class token too.
+CLIP_B_32 = dataclasses.replace(
+  CLIP_L_336,
+  side=224,
+  patch=32,
+  width=768,
+  depth=12,
+  features_after=12,
+  num_heads=12,
+  mlp_dim=3072,
+  output_norm=OutputNorm.APPLIED,
+  keep_class=True,
 )
 # vision_config of google/siglip-so400m-patch14-384 without its pooling head. EMOVA's siglip_encoder.py deletes the last
 # layer and reads what is left before the norm, so its files have depth 26 (`dataclasses.replace(..., depth=26)`).
@@ -293,7 +309,7 @@ class FixedVisionEncoder(nnx.Module):
 
   @typed
   def __call__(self, tiles: UInt8[Array, "B Y X 3"] | Float[Array, "B Y X 3"]) -> Float[Array, "B cells D"]:
-    """Returns one vector per patch, row by row.
+    """Returns one vector per patch, row by row, behind that of the class token where it is read.
 
     Args:
       tiles: colours 0..255, whatever the dtype; of another side than in training, positions are interpolated.
@@ -302,7 +318,7 @@ class FixedVisionEncoder(nnx.Module):
     x = fold(layers_between(self.blocks, 0, config.features_after), self.embed(tiles), remat=config.remat)
     if self.output_norm is not None and config.output_norm is OutputNorm.APPLIED:
       x = self.output_norm(x)
-    return x[:, 1:] if config.class_token else x
+    return x[:, 1:] if config.class_token and not config.keep_class else x
 
   def read(self, batch: Mapping[str, Array], *, project: Callable[[Array], Array]) -> Seen | None:
     """Returns the projected vectors of the images of a batch (`models.emova`), None without images.

@@ -4,12 +4,14 @@ Follows litgpt/model.py of github.com/gpt-omni/mini-omni. The rows of a column a
 slices of one table, so a column of logits is eight distributions. Vectors of an encoder of speech, through a gated
 adapter, take the seven audio rows of their places; the text row stays. With a `speaker` (the paper's adapter for
 speech, `post_adapter`), six more blocks go on from the states before the norm, with a norm and a table of their own.
+Mini-Omni2's images enter as speech does, by an encoder and an adapter of their own (arXiv 2410.11190).
 
 A batch is a dict of arrays, all with the batch first (layout: `tokens.mini_omni`):
 
     tokens                           [B, T, R]  ids, audio rows first
     positions, segment_ids           [B, T]     segment 0 is padding
     recordings, recording_frames     [B, N, A] 16-bit samples, [B, N] vectors of each (0: none); absent: no speech
+    tiles                            [B, N, Y, X, 3] colours of images, those of a row first; absent: no images
 
 Deviation: the cache holds the real key-value heads only, where the original repeats them for every query head.
 """
@@ -23,10 +25,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from omni_jax.core.arrays import Array, Hidden, Key, Positions, RowLogits, RowTokens, typed
+from omni_jax.core.config import added
 from omni_jax.core.errors import UserError
 from omni_jax.models.decoder import Decoder, DecoderConfig, KeyValueCache
 from omni_jax.models.fusion import Seen, fill_image_places, real_in_order
 from omni_jax.models.gated_adapter import GatedAdapterConfig
+from omni_jax.models.sight import SightConfig
 from omni_jax.models.sizes import QWEN2_0_5B
 from omni_jax.prepare.recordings import RecordingLayout
 from omni_jax.tokens.delays import Row
@@ -61,6 +65,7 @@ class MiniOmniConfig:
     adapter: from the encoder's vectors to the decoder's width.
     hearing: encoder of speech; None where nothing is heard, or to count the parameters of the released file.
     speaker_depth: blocks of the adapter for speech; 0 in the released weights, 6 in the paper.
+    seeing: encoder of images (`models.sight`); None where nothing is seen.
   """
 
   layout: MiniOmniLayout
@@ -68,6 +73,7 @@ class MiniOmniConfig:
   adapter: GatedAdapterConfig
   hearing: Any = None
   speaker_depth: int = 0
+  seeing: SightConfig | None = added(None)
 
   def __post_init__(self):
     sizes = self.decoder.vocab_size, self.decoder.extra_vocab_size
@@ -82,6 +88,11 @@ class MiniOmniConfig:
       )
 
   @property
+  def vision_adapter(self) -> GatedAdapterConfig | None:
+    """From the vectors of images to the decoder's width."""
+    return None if self.seeing is None else dataclasses.replace(self.adapter, inputs=self.seeing.outputs)
+
+  @property
   def speaker(self) -> DecoderConfig:
     """The adapter for speech as a decoder, whose text table is its head."""
     changes: dict[str, Any] = {"depth": self.speaker_depth, "vocab_size": self.layout.audio_size, "extra_vocab_size": 0}
@@ -93,7 +104,13 @@ class MiniOmniConfig:
 
 
 def mini_omni(
-  base: DecoderConfig, *, layout: MiniOmniLayout = MINI_OMNI, hearing: Any = None, inputs: int = 768, speaker: int = 0
+  base: DecoderConfig,
+  *,
+  layout: MiniOmniLayout = MINI_OMNI,
+  hearing: Any = None,
+  inputs: int = 768,
+  speaker: int = 0,
+  seeing: SightConfig | None = None,
 ) -> MiniOmniConfig:
   """Returns a Mini-Omni on any decoder: its text rows grow to the layout's, code rows are added.
 
@@ -103,10 +120,12 @@ def mini_omni(
     hearing: encoder of speech.
     inputs: width of its vectors.
     speaker: blocks of the adapter for speech.
+    seeing: encoder of images.
   """
   decoder = dataclasses.replace(base, vocab_size=layout.text_size, extra_vocab_size=layout.audio_size)
   adapter = GatedAdapterConfig(inputs=inputs, mlp_dim=base.mlp_dim, outputs=base.width)
-  return MiniOmniConfig(layout=layout, decoder=decoder, adapter=adapter, hearing=hearing, speaker_depth=speaker)
+  options: dict[str, Any] = {"hearing": hearing, "speaker_depth": speaker, "seeing": seeing}
+  return MiniOmniConfig(layout=layout, decoder=decoder, adapter=adapter, **options)
 
 
 MINI_OMNI_0_5B = mini_omni(QWEN2_0_5B)
@@ -129,6 +148,9 @@ class MiniOmni(nnx.Module):
     self.hearing = None if config.hearing is None else config.hearing.make(key=hearing)
     self.adapter = config.adapter.make(key=adapter)
     self.speaker: Decoder | None = config.speaker.make(key=speaker) if config.speaker_depth else None
+    seeing, sight = jax.random.split(jax.random.fold_in(key, 1))
+    self.seeing = None if config.seeing is None else config.seeing.make(key=seeing)
+    self.vision_adapter = None if config.vision_adapter is None else config.vision_adapter.make(key=sight)
 
   @property
   def groups(self) -> tuple[tuple[Row, ...], ...]:
@@ -158,10 +180,10 @@ class MiniOmni(nnx.Module):
     return (hidden @ codes[...].T).reshape(*hidden.shape[:2], self.config.layout.num_layers, -1)
 
   def embed(self, batch: Batch) -> Hidden:
-    """Returns the decoder's input: the mean of a column's rows, with vectors of speech in their places.
+    """Returns the decoder's input: the mean of a column's rows, with vectors of speech and of images in their places.
 
     Raises:
-      UserError: the batch has recordings and the model no encoder of speech.
+      UserError: the batch has recordings or images and the model no encoder of them.
     """
     tokens, layout = batch["tokens"], self.config.layout
     codes, text = self._embedded(tokens)
@@ -169,6 +191,10 @@ class MiniOmni(nnx.Module):
     if heard is not None:
       is_place = tokens[..., 0] == layout.text_size + layout.place
       codes = fill_image_places(codes, heard.vectors * layout.num_layers, heard.layout, is_image=is_place)
+    seen = self._see(batch)
+    if seen is not None:
+      is_place = tokens[..., 0] == layout.text_size + layout.image_place
+      codes = fill_image_places(codes, seen.vectors * layout.num_layers, seen.layout, is_image=is_place)
     return (codes + text) / layout.num_rows
 
   def empty_cache(self, batch: int, length: int) -> MiniOmniCache:
@@ -176,30 +202,41 @@ class MiniOmni(nnx.Module):
     speaker = None if self.speaker is None else self.speaker.empty_cache(batch, length)
     return MiniOmniCache(self.decoder.empty_cache(batch, length), speaker)
 
-  def prefill(self, batch: Batch, cache: MiniOmniCache) -> tuple[GroupLogits, MiniOmniCache]:
-    """Returns the logits of the answer's first column, [B, 1, R, V] of each group, and the filled cache.
+  def unrolled(self) -> "MiniOmni":
+    """Returns the same model with the layers of its decoder and its speaker taken apart, for decoding."""
+    twin = jax.tree.map(lambda leaf: leaf, self)
+    twin.decoder = self.decoder.unrolled()
+    twin.speaker = None if self.speaker is None else self.speaker.unrolled()
+    return twin
 
-    Each row of the batch is one prompt, segment id 1, padded on either side with segment 0; `cache` is empty.
+  def prefill(self, batch: Batch, cache: MiniOmniCache) -> tuple[tuple[Hidden, Hidden], MiniOmniCache]:
+    """Returns the states of each group that the answer's first column is read from, [B, 1, D], and the filled cache.
+
+    Each row of the batch is one prompt, segment id 1, padded on either side with segment 0; `cache` is empty. The
+    logits are those of `group_logits`.
     """
     positions, segment_ids = batch["positions"], batch["segment_ids"]
     states, own = self.decoder.prefill_states(self.embed(batch), positions, segment_ids, cache.decoder)
-    spoken, speaker = states, cache.speaker
+    spoken, speaker = None, cache.speaker
     if self.speaker is not None and speaker is not None:
       spoken, speaker = self.speaker.prefill(states, positions, segment_ids, speaker)
     last = jnp.max(jnp.where(segment_ids > 0, jnp.arange(segment_ids.shape[1]), 0), axis=1)[:, None, None]
-    states, spoken = (jnp.take_along_axis(part, last, axis=1) for part in (states, spoken))
-    return self._read(states, spoken), MiniOmniCache(own, speaker)
+    text = self.decoder.norm(jnp.take_along_axis(states, last, axis=1))
+    codes = text if spoken is None else jnp.take_along_axis(spoken, last, axis=1)
+    return (codes, text), MiniOmniCache(own, speaker)
 
   @typed
-  def step(self, tokens: RowTokens, positions: Positions, cache: MiniOmniCache) -> tuple[GroupLogits, MiniOmniCache]:
-    """Returns the logits after the given next columns, usually one, and the longer cache."""
+  def step(
+    self, tokens: RowTokens, positions: Positions, cache: MiniOmniCache
+  ) -> tuple[tuple[Hidden, Hidden], MiniOmniCache]:
+    """Returns the states of each group after the given next columns, usually one, and the longer cache."""
     codes, text = self._embedded(tokens)
     x = (codes + text) / self.config.layout.num_rows
     states, own = self.decoder.step_states(x, positions, cache.decoder)
-    spoken, speaker = states, cache.speaker
+    text, spoken, speaker = self.decoder.norm(states), None, cache.speaker
     if self.speaker is not None and speaker is not None:
       spoken, speaker = self.speaker.step(states, positions, speaker)
-    return self._read(states, spoken), MiniOmniCache(own, speaker)
+    return (text if spoken is None else spoken, text), MiniOmniCache(own, speaker)
 
   def _embedded(self, tokens: Array) -> tuple[Array, Array]:
     """Returns the sum of the audio rows and the text row of each column, both [B, T, D]."""
@@ -228,10 +265,21 @@ class MiniOmni(nnx.Module):
     vectors = vectors.reshape(rows, number * vectors.shape[1], -1)
     return Seen(vectors, real_in_order(is_real.reshape(rows, -1)))
 
-  def _read(self, states: Array, spoken: Array) -> GroupLogits:
-    """Returns the logits of states before the decoder's norm, and of the speaker's after its own."""
-    text = self.decoder.norm(states)
-    return self._logits((text if self.speaker is None else spoken, text))
+  def _see(self, batch: Batch) -> Seen | None:
+    """Returns the vectors of a row's images, end to end."""
+    tiles = batch.get("tiles")
+    if tiles is None or 0 in tiles.shape:
+      return None
+    if self.seeing is None or self.vision_adapter is None:
+      raise UserError(
+        "a batch with images",
+        where="Mini-Omni",
+        rule="this model has no encoder of images",
+        remedy="give its config `seeing`, or leave the images out",
+      )
+    vectors = self.vision_adapter(self.seeing.features(tiles.reshape(-1, *tiles.shape[2:])))
+    vectors = vectors.reshape(tiles.shape[0], -1, vectors.shape[-1])
+    return Seen(vectors, jnp.broadcast_to(jnp.arange(vectors.shape[1]), vectors.shape[:2]))
 
   def _logits(self, hidden: tuple[Array, ...]) -> GroupLogits:
     return tuple(self.group_logits(states, group) for group, states in enumerate(hidden))

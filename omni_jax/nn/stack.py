@@ -1,12 +1,16 @@
 """Depth as one stacked block: the same module with a leading layer axis on every array, run by one `lax.scan`.
 
 A block knows nothing of the stack: it maps `x, *context -> x`. Only this file builds or walks a stack.
+
+To decode, a stack may be taken apart (`unstack`): a scan copies every layer out of the stack before it multiplies with
+it, which is nothing beside the products of many positions and most of the work for one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 
 from omni_jax.core.arrays import Key
 from omni_jax.core.errors import UserError
@@ -76,13 +80,28 @@ def _recomputed(body: Callable, policy: str) -> Callable:
 
 
 def fold_with_cache(blocks: Any, x: Any, cache: Any, *context: Any) -> tuple[Any, Any]:
-  """Returns `x` and the new cache, whose leaves carry a leading layer axis; runs `block.step(x, cache, *context)`."""
+  """Returns `x` and the new cache, whose leaves carry a leading layer axis; runs `block.step(x, cache, *context)`.
+
+  The blocks are a stack, or its layers.
+  """
+  if isinstance(blocks, Sequence):
+    entries = []
+    for index, block in enumerate(blocks):
+      x, new = block.step(x, slice_layer(cache, index), *context)
+      entries.append(new)
+    return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *entries)
 
   def body(x, layer):
     block, layer_cache = layer
     return block.step(x, layer_cache, *context)
 
   return jax.lax.scan(body, x, (blocks, cache))
+
+
+@jax.jit
+def unstack(blocks: Block) -> list[Block]:
+  """Returns the layers of a stack, which are copies."""
+  return [slice_layer(blocks, index) for index in range(depth_of(blocks))]
 
 
 def slice_layer(blocks: Block, index: int) -> Block:
@@ -92,6 +111,8 @@ def slice_layer(blocks: Block, index: int) -> Block:
 
 def layers_between(blocks: Block, start: int, stop: int) -> Block:
   """Returns the layers `start` to `stop` of a stack as a stack; the whole one is not copied."""
+  if isinstance(blocks, Sequence):
+    return list(blocks)[start:stop]  # pyright: ignore[reportReturnType]  (the layers of a stack that was taken apart)
   if (start, stop) == (0, depth_of(blocks)):
     return blocks
   return jax.tree.map(lambda leaf: leaf[start:stop], blocks)

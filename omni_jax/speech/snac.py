@@ -28,7 +28,7 @@ from omni_jax.core.arrays import Array, Key, Waveform, typed
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
 from omni_jax.speech.interface import Context, Manner
-from omni_jax.speech.snac_layers import Decoder, Encoder, Quantised, Quantizer, reach
+from omni_jax.speech.snac_layers import Decoder, Encoder, Quantised, Quantizer, reach, samples_ahead
 from omni_jax.speech.streams import Framed, Stream
 from omni_jax.speech.timing import SpeakingTimed
 from omni_jax.speech.waveform_check import check_recording
@@ -96,6 +96,11 @@ class SNACConfig:
   def decoder_context(self) -> int:
     """Frames on each side that the samples of a frame depend on."""
     return -(-reach(self.decoder_rates, up=True) // self.strides[0])
+
+  @property
+  def decoder_ahead(self) -> int:
+    """Samples in front of a frame that depend on it: less than those of whole frames."""
+    return samples_ahead(self.decoder_rates)
 
   @property
   def encoder_context(self) -> int:
@@ -267,13 +272,24 @@ class SNAC(SpeakingTimed, nnx.Module):
   def stream(self, style: Manner = None, *, chunk_frames: int = _STREAM_FRAMES) -> Stream:
     """Returns an empty stream; a piece comes for every `chunk_frames` frames, once their context is known.
 
+    Pieces end where the last frames that are known can change nothing more, 2.3 frames before their end at 24 kHz.
+
     Raises:
       UserError: chunks without frames, a style by name.
     """
     _check_manner(style)
     context = self.config.decoder_context
     return Stream(
-      [WindowStream(self._speak_window, hop=self.hop, before=context, after=context, chunk=chunk_frames)],
+      [
+        WindowStream(
+          self._speak_window,
+          hop=self.hop,
+          before=context,
+          after=context,
+          chunk=chunk_frames,
+          ahead=self.config.decoder_ahead,
+        )
+      ],
       check=self._checked,
       empty=np.zeros(0, np.float32),
     )

@@ -216,6 +216,18 @@ def reach(rates: tuple[int, ...], *, up: bool) -> int:
   return max(-((first - ends) // hop), (last + ends) // hop)
 
 
+def samples_ahead(rates: tuple[int, ...]) -> int:
+  """Returns how many samples in front of the first one of a latent depend on it (4,757 for 24 kHz).
+
+  The first sample that an input moves is followed from the latent on, one convolution after the other.
+  """
+  units = sum(_TAPS // 2 * dilation for dilation in _DILATIONS)
+  first = -(_TAPS // 2)
+  for rate in rates:
+    first = first * rate - -(-rate // 2) - units
+  return _TAPS // 2 - first
+
+
 def _units(width: int, *, depthwise: bool, normed: bool, keys: Array) -> nnx.List:
   return nnx.List(
     ResidualUnit(width, dilation=dilation, depthwise=depthwise, normed=normed, key=key)

@@ -60,19 +60,19 @@ class UnitCodec:
     """Returns the codes of a waveform [A]; UserError as for the tokenizer."""
     return self.codes(reduce_units(self._tokenizer.encode(waveform))[0])
 
-  def decode(self, codes: np.ndarray) -> np.ndarray:
-    """Returns the waveform float32 [A] of codes [F, Q]; durations are the vocoder's.
+  def decode(self, codes: np.ndarray, manner: Manner = None) -> np.ndarray:
+    """Returns the waveform float32 [A] of codes [F, Q], in this manner or its own; durations are the vocoder's.
 
     Raises:
       UserError: codes of another shape or out of range.
     """
     units = reduce_units(self.units(codes))[0]
-    return np.asarray(self.vocoder.decode(units, self._manner), np.float32)
+    return np.asarray(self.vocoder.decode(units, manner or self._manner), np.float32)
 
-  def stream(self, *, chunk_frames: int = 1) -> "UnitCodecStream":
+  def stream(self, manner: Manner = None, *, chunk_frames: int = 1) -> "UnitCodecStream":
     """Returns a stream of the same voice; the vocoder decides how much comes at once, so `chunk_frames` is not used."""
     del chunk_frames
-    return UnitCodecStream(self, self.vocoder.stream(self._manner))
+    return UnitCodecStream(self, self.vocoder.stream(manner or self._manner))
 
   def codes(self, units: np.ndarray) -> np.ndarray:
     """Returns the digits int32 [F, Q] of units [F]."""

@@ -28,7 +28,15 @@ class WindowStream:
   """Frames go in as they come, values come out as soon as nothing later can change them."""
 
   def __init__(
-    self, function: FrameFunction, *, hop: int, before: int, after: int, chunk: int, least: int | None = None
+    self,
+    function: FrameFunction,
+    *,
+    hop: int,
+    before: int,
+    after: int,
+    chunk: int,
+    least: int | None = None,
+    ahead: int | None = None,
   ):
     """Starts with no frames.
 
@@ -39,6 +47,8 @@ class WindowStream:
       after: frames after it.
       chunk: frames that a window makes final.
       least: fewest frames of a chunk worth a window of their own before the end; `chunk` by default.
+      ahead: values in front of a frame that depend on it, at most those of `after` frames, which is the default. Where
+        it is less, chunks begin and end as many values earlier, and the first sound comes sooner.
 
     Raises:
       UserError: a chunk of no frames.
@@ -50,7 +60,10 @@ class WindowStream:
     self._function, self._hop, self._before, self._after, self._chunk = function, hop, before, after, chunk
     self._least = chunk if least is None else least
     self._frames: Frames = None  # those still needed
-    self._first = self._done = self._total = 0  # numbers of the first one kept, the next to be final, the next to come
+    self._ahead = after * hop if ahead is None else ahead
+    self._early = after * hop - self._ahead  # values of a frame that are final before the others
+    self._first = self._total = 0  # numbers of the first frame kept and of the next to come
+    self._done = 0  # number of the next value to be final
     self.finished = False
 
   def push(self, frames: Frames) -> Frames:
@@ -60,18 +73,18 @@ class WindowStream:
       UserError: the stream was finished.
     """
     self._take(frames)
-    return join(list(self._advance(self._total - self._after, least=self._least)))
+    return join(list(self._advance(self._total * self._hop - self._ahead, least=self._least * self._hop)))
 
   def finish(self) -> Frames:
     """Returns the remaining values; None where there are none."""
     self.finished = True
-    return join(list(self._advance(self._total, least=1)))
+    return join(list(self._advance(self._total * self._hop, least=1)))
 
   def pieces(self, frames: Frames) -> Iterator[Frames]:
     """Yields the values of the last frames, which these are, one window after another."""
     self._take(frames)
     self.finished = True
-    return self._advance(self._total, least=1)
+    return self._advance(self._total * self._hop, least=1)
 
   def _take(self, frames: Frames) -> None:
     if self.finished:
@@ -83,20 +96,25 @@ class WindowStream:
 
   def _advance(self, final: int, *, least: int) -> Iterator[Frames]:
     while self._done < final:
-      end = min((self._done // self._chunk + 1) * self._chunk, final)
-      if end % self._chunk and end - self._done < least:
+      border = self._chunk_of(self._done) * self._chunk * self._hop + self._chunk * self._hop + self._early
+      end = min(border, final)
+      if end < border and end - self._done < least:
         return
       yield self._window(end)
 
+  def _chunk_of(self, value: int) -> int:
+    """Returns the number of the chunk that a value is in, -1 for those of a first one that is cut short."""
+    return (value - self._early) // (self._chunk * self._hop)
+
   def _window(self, end: int) -> Frames:
-    start = self._done // self._chunk * self._chunk - self._before
+    start = self._chunk_of(self._done) * self._chunk - self._before
     size = self._before + self._chunk + self._after
     missing = max(-start, 0)
     known = _rows(self._frames, start + missing - self._first, start + size - self._first)
     values = _run(self._function, known, start=start, missing=missing, size=size)
-    values = _rows(values, (self._done - start) * self._hop, (end - start) * self._hop)
+    values = _rows(values, self._done - start * self._hop, end - start * self._hop)
     self._done = end
-    keep = max(end // self._chunk * self._chunk - self._before, 0)
+    keep = max(self._chunk_of(end) * self._chunk - self._before, 0)
     self._frames, self._first = _rows(self._frames, keep - self._first, None), keep
     return values
 

@@ -6,11 +6,17 @@
 Task names are the original's: A is speech, T text, 1 the question, 2 the answer. The last column of a prompt tells the
 task: `answer` in the audio rows asks for speech, `asr` in the text row for a transcript.
 
+In front of a question stand the earlier turns, each as a written question with its answer, and behind its first column,
+where a style is asked for, the three marks of that style; in the audio rows of both are pads:
+
+    audio 0..6   .   .   .     .     .  .  .     .    <in>  .      .    .    ~ ~ ~ <end> <answer>
+    text         <in> q  <end> <answer> a  a  <end>   <in> female happy high . . . <end> <answer>
+
 Facts: inference.py and utils/snac_utils.py of github.com/gpt-omni/mini-omni. Ids follow from sizes, as they do there:
-text ids of the tokenizer, five marks behind them, then for every layer its codes and its marks. Deviations: the
-original writes `pad` where we write `place`, an entry of the unused end of each codebook; both are overwritten by
-vectors before anything is computed. T1A1, a text and the same text spoken, is the first stage's synthesis: its prompt
-is T1A2's.
+text ids of the tokenizer, five marks behind them, then for every layer its codes and its marks. The original has one
+voice and one turn: marks of styles are ours, on unused entries of the text table. Deviations: the original writes `pad`
+where we write `place`, an entry of the unused end of each codebook; both are overwritten by vectors before anything is
+computed. T1A1, a text and the same text spoken, is the first stage's synthesis: its prompt is T1A2's.
 """
 
 import dataclasses
@@ -21,7 +27,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from omni_jax.core.errors import UserError
-from omni_jax.tokens.delays import Row, delay, frames, ids, undelay
+from omni_jax.core.styles import EMOTIONS, GENDERS, PITCHES, Style
+from omni_jax.tokens.delays import Row, delay, entries, frames, ids, undelay
 from omni_jax.tokens.grid import Grid, given, join, learned
 
 AUDIO, TEXT = "audio", "text"
@@ -29,6 +36,11 @@ AUDIO, TEXT = "audio", "text"
 # Behind the tokenizer's ids, and behind the codes of each layer, in this order; what the released code never uses
 # (`split`) and what only Mini-Omni2 does (`image`, `image_end`) keep their entries.
 TEXT_MARKS = ("end", "pad", "input", "answer", "asr")
+STYLE_MARKS = tuple(
+  f"{part}-{value}"
+  for part, values in (("gender", GENDERS), ("emotion", EMOTIONS), ("pitch", PITCHES))
+  for value in values
+)
 AUDIO_MARKS = ("end", "pad", "input", "answer", "split", "image", "image_end")
 
 
@@ -59,6 +71,7 @@ class Task(enum.Enum):
 
 
 TASKS = tuple(task.name for task in Task)
+Exchange = tuple[Sequence[int], Sequence[int]]  # text ids of an earlier question and of its answer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,6 +128,21 @@ class MiniOmniLayout:
     """Entry of the audio rows where a vector of speech stands."""
     return self.codebook_size - 1
 
+  @property
+  def image_place(self) -> int:
+    """Entry of the audio rows where a vector of an image stands.
+
+    Raises:
+      UserError: the table of codes has no room for it.
+    """
+    if self.codebook_size - 2 < self.num_codes + len(AUDIO_MARKS):
+      raise _bad(
+        f"an image beside {self.codebook_size - self.num_codes} entries behind the codes",
+        f"{len(AUDIO_MARKS)} marks and two kinds of places",
+        "raise codebook_size, or ask without an image",
+      )
+    return self.codebook_size - 2
+
   @functools.cached_property
   def audio_rows(self) -> tuple[Row, ...]:
     """The rows of codes."""
@@ -153,38 +181,108 @@ class MiniOmniLayout:
 
   def text_mark(self, name: str) -> int:
     """Returns the entry of a mark in the text row."""
-    return self.num_pieces + TEXT_MARKS.index(name)
+    return self.num_pieces + (*TEXT_MARKS, *STYLE_MARKS).index(name)
 
   def audio_mark(self, name: str) -> int:
     """Returns the entry of a mark in the audio rows."""
     return self.num_codes + AUDIO_MARKS.index(name)
 
-  def prompt(self, task: Task, *, text: Sequence[int] = (), num_frames: int = 0) -> np.ndarray:
+  def style_marks(self, style: Style) -> list[int]:
+    """Returns the entries of a style in the text row: gender, emotion, pitch.
+
+    Raises:
+      UserError: the text table has no room for styles.
+    """
+    if self.text_size - self.num_pieces < len(TEXT_MARKS) + len(STYLE_MARKS):
+      raise _bad(
+        f"a style in a layout with {self.text_size - self.num_pieces} entries behind the text",
+        f"{len(TEXT_MARKS)} marks and {len(STYLE_MARKS)} of styles",
+        "raise text_size, or ask without a style",
+      )
+    parts = zip(("gender", "emotion", "pitch"), (style.gender, style.emotion, style.pitch), strict=True)
+    return [self.text_mark(f"{part}-{value}") for part, value in parts]
+
+  def prompt(
+    self,
+    task: Task,
+    *,
+    text: Sequence[int] = (),
+    num_frames: int = 0,
+    style: Style | None = None,
+    past: Sequence[Exchange] = (),
+    image_places: int = 0,
+  ) -> np.ndarray:
     """Returns the ids int32 [R, T] of a question, up to where the answer begins.
 
     Args:
       task: what is asked for.
       text: ids of a written question.
       num_frames: vectors of a spoken one.
+      style: in which it is to be answered aloud.
+      past: earlier turns, oldest first, as text.
+      image_places: vectors of an image that the question is about.
 
     Raises:
-      UserError: no question, both kinds of question, or ids that are no text.
+      UserError: no question, both kinds of question, ids that are no text, or a style that is not to be heard.
     """
+    before = [part for turn in past for part in self._past(*turn)]
+    question = self._question(task, text, num_frames, style)
+    return np.concatenate([*before, self._with_image(question, image_places) if image_places else question], axis=1)
+
+  def _with_image(self, question: np.ndarray, image_places: int) -> np.ndarray:
+    """Returns a question with the columns of an image in front.
+
+    The original (inference_vision.py of gpt-omni/mini-omni2) has only pads in the text row of a spoken question up to
+    its last column, and lays the vectors of speech one column too early, over `input`, so that a pad stays behind them:
+
+        audio   <image> ~ ~ <image end> <in> ~ ~ ~ <end> <answer>    as written, and with ~ where vectors come to stand
+                <image> ~ ~ <image end> ~ ~ ~  .   <end> <answer>
+        text    .       . . .           .    . . . .     <answer>
+    """
+    marks = self.audio_mark("image"), self.audio_mark("image_end")
+    image = np.array([marks[0], *[self.image_place] * image_places, marks[1]])
+    own = entries(question, self.rows)
+    is_place = own[0] == self.place
+    if is_place.any():
+      own[:-1, np.flatnonzero(is_place)[0] - 1 : -3] = self.place
+      own[:-1, -3] = self.audio_mark("pad")
+      learnable = (own[-1] >= self.num_pieces + len(TEXT_MARKS)) & (own[-1] < self.text_size)  # marks of styles stay
+      own[-1, :-1] = np.where(learnable, own[-1], self.text_mark("pad"))[:-1]
+    columns = np.repeat(image[None], self.num_rows, axis=0)
+    columns[-1] = self.text_mark("pad")
+    return ids(np.concatenate([columns, own], axis=1), self.rows)
+
+  def _past(self, text: Sequence[int], answer: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the columns of an earlier turn; a side that was nothing but silence is an empty text."""
+    question = self._question(Task.T1T2, text, 0, None) if len(text) else self._asked([], [], Task.T1T2)
+    return question, self.answer(Task.T1T2, text=answer).tokens
+
+  def _question(self, task: Task, text: Sequence[int], num_frames: int, style: Style | None) -> np.ndarray:
+    """Returns the columns of the last question."""
     if task.hears != (num_frames > 0) or task.hears == (len(text) > 0):
       raise _bad(
         f"{num_frames} vectors and {len(text)} text ids for {task.name}",
         "a spoken question has vectors, a written one text",
         "choose the task that fits the question",
       )
-    length = num_frames if task.hears else len(text)
-    last = self.audio_mark("answer" if task.speaks else "pad")
+    if style is not None and not task.speaks:
+      raise _bad(f"a style for {task.name}", "what is only written has no style", "leave the style out")
+    marks = [] if style is None else self.style_marks(style)
+    return self._asked(marks, num_frames if task.hears else self._pieces(text), task)
+
+  def _asked(self, marks: list[int], asked: Sequence[int] | int, task: Task) -> np.ndarray:
+    """Returns the columns of a question: its text, or the number of places for its vectors."""
     pad = self.audio_mark("pad")
-    spoken = [self.audio_mark("input"), *[self.place] * length, self.audio_mark("end"), last]
-    audio = spoken if task.hears else [*[pad] * (length + 2), last]
-    asked = [self.text_mark("pad")] * length if task.hears else self._pieces(text)
+    last = self.audio_mark("answer") if task.speaks else pad
+    if isinstance(asked, int):
+      audio = [self.audio_mark("input"), *[pad] * len(marks), *[self.place] * asked, self.audio_mark("end"), last]
+      words = [self.text_mark("pad")] * asked
+    else:
+      audio = [*[pad] * (len(marks) + len(asked) + 2), last]
+      words = list(asked)
     asks = self.text_mark("asr" if task is Task.A1T1 else "answer")
-    words = [self.text_mark("input"), *asked, self.text_mark("end"), asks]
-    return ids(np.array([*[audio] * self.num_layers, words], np.int32), self.rows)
+    text = [self.text_mark("input"), *marks, *words, self.text_mark("end"), asks]
+    return ids(np.array([*[audio] * self.num_layers, text], np.int32), self.rows)
 
   def answer(self, task: Task, *, text: Sequence[int], codes: np.ndarray | None = None) -> Grid:
     """Returns the columns of an answer, and which of their entries are learned.
@@ -223,9 +321,11 @@ class MiniOmniLayout:
     num_frames: int = 0,
     answer: Sequence[int],
     codes: np.ndarray | None = None,
+    style: Style | None = None,
+    past: Sequence[Exchange] = (),
   ) -> Grid:
     """Returns a question and its answer; arguments as for `prompt` and `answer`."""
-    question = given(self.prompt(task, text=text, num_frames=num_frames))
+    question = given(self.prompt(task, text=text, num_frames=num_frames, style=style, past=past))
     return join(question, self.answer(task, text=answer, codes=codes))
 
   def read(self, columns: np.ndarray) -> Answer:

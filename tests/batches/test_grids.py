@@ -7,6 +7,7 @@ from omni_jax.batches.grids import TASKS_OF_VIEWS, GridBatches, GridWriter
 from omni_jax.batches.hearing import Recordings
 from omni_jax.batches.sources import Source
 from omni_jax.core.errors import UserError
+from omni_jax.core.styles import Style
 from omni_jax.prepare.audio import encode_flac
 from omni_jax.prepare.recordings import RecordingLayout
 from omni_jax.prepare.schema import Example, Turn
@@ -93,6 +94,45 @@ def test_pads_around_codes_may_weigh_less(coded_sets):
   learned = sample.loss_mask[:, :-1] > 0
   assert (sample.loss_mask[:, :-1][is_pad & learned] == 0.25).all() and (is_pad & learned).sum() == 7 * 7
   assert (sample.loss_mask[:, :-1][~is_pad & learned] == 1.0).all()
+
+
+def test_answers_are_asked_for_in_their_style_where_batches_say_so(coded_sets):
+  draw, tokenizer = np.random.default_rng(3), load_tokenizer(coded_sets / "text")
+  answer = dataclasses.replace(coded("assistant", draw), style="male-sad-low")
+  record = Example("x", "dialogue", (coded("user", draw), answer))
+  made = {}
+  for styles in (False, True):
+    config = batches(coded_sets, "dialogue", styles=styles)
+    write = GridWriter(source(coded_sets, "dialogue"), batches=config, tokenizer=tokenizer)
+    made[styles] = [write(record, hear_style=hear).tokens for hear in (False, True)]
+  (plain, same), (dropped, styled) = made[False], made[True]
+  np.testing.assert_array_equal(plain, same)
+  np.testing.assert_array_equal(plain, dropped)
+  assert styled[1:4, -1].tolist() == LAYOUT.style_marks(Style.parse("male-sad-low")) and len(styled) == len(plain) + 3
+  np.testing.assert_array_equal(styled[4:], plain[1:])
+  with pytest.raises(UserError, match="without style"):
+    write(Example("y", "dialogue", (coded("user", draw), coded("assistant", draw))), hear_style=True)
+
+
+def test_earlier_turns_stand_before_the_question_where_batches_say_so(coded_sets):
+  draw, tokenizer = np.random.default_rng(3), load_tokenizer(coded_sets / "text")
+  turns = tuple(coded(role, draw) for _ in range(3) for role in ("user", "assistant"))
+  record = Example("x", "dialogue", turns)
+  samples = {}
+  for number in (1, 2, 3):
+    config = batches(coded_sets, "dialogue", turns=number)
+    write = GridWriter(source(coded_sets, "dialogue"), batches=config, tokenizer=tokenizer)
+    if number == 1:
+      with pytest.raises(UserError, match="one question and one answer"):
+        write(record, hear_style=False)
+      alone = write(Example("x", "dialogue", turns[-2:]), hear_style=False)
+    else:
+      samples[number] = write(record, hear_style=False)
+  before = [len(tokenizer.encode(turn.text)) for turn in turns[:4]]
+  assert len(samples[2].tokens) - len(alone.tokens) == sum(before[2:]) + 4
+  assert len(samples[3].tokens) - len(alone.tokens) == sum(before) + 8
+  np.testing.assert_array_equal(samples[3].tokens[-len(alone.tokens) :], alone.tokens)
+  assert samples[3].loss_mask.sum() == alone.loss_mask.sum()
 
 
 def test_packed_rows_hold_whole_samples_with_their_recordings(coded_sets):

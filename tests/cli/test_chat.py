@@ -3,7 +3,7 @@ import pytest
 
 from omni_jax.cli import chat, hear, main, say
 from omni_jax.core.styles import Style
-from omni_jax.generate.exchange import Answer, Event, SpokenText
+from omni_jax.generate.exchange import Ability, Answer, Event, SpokenText
 from omni_jax.prepare.audio import load_audio, save_wav
 
 SOUND = np.sin(np.arange(8000) / 9).astype(np.float32) * 0.5
@@ -19,11 +19,8 @@ class FakeAssistant:
     cls.loaded.append(options)
     return cls()
 
-  @property
-  def vocoder(self):
-    return type("Vocoder", (), {"sample_rate": 16_000})
-
   sample_rate = 16_000
+  abilities = frozenset({Ability.HEARS_STYLES})
   style_encoder = type(
     "Encoder", (), {"hear_batch": staticmethod(lambda rows: [Style.parse("male-sad-low")] * len(rows))}
   )
@@ -49,10 +46,8 @@ class FakeAssistant:
 def fake(monkeypatch):
   monkeypatch.setattr(FakeAssistant, "asked", [])
   monkeypatch.setattr(FakeAssistant, "loaded", [])
-  monkeypatch.setattr(chat, "load_assistant", FakeAssistant.load)
   for module in (chat, say, hear):
-    if module is not chat:
-      monkeypatch.setattr(module, "Assistant", FakeAssistant)
+    monkeypatch.setattr(module, "load_assistant", FakeAssistant.load)
     monkeypatch.setattr(module, "enable_compilation_cache", lambda: None)
 
 

@@ -6,11 +6,16 @@ import pytest
 
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import ALL_STYLES
-from omni_jax.generate.exchange import Answer, Answering, Past, Question
+from omni_jax.generate.exchange import Ability, Answer, Answering, Past, Question
 from omni_jax.generate.row_assistant import RowAssistant
+from omni_jax.generate.sampling import Sampling
+from omni_jax.models.mini_omni import MiniOmni
 from omni_jax.speech.snac import SNAC_24KHZ, SNACConfig
+from omni_jax.tokens.delays import FrameStream
+from omni_jax.tokens.mini_omni import Task
 from tests.models.drawn import drawn
 from tests.models.test_mini_omni import LAYOUT, tiny
+from tests.models.test_sight import SIGHT
 
 CODEC = SNACConfig(
   sample_rate=24000, encoder_width=2, encoder_rates=(4, 8), decoder_width=8, decoder_rates=(8, 4),
@@ -59,21 +64,52 @@ def test_a_stream_is_the_answer_and_a_batch_its_answers(parts, paired):
     assert set(last.timings) == {"hear", "answer", "vocoder"}
 
 
-def test_the_first_sound_comes_when_its_context_is_known(parts, monkeypatch):
-  """Frame 0 is whole after 8 passes, its samples are final when the context is known: 11 passes for SNAC's 3 frames."""
-  model, codec = parts
-  assistant = RowAssistant(model, text=Letters(), codec=codec, paired=False)
-  passes, decode = [], assistant._engine.stream
+def test_the_first_sound_comes_when_its_context_is_known(monkeypatch):
+  """Passes of the model are counted as it runs: a frame is whole after 8, its samples are final a little later.
 
-  def counted(*arguments, **options):
+  With SNAC's 2.3 frames of context 58 ms sound after 10 passes, 143 ms after 11, four frames after 14. The original's
+  isolated chunks of four frames begin after 11 passes.
+  """
+  passes, model = [0], drawn(tiny(), deviation=0.5)
+  count = lambda: passes.__setitem__(0, passes[0] + 1)  # noqa: E731
+  for name in ("prefill", "step"):
+    own = getattr(MiniOmni, name)
+
+    def counted(*arguments, own=own):
+      jax.debug.callback(count)
+      return own(*arguments)
+
+    monkeypatch.setattr(MiniOmni, name, counted)
+  codec = CODEC.make(key=jax.random.key(0))
+  # Another sampling than elsewhere, so that nothing compiled without the counting is used again.
+  assistant = RowAssistant(model, text=Letters(), codec=codec, paired=False, sampling=Sampling(top_p=0.5))
+  whole = FrameStream(LAYOUT.audio_rows)
+  decode, isolated, made, known = assistant._engine.stream, {}, {}, 0
+
+  def watched(*arguments, **options):
+    nonlocal known
     for block in decode(*arguments, **options):
-      passes.append(block.shape[2])
+      jax.effects_barrier()
+      known += len(whole.push(block[0, :-1]))
+      isolated.setdefault(known // 4, passes[0])
       yield block
 
-  monkeypatch.setattr(assistant._engine, "stream", counted)
-  first = next(event.samples for event in assistant.stream(WRITTEN) if event.samples is not None)
-  assert sum(passes) == 8 + CODEC.decoder_context and len(first) == codec.hop
-  assert SNAC_24KHZ.decoder_context == 3 and SNAC_24KHZ.hop / SNAC_24KHZ.sample_rate == pytest.approx(0.0853, abs=1e-4)
+  monkeypatch.setattr(assistant._engine, "stream", watched)
+  sound = 0
+  for event in assistant.stream(WRITTEN, max_new_columns=150):
+    if event.samples is not None:
+      sound += len(event.samples)
+      made.setdefault(passes[0], sound)
+    if passes[0] > 15:
+      break
+  assert isolated[1] == 11
+  context, early = CODEC.decoder_context, CODEC.decoder_context * CODEC.hop - CODEC.decoder_ahead
+  assert list(made)[:3] == [7 + context, 8 + context, 9 + context] and 0 < early < CODEC.hop
+  assert list(made.values())[:3] == [early, early + CODEC.hop, early + 2 * CODEC.hop]
+  assert SNAC_24KHZ.decoder_context == 3 and SNAC_24KHZ.decoder_ahead == 4757
+  early = 3 * SNAC_24KHZ.hop - SNAC_24KHZ.decoder_ahead
+  milliseconds = [1000 * (early + frames * SNAC_24KHZ.hop) / SNAC_24KHZ.sample_rate for frames in (0, 1)]
+  assert milliseconds == pytest.approx([57.8, 143.1], abs=0.05) and early + 4 * SNAC_24KHZ.hop > 4 * SNAC_24KHZ.hop
 
 
 def test_what_is_not_to_be_spoken_is_only_written(parts):
@@ -100,13 +136,47 @@ def test_a_text_is_read_as_it_stands(parts, monkeypatch):
     assistant.synthesise([(" ", ALL_STYLES[0])])
 
 
+def test_earlier_turns_and_styles_reach_the_prompt(parts, monkeypatch):
+  model, codec = parts
+  assistant = RowAssistant(model, text=Letters(), codec=codec, max_columns=40, styles=True)
+  assert assistant.abilities == {Ability.REMEMBERS, Ability.SPEAKS_STYLES}
+  asked, generate = [], assistant._engine.generate
+  monkeypatch.setattr(assistant, "recognise", lambda waveforms: ["ca"] * len(waveforms))
+  monkeypatch.setattr(
+    assistant._engine, "generate", lambda prompts, **options: asked.append(prompts) or generate(prompts, **options)
+  )
+  history = (Past(Question(text="a" * 30), Answer(text="b")), Past(SPOKEN, Answer(text="ed")))
+  (answer,) = assistant.answer([dataclasses.replace(WRITTEN, history=history)], max_new_columns=10)
+  ((aloud, written),) = asked
+  past = [(Letters().encode("ca"), Letters().encode("ed"))]  # the oldest turn has no room
+  for prompt, task, style in ((aloud, Task.T1A2, WRITTEN.style), (written, Task.T1T2, None)):
+    expected = LAYOUT.prompt(task, text=Letters().encode("abc"), style=style, past=past)
+    np.testing.assert_array_equal(prompt.tokens.T, expected)
+  assert answer.style == (WRITTEN.style if len(answer.units) else None)
+  plain = RowAssistant(model, text=Letters(), codec=codec, max_columns=40)
+  assert plain.abilities == {Ability.REMEMBERS} and plain.answer([WRITTEN], max_new_columns=10)[0].style is None
+
+
+def test_an_image_is_seen_with_the_question(parts):
+  codec = parts[1]
+  assistant = RowAssistant(drawn(tiny(seeing=SIGHT)), text=Letters(), codec=codec, max_columns=80)
+  assert Ability.SEES in assistant.abilities
+  picture = np.random.default_rng(0).integers(0, 256, (9, 14, 3)).astype(np.uint8)
+  asked = [dataclasses.replace(question, image=picture) for question in (SPOKEN, WRITTEN)]
+  prompts = [assistant._prompt(Task.A1A2, asked[0]), assistant._prompt(Task.T1A2, asked[1])]
+  assert all(prompt.images["tiles"].shape == (1, 12, 12, 3) for prompt in prompts)
+  assert [(prompt.tokens[:, 0] == LAYOUT.text_size + LAYOUT.image_place).sum() for prompt in prompts] == [17, 17]
+  assert len(assistant.answer([*asked, SPOKEN], max_new_columns=10)) == 3
+  with pytest.raises(UserError, match="2 images"):
+    assistant.answer([dataclasses.replace(WRITTEN, image=[picture, picture])])
+
+
 def test_questions_that_do_not_fit_are_refused(parts):
   model, codec = parts
   assistant = RowAssistant(model, text=Letters(), codec=codec, max_columns=64)
   for question, message in (
     (Question(), "nothing asked"),
     (dataclasses.replace(WRITTEN, image=np.zeros((8, 8, 3), np.uint8)), "a question with an image"),
-    (dataclasses.replace(WRITTEN, history=(Past(WRITTEN, Answer(text="a")),)), "a question with earlier turns"),
     (Question(text="a" * 64), "a prompt of 67 columns"),
     (Question(waveform=np.zeros(16000)), "seconds"),
   ):

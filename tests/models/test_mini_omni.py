@@ -117,15 +117,16 @@ def test_steps_with_a_cache_equal_whole_rows(speaker):
   batch = batch_of(grid.tokens, **sounds(0.1))
   whole = RUN(model, batch)
   asked = 9
-  cache = model.empty_cache(1, 24)
   prompt = {name: value[:, :asked] if value.shape[1] > 1 else value for name, value in batch.items()}
-  logits, cache = jax.jit(type(model).prefill)(model, prompt, cache)
-  step = jax.jit(type(model).step)
-  for column in range(asked, grid.tokens.shape[1]):
-    for ours, theirs in zip(logits, whole, strict=True):
-      np.testing.assert_allclose(ours[:, 0], theirs[:, column - 1], atol=2e-5)
-    now = (batch[name][:, column : column + 1] for name in ("tokens", "positions"))
-    logits, cache = step(model, *now, cache)
+  read = jax.jit(lambda model, states: [model.group_logits(part, group) for group, part in enumerate(states)])
+  for form in (model, model.unrolled()):  # the layers in a stack, and taken apart
+    states, cache = jax.jit(type(model).prefill)(form, prompt, model.empty_cache(1, 24))
+    step = jax.jit(type(model).step)
+    for column in range(asked, grid.tokens.shape[1]):
+      for ours, theirs in zip(read(form, states), whole, strict=True):
+        np.testing.assert_allclose(ours[:, 0], theirs[:, column - 1], atol=2e-5)
+      now = (batch[name][:, column : column + 1] for name in ("tokens", "positions"))
+      states, cache = step(form, *now, cache)
 
 
 def test_the_release_has_its_parameters_and_its_cache():

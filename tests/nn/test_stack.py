@@ -6,7 +6,7 @@ from flax import nnx
 
 from omni_jax.core.errors import UserError
 from omni_jax.nn.parameter import weight
-from omni_jax.nn.stack import POLICIES, depth_of, fold, fold_with_cache, layers_between, slice_layer, stack
+from omni_jax.nn.stack import POLICIES, depth_of, fold, fold_with_cache, layers_between, slice_layer, stack, unstack
 
 
 class Block(nnx.Module):
@@ -69,6 +69,9 @@ def test_cache_is_updated_layer_by_layer():
   out, cache = fold_with_cache(blocks, x, jnp.zeros(3))
   np.testing.assert_allclose(out, fold(blocks, x), rtol=1e-6)
   assert float(cache[0]) == 4.0 and float(cache[1]) != 4.0
+  apart, again = fold_with_cache(unstack(blocks), x, jnp.zeros(3))
+  np.testing.assert_allclose(apart, out, rtol=1e-6)
+  np.testing.assert_allclose(again, cache, rtol=1e-6)
 
 
 def test_parts_of_a_stack_in_turn_equal_the_stack():

@@ -104,6 +104,7 @@ def test_long_recordings_in_windows_equal_one_window(monkeypatch):
 
 def test_the_context_of_the_released_codec():
   assert (SNAC_24KHZ.hop, SNAC_24KHZ.latent_width, SNAC_24KHZ.decoder_context) == (2048, 768, 3)
+  assert SNAC_24KHZ.decoder_ahead == 4757
   model = jax.eval_shape(lambda: SNAC_24KHZ.make(key=jax.random.key(0)))
   assert model.num_codebooks == 7 and model.frame_rate == 24000 / 2048
 

@@ -40,6 +40,28 @@ def test_pieces_equal_the_whole(sizes, least):
   assert set(seen) == {14}
 
 
+@pytest.mark.parametrize("chunk", [1, 3, 8])
+def test_what_depends_on_part_of_a_frame_comes_before_the_frame(chunk):
+  """Each frame is four values, and the last three frames' worth of them that are known may change, but for one."""
+  frames = np.random.default_rng(0).standard_normal(50)
+
+  def function(frames, valid, first):
+    del first
+    fine = np.pad(np.repeat(frames[0] * valid[0], 4), (8, 11))
+    return sum(fine[shift : shift + 4 * frames.shape[1]] for shift in range(20))[None]
+
+  whole = function(frames[None], np.ones((1, 50)), None)[0]
+  stream = WindowStream(function, hop=4, before=2, after=3, chunk=chunk, ahead=11)
+  made, found = [], np.zeros(0)
+  for number, frame in enumerate(frames):
+    piece = stream.push(frame[None])
+    found = found if piece is None else np.concatenate([found, piece])
+    made.append(len(found))
+    assert len(found) <= max(4 * (number + 1) - 11, 0)
+  assert made[2] == 1 and made[2 + chunk] == 1 + 4 * chunk  # the first one, then a chunk for every chunk
+  np.testing.assert_allclose(np.concatenate([found, stream.finish()]), whole, atol=1e-9)
+
+
 def test_what_is_final_comes_at_once_where_that_is_asked():
   stream = WindowStream(looking_around(4, 2, []), hop=2, before=4, after=2, chunk=8, least=1)
   assert stream.push(np.ones(2)) is None

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from omni_jax.core.errors import UserError
+from omni_jax.core.styles import Style
+from omni_jax.tokens.delays import entries
 from omni_jax.tokens.mini_omni import MINI_OMNI, MiniOmniLayout, Task
 
 EOT, PAD_T, INPUT_T, ANSWER_T, ASR = range(151_936, 151_941)
@@ -105,3 +107,36 @@ def test_layers_of_different_length_are_told_and_cut():
 def test_what_does_not_fit_is_refused(make, what):
   with pytest.raises(UserError, match=what):
     make()
+
+
+def test_earlier_turns_and_a_style_stand_in_the_prompt():
+  styled = MiniOmniLayout(num_pieces=20, text_size=84, num_codes=12, codebook_size=76)
+  happy, mark = Style.parse("male-happy-high"), styled.text_mark
+  marks = [mark("gender-male"), mark("emotion-happy"), mark("pitch-high")]
+  assert marks == [26, 28, 33]  # five marks, then two genders, four emotions and three pitches
+  text = [mark("input"), 3, mark("end"), mark("answer"), 4, 5, mark("end")]
+  pads = styled.audio_mark("pad")
+  for task, own, asked in (
+    (Task.A1A2, [mark("pad")] * 2, {"num_frames": 2}),
+    (Task.T1A2, [7, 8], {"text": [7, 8]}),
+  ):
+    found = entries(styled.prompt(task, style=happy, past=[([3], [4, 5])], **asked), styled.rows)
+    assert found[-1].tolist() == [*text, mark("input"), *marks, *own, mark("end"), mark("answer")]
+    first = styled.audio_mark("input") if task.hears else pads
+    places = [styled.place] * 2 if task.hears else [pads] * 2
+    end = styled.audio_mark("end") if task.hears else pads
+    expected = [*[pads] * len(text), first, *[pads] * 3, *places, end, styled.audio_mark("answer")]
+    assert (found[:-1] == expected).all()
+  silent = entries(styled.prompt(Task.T1T2, text=[7], past=[([], [4])]), styled.rows)  # nothing was understood
+  assert silent[-1].tolist()[:5] == [mark("input"), mark("end"), mark("answer"), 4, mark("end")]
+  sample = styled.sample(Task.T1T2, text=[7], answer=[9], past=[([3], [4])])
+  assert sample.learned.sum() == 2  # earlier answers are not learned again
+
+
+@pytest.mark.parametrize(
+  ("task", "size", "what"), [(Task.T1T2, 84, "a style for T1T2"), (Task.T1A2, 28, "8 entries behind the text")]
+)
+def test_styles_that_cannot_be_asked_for_are_refused(task, size, what):
+  layout = MiniOmniLayout(num_pieces=20, text_size=size, num_codes=12, codebook_size=76)
+  with pytest.raises(UserError, match=what):
+    layout.prompt(task, text=[1], style=Style.parse("male-happy-high"))
