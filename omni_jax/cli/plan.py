@@ -20,6 +20,7 @@ from omni_jax.core.errors import UserError
 from omni_jax.core.files import write_whole
 from omni_jax.core.topologies import Topology, find_topology
 from omni_jax.plan.advice import advise
+from omni_jax.plan.picture import draw
 from omni_jax.plan.program import find_devices
 from omni_jax.plan.report import Plan, make_plan
 from omni_jax.plan.search import best, search
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--search", type=int, metavar="N", help="compile the N likely best meshes, remats and parts")
   parser.add_argument("--quick", action="store_true", help="half of each compile: memory and travel, no cycles")
   parser.add_argument("--json", type=Path, metavar="FILE", help="write every number there too")
+  parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with a picture of memory over the step")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -61,6 +63,21 @@ def run(arguments: argparse.Namespace) -> None:
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     write_whole(arguments.json, plan.to_json() + "\n")
     print(arguments.json)
+  if arguments.html is not None:
+    _write_page(plan, arguments.html)
+
+
+def _write_page(plan: Plan, file: Path) -> None:
+  """Writes the picture of a plan."""
+  if plan.memory is None:
+    raise UserError(
+      "the compiler told nothing of memory over time", where=f"omni plan --html {file}",
+      rule="its dump holds *-buffer-assignment.txt and *-live-range.txt, as libtpu's up to 0.0.52 does",
+      remedy="plan without --html, or with that libtpu",
+    )  # fmt: skip
+  file.parent.mkdir(parents=True, exist_ok=True)
+  write_whole(file, draw(plan, plan.memory))
+  print(file)
 
 
 def _searched(chosen: Run, topology: Topology, *, devices: Sequence[Any], most: int, half: bool) -> Plan:

@@ -14,6 +14,7 @@ from pathlib import Path
 import jax
 
 from omni_jax.core.topologies import Topology
+from omni_jax.plan.memory import read_memory
 from omni_jax.plan.program import Executable, compile_lowered, find_devices, temporaries_of, trace_step
 from omni_jax.train.loop import Run
 
@@ -65,4 +66,11 @@ def _read(folder: Path, *, arguments: int) -> Executable:
   """Returns what the dump says."""
   text = max((path.read_text() for path in folder.glob(_TEXT)), key=len)
   temporaries = temporaries_of(folder)
-  return Executable(text=text, arguments=arguments, temporaries=temporaries, peak=arguments + temporaries, host=0)
+  return Executable(
+    text=text,
+    arguments=arguments,
+    temporaries=temporaries,
+    peak=arguments + temporaries,
+    host=0,
+    memory=read_memory(folder),
+  )

@@ -19,6 +19,7 @@ from jax.experimental import topologies
 from omni_jax.core import sharding
 from omni_jax.core.errors import UserError
 from omni_jax.core.topologies import Topology
+from omni_jax.plan.memory import Memory, read_memory
 from omni_jax.train.adversarial import Adversarial
 from omni_jax.train.learner import make_learner
 from omni_jax.train.loop import Run, check_rows
@@ -137,6 +138,7 @@ class Executable:
     temporaries: bytes of everything in between.
     peak: bytes at once.
     host: bytes in the host's memory.
+    memory: what is alive when, None if the compiler did not say.
   """
 
   text: str
@@ -144,6 +146,7 @@ class Executable:
   temporaries: int
   peak: int
   host: int
+  memory: Memory | None
 
 
 def compile_program(program: Program, *, options: Mapping[str, str]) -> Executable:
@@ -159,6 +162,7 @@ def compile_program(program: Program, *, options: Mapping[str, str]) -> Executab
   with tempfile.TemporaryDirectory() as folder:
     compiled = compile_lowered(program, options=options, folder=Path(folder))
     text = compiled_text(Path(folder)) or compiled.as_text()
+    over_time = read_memory(Path(folder))
   memory = compiled.memory_analysis()
   return Executable(
     text=text,
@@ -166,6 +170,7 @@ def compile_program(program: Program, *, options: Mapping[str, str]) -> Executab
     temporaries=memory.temp_size_in_bytes,
     peak=memory.peak_memory_in_bytes,
     host=memory.host_temp_size_in_bytes,
+    memory=over_time,
   )
 
 

@@ -24,6 +24,7 @@ from omni_jax.core import trees
 from omni_jax.core.topologies import Topology
 from omni_jax.plan.collectives import Collective, read_collectives
 from omni_jax.plan.half import compile_half
+from omni_jax.plan.memory import Memory
 from omni_jax.plan.products import Products, count_products
 from omni_jax.plan.program import batch_shapes, compile_program, loss_of, trace_step
 from omni_jax.plan.scheduled import KERNEL, ScheduledProgram
@@ -32,6 +33,7 @@ from omni_jax.train.optimizer import make_optimizer
 from omni_jax.train.state import describe
 
 _GIB = 2**30
+_LARGEST = 12  # buffers alive at the peak that are kept
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,7 @@ class Plan:
     steps: of the run.
     chips: of the machine.
     compile_seconds: of processor time.
+    memory: what is alive when, None if the compiler did not say.
   """
 
   run: str
@@ -108,6 +111,7 @@ class Plan:
   steps: int
   chips: int
   compile_seconds: float
+  memory: Memory | None
 
   @property
   def room_gib(self) -> float:
@@ -137,9 +141,13 @@ class Plan:
     return short, long
 
   def to_json(self) -> str:
-    """Returns every number."""
+    """Returns every number, and of memory the largest buffers that are alive at the peak."""
     names = ("room_gib", "travel_seconds", "seconds", "used_share", "chip_hours")
-    return json.dumps(dataclasses.asdict(self) | {name: getattr(self, name) for name in names}, indent=1)
+    numbers = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "memory"}
+    numbers["travel"] = [dataclasses.asdict(one) for one in self.travel]
+    largest = [] if self.memory is None else self.memory.at(self.memory.peak())[:_LARGEST]
+    numbers["largest"] = [buffer._asdict() for buffer in largest]
+    return json.dumps(numbers | {name: getattr(self, name) for name in names}, indent=1)
 
   def table(self) -> str:
     """Returns the plan for a terminal."""
@@ -244,6 +252,7 @@ def make_plan(
     steps=run.steps,
     chips=topology.chips,
     compile_seconds=seconds,
+    memory=executable.memory,
   )
 
 

@@ -60,6 +60,14 @@ class ScheduledProgram:
     """Yields every line that runs: its computation, the line, and how often it does; of a choice, all ways."""
     yield from self._walk(self._entry, 1)
 
+  def named(self) -> Iterator[tuple[str, str]]:
+    """Yields the name of every instruction, each stands once, and its line."""
+    yield from ((name, line) for (_, name), line in self._lines.items())
+
+  def loops(self) -> Iterator[tuple[list[str], int | None]]:
+    """Yields the names of all that runs in a loop, and how often it does, None if unread; outer loops come first."""
+    yield from self._loops(self._entry)
+
   def cycles(self) -> int:
     """Returns the cycles of one run that the compiler expects, of a choice those of the dearest way; 0 if unsaid."""
     return self._cycles(self._entry, {})
@@ -69,6 +77,19 @@ class ScheduledProgram:
       yield name, line, times
       for inner in _called(line):
         yield from self._walk(inner, times * (self._trips.get(line) or 1))
+
+  def _loops(self, name: str) -> Iterator[tuple[list[str], int | None]]:
+    for line in self._bodies.get(name, ()):
+      for inner in _called(line):
+        if line in self._trips:
+          yield self._inside(inner), self._trips[line]
+        yield from self._loops(inner)
+
+  def _inside(self, name: str) -> list[str]:
+    """Returns the names of the instructions of a computation and of those that it calls."""
+    lines = [(found[1], line) for line in self._bodies.get(name, ()) if (found := _OPERATION.match(line))]
+    below = [each for _, line in lines for inner in _called(line) for each in self._inside(inner)]
+    return [name for name, _ in lines] + below
 
   def _cycles(self, name: str, known: dict[str, int]) -> int:
     if name not in known:

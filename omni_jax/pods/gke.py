@@ -71,9 +71,9 @@ def manifest(job: Job, topology: Topology, *, cluster: Cluster) -> dict[str, Any
       "annotations": {"alpha.jobset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"},
     },
     "spec": {
-      "failurePolicy": {
+      "failurePolicy": {  # the controller refuses a rule whose name has a hyphen
         "maxRestarts": job.retries,
-        "rules": [{"name": "fault-of-the-run", "action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}],
+        "rules": [{"name": "fault_of_the_run", "action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}],
       },
       "replicatedJobs": [
         {"name": "slice", "replicas": topology.slices, "template": _slice(job, topology, cluster=cluster)}

@@ -13,11 +13,12 @@ over 4096 units hides what happens to a few words.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 from jax.sharding import PartitionSpec
 
 from omni_jax.core import sharding
@@ -148,60 +149,146 @@ def sum_over_targets(
   length = _chunk_length(mask.shape[1])
   chunks = tuple(jnp.moveaxis(row.reshape(row.shape[0], -1, length, *row.shape[2:]), 1, 0) for row in ordered)
   mesh, wanted = sharding.current_mesh(), jnp.any(chunks[0] > 0, axis=tuple(range(1, chunks[0].ndim)))
+  leaves, structure = jax.tree.flatten(model)
+  used = _read_of(compute, model, tuple(chunk[0] for chunk in chunks))
+  read = [leaves[number] for number in used]
+
+  def of_read(read: list[Array], chunk: Chunk) -> dict[str, Array]:
+    known = dict(zip(used, read, strict=True))
+    return compute(structure.unflatten([known.get(number) for number in range(len(leaves))]), chunk)
+
   if mask.shape[0] % (parts := sharding.parts_of("pieces", mesh)) or parts == 1:
-    return _sum_of_chunks(compute, model, chunks, wanted)
-  return _sum_on_devices(compute, model, chunks, wanted, mesh=mesh)
+    return _sum_of_chunks(of_read, read, chunks, wanted)
+  places = jax.tree.leaves(sharding.shardings(model, mesh))
+  places = [places[number] for number in used]
+  return _sum_on_devices(of_read, read, chunks, wanted, places=places, mesh=mesh)
+
+
+def _read_of(compute: Callable[[Any, Chunk], dict[str, Array]], model: Any, chunk: Chunk) -> list[int]:
+  """Returns the numbers of the leaves of a model that are read: others would be carried, and gathered, for nothing."""
+  leaves, structure = jax.tree.flatten(model)
+  traced = jax.make_jaxpr(lambda leaves, chunk: compute(structure.unflatten(leaves), chunk))(leaves, chunk).jaxpr
+  read = {id(variable) for equation in traced.eqns for variable in equation.invars}
+  return [number for number, variable in enumerate(traced.invars[: len(leaves)]) if id(variable) in read]
 
 
 def _sum_of_chunks(
-  compute: Callable[[Any, Chunk], dict[str, Array]], model: Any, chunks: Chunk, wanted: Array
+  compute: Callable[[list[Array], Chunk], dict[str, Array]], read: list[Array], chunks: Chunk, wanted: Array
 ) -> dict[str, Array]:
-  """Returns the sums of the chunks that are wanted, bool [chunks]."""
-  shapes = jax.eval_shape(lambda: compute(model, tuple(chunk[0] for chunk in chunks)))
-  zero = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in shapes.items()}
+  """Returns the sums of the chunks that are wanted, bool [chunks].
 
-  # Around the choice, not inside: else what a chunk reads of the model is kept once for every chunk.
-  @jax.checkpoint
-  def computed(model: Any, chunk: Chunk, is_wanted: Array) -> dict[str, Array]:
-    return jax.lax.cond(is_wanted, compute, lambda model, chunk: zero, model, chunk)
+  Going back is written out: one choice for each chunk, inside of which it is computed again and its gradient added to
+  the sum of those before. Left to JAX, what is computed again would leave a choice of its own, and with it a copy of
+  all that the way back reads, as the token table; and the gradient of each chunk would be a table beside their sum.
+  """
 
-  def body(sums: dict[str, Array], now: tuple[Chunk, Array]) -> tuple[dict[str, Array], None]:
-    return jax.tree.map(jnp.add, sums, computed(model, *now)), None
+  @jax.custom_vjp
+  def summed(read: list[Array], chunks: Chunk, wanted: Array) -> dict[str, Array]:
+    shapes = jax.eval_shape(lambda: compute(read, tuple(chunk[0] for chunk in chunks)))
+    zero = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in shapes.items()}
 
-  return jax.lax.scan(body, zero, (chunks, wanted))[0]
+    def body(sums: dict[str, Array], now: tuple[Chunk, Array]) -> tuple[dict[str, Array], None]:
+      chunk, is_wanted = now
+      own = jax.lax.cond(is_wanted, compute, lambda read, chunk: zero, read, chunk)
+      return jax.tree.map(jnp.add, sums, own), None
+
+    return jax.lax.scan(body, zero, (chunks, wanted))[0]
+
+  def forth(read: list[Any], chunks: tuple[Any, ...], wanted: Any) -> tuple[dict[str, Array], Any]:
+    values = [each.value for each in read], tuple(each.value for each in chunks), wanted.value
+    return summed(*values), (_by_need(read), _by_need(chunks), wanted.value)
+
+  def back(kept: Any, given: dict[str, Any]) -> tuple[list[Any], tuple[Any, ...], None]:
+    (learning, still), (rows, others), wanted = kept
+    given = {name: _filled(leaf) for name, leaf in given.items()}
+
+    def body(total: list[Any], now: tuple[list[Any], list[Any], Array]) -> tuple[list[Any], list[Any]]:
+      rows, others, is_wanted = now
+
+      def again(learning: list[Any], rows: list[Any]) -> dict[str, Array]:
+        return compute(_either(learning, still), tuple(_either(rows, others)))
+
+      def add(total: list[Any]) -> tuple[list[Any], list[Any]]:
+        own, of_rows = jax.vjp(again, learning, rows)[1](given)
+        return jax.tree.map(jnp.add, total, own), of_rows
+
+      def skip(total: list[Any]) -> tuple[list[Any], list[Any]]:
+        return total, jax.tree.map(jnp.zeros_like, rows)
+
+      return jax.lax.cond(is_wanted, add, skip, total)
+
+    zeros = jax.tree.map(jnp.zeros_like, learning)
+    total, of_rows = jax.lax.scan(body, zeros, (rows, others, wanted), reverse=True)
+    return total, tuple(of_rows), None
+
+  summed.defvjp(forth, back, symbolic_zeros=True)
+  return summed(read, chunks, wanted)
+
+
+def _by_need(given: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+  """Returns the arrays whose gradient is wanted and the others, None in the places of the other kind."""
+  return (
+    [each.value if each.perturbed else None for each in given],
+    [None if each.perturbed else each.value for each in given],
+  )
+
+
+def _either(some: Sequence[Any], others: Sequence[Any]) -> list[Any]:
+  """Returns the two lists of `_by_need` as one again."""
+  return [other if one is None else one for one, other in zip(some, others, strict=True)]
+
+
+def _filled(gradient: Any) -> Array:
+  """Returns a gradient, zeros where JAX only says that there is none."""
+  is_zero = isinstance(gradient, SymbolicZero)
+  return jnp.zeros(gradient.shape, gradient.dtype) if is_zero else gradient
 
 
 def _sum_on_devices(
-  compute: Callable[[Any, Chunk], dict[str, Array]], model: Any, chunks: Chunk, wanted: Array, *, mesh: Any
+  compute: Callable[[list[Array], Chunk], dict[str, Array]],
+  read: list[Array],
+  chunks: Chunk,
+  wanted: Array,
+  *,
+  places: list[Any],
+  mesh: Any,
 ) -> dict[str, Array]:
   """Returns `_sum_of_chunks` where each device computes its own rows, with one sum over devices at the end.
 
-  What the chunks read of the model (the token table) is gathered once and its gradient summed once; left to the
-  compiler, both happen for every chunk, there and back. All devices skip the same chunks: under `tensor` they exchange
-  parts inside of one, and a device that skipped it alone would be waited for without end.
+  What the chunks read of the model (the token table, which lies at `places`) is gathered once, and its gradient summed
+  once, into the parts that devices hold; left to the compiler, both happen for every chunk, there and back. All devices
+  skip the same chunks: under `tensor` they exchange parts inside of one, and a device that skipped it alone would be
+  waited for without end.
   """
-  leaves, structure = jax.tree.flatten(model)
-  first = tuple(chunk[0] for chunk in chunks)
-  traced = jax.make_jaxpr(lambda leaves, chunk: compute(structure.unflatten(leaves), chunk))(leaves, first).jaxpr
-  read = {id(variable) for equation in traced.eqns for variable in equation.invars}
-  used = [number for number, variable in enumerate(traced.invars[: len(leaves)]) if id(variable) in read]
-
-  def own(tables: list[Array], chunks: Chunk, wanted: Array) -> dict[str, Array]:
-    # What is not read stays outside: an argument of every device would be gathered to it.
-    known = dict(zip(used, tables, strict=True))
-    read = structure.unflatten([known.get(number) for number in range(len(leaves))])
-    return jax.tree.map(lambda sums: sums[None], _sum_of_chunks(compute, read, chunks, wanted))
-
   axes = sharding.RULES["pieces"]
+  parts = [_manual(place.spec, axes) for place in places]
+
+  def own(read: list[Array], chunks: Chunk, wanted: Array) -> dict[str, Array]:
+    whole = [_gathered(leaf, part) for leaf, part in zip(read, parts, strict=True)]
+    return jax.tree.map(lambda sums: sums[None], _sum_of_chunks(compute, whole, chunks, wanted))
+
   run = jax.shard_map(
     own,
     mesh=mesh,
-    in_specs=(PartitionSpec(), PartitionSpec(None, axes), PartitionSpec()),
+    in_specs=(parts, PartitionSpec(None, axes), PartitionSpec()),
     out_specs=PartitionSpec(axes),
     axis_names=set(axes),
     check_vma=False,
   )
-  return jax.tree.map(lambda sums: sums.sum(0), run([leaves[number] for number in used], chunks, wanted))
+  return jax.tree.map(lambda sums: sums.sum(0), run(read, chunks, wanted))
+
+
+def _manual(spec: PartitionSpec, axes: tuple[str, ...]) -> PartitionSpec:
+  """Returns the part of a partition that is along some mesh axes; no dimension is split by one of these and another."""
+  return PartitionSpec(*(entry if entry in axes else None for entry in spec))
+
+
+def _gathered(leaf: Array, part: PartitionSpec) -> Array:
+  """Returns an array whole on each device of those that hold its parts."""
+  for dimension, axis in enumerate(part):
+    if axis is not None:
+      leaf = jax.lax.all_gather(leaf, axis, axis=dimension, tiled=True)
+  return leaf
 
 
 def _learned_first(rows: tuple[Array, ...], mask: Array) -> tuple[Array, ...]:
