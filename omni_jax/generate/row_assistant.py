@@ -251,6 +251,9 @@ class RowAssistant:
       if len(samples):
         sound.append(samples)
         yield Event(samples=samples)
+    held_back = words.news(whole=True)
+    if held_back:
+      yield Event(text=held_back)
     with watch.stage("vocoder"):
       rest = voice.finish() if spoken else np.zeros(0, np.float32)
     if len(rest):

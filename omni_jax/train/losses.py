@@ -240,8 +240,10 @@ def _either(some: Sequence[Any], others: Sequence[Any]) -> list[Any]:
 
 def _filled(gradient: Any) -> Array:
   """Returns a gradient, zeros where JAX only says that there is none."""
-  is_zero = isinstance(gradient, SymbolicZero)
-  return jnp.zeros(gradient.shape, gradient.dtype) if is_zero else gradient
+  if isinstance(gradient, SymbolicZero):
+    aval: Any = gradient.aval
+    return jnp.zeros(aval.shape, aval.dtype)
+  return gradient
 
 
 def _sum_on_devices(
