@@ -117,7 +117,7 @@ def prepare(workdir: Path, size: int) -> PlannedBatches:
     plans=workdir / "plans",
   )
   with stage("written as tokens", size):
-    prepared = data.prepared(data.dialogue())
+    prepared = data.prepared()
   stock = prepared.parts[0].stock
   held = stock.tokens.nbytes + stock.pieces.nbytes + stock.records.nbytes  # counts and tokens are mapped from files
   with stage("planned", size):
@@ -143,7 +143,7 @@ def read_whole(data: PlannedBatches, size: int) -> None:
 
 def first_batches(data: PlannedBatches) -> None:
   """Prints how soon the first batch comes from the beginning, and from far on."""
-  prepared = data.prepared(data.dialogue())
+  prepared = data.prepared()
   far = int(FAR * prepared.parts[0].stock.tokens[:, 0, 1].mean() / LENGTH) // ROWS * ROWS
   prepared.plan.extend(far + ROWS)
   for row in (0, far, 0, far):
@@ -172,7 +172,7 @@ def train(data: PlannedBatches, size: int) -> None:
     return optax.apply_updates(model, updates), moments, loss
 
   rows = PlannedRows(data, Host(0, 1))
-  stock = data.prepared(data.dialogue()).parts[0].stock
+  stock = data.prepared().parts[0].stock
   batches, losses = int(stock.tokens[:, 0, 1].sum() / LENGTH / ROWS), []
   with stage(f"{STEPS} steps", STEPS):
     for number in range(STEPS):

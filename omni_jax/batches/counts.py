@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from omni_jax.batches.sources import Writer
+from omni_jax.batches.sources import SampleWriter
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.reader import ExampleSource
 from omni_jax.prepare.schema import Example
@@ -75,7 +75,7 @@ Aside = Callable[[str, str], None]  # is given the id of a record that cannot be
 
 def count(
   records: ExampleSource,
-  writer: Writer,
+  writer: SampleWriter,
   *,
   styles: tuple[bool, ...],
   path: Path,
@@ -185,7 +185,7 @@ def _kept(file: BinaryIO) -> tuple[int, int]:
 
 
 def _counted(
-  example: Example, *, writer: Writer, styles: tuple[bool, ...], aside: Aside, voices: tuple[str, ...]
+  example: Example, *, writer: SampleWriter, styles: tuple[bool, ...], aside: Aside, voices: tuple[str, ...]
 ) -> tuple[np.ndarray, list[np.ndarray]]:
   """Returns the COUNT of one record, and its grids as words."""
   row, grids = np.zeros((), COUNT), []

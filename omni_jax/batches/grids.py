@@ -20,6 +20,7 @@ A view of a record is a task. The answer's codes are its units, the codes of eac
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import grain
@@ -27,15 +28,17 @@ import numpy as np
 
 from omni_jax.batches.hearing import Recordings
 from omni_jax.batches.mixture import mix, quarantines
-from omni_jax.batches.packing import pack
-from omni_jax.batches.sources import Sample, Source, columns_first, shifted
+from omni_jax.batches.packing import Reading, pack
+from omni_jax.batches.planned import Planned
+from omni_jax.batches.sources import Sample, Size, Source, columns_first, shifted
 from omni_jax.batches.views import exchange, exchanges, turn_style
-from omni_jax.core.config import added
+from omni_jax.core.config import added, to_json
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.recordings import RecordingLayout
 from omni_jax.prepare.schema import Example, Turn
 from omni_jax.tokens.delays import entries
 from omni_jax.tokens.extension import load_tokenizer
+from omni_jax.tokens.grid import Grid
 from omni_jax.tokens.mini_omni import MiniOmniLayout, Task
 from omni_jax.tokens.text import TextTokenizer
 
@@ -107,7 +110,24 @@ class GridBatches:
       UserError: a set or the tokenizer is missing or has more pieces than the layout; while reading: too many records
         cannot be used.
     """
-    tokenizer, heard = load_tokenizer(self.text), Recordings(layout=self.hearing)
+    reading = self.read_as()
+    samples = mix(
+      self.sources,
+      writer=reading.writer,
+      quarantine=quarantines(self.quarantine, max_share=self.max_bad_share),
+      lengths={"tokens": self.length, **reading.images.lengths(self.recordings, tokens=self.length)},
+      cache_bytes=self.cache_bytes,
+      seed=self.seed,
+    )
+    return pack(samples, rows=self.rows, length=self.length, images=reading.images, pieces=self.recordings)
+
+  def read_as(self) -> Reading:
+    """Returns how records are written and laid into rows.
+
+    Raises:
+      UserError: the tokenizer is missing or has more pieces than the layout.
+    """
+    tokenizer = load_tokenizer(self.text)
     if tokenizer.num_pieces > self.layout.num_pieces:
       raise UserError(
         f"a tokenizer of {tokenizer.num_pieces} pieces",
@@ -115,15 +135,17 @@ class GridBatches:
         rule=f"the layout has room for {self.layout.num_pieces}",
         remedy="take the tokenizer that the model was made for",
       )
-    samples = mix(
-      self.sources,
-      writer=lambda source: GridWriter(source, batches=self, tokenizer=tokenizer),
-      quarantine=quarantines(self.quarantine, max_share=self.max_bad_share),
-      lengths={"tokens": self.length, **heard.lengths(self.recordings, tokens=self.length)},
-      cache_bytes=self.cache_bytes,
-      seed=self.seed,
+    return Reading(
+      lambda source: GridWriter(source, batches=self, tokenizer=tokenizer),
+      to_json((tokenizer.fingerprint, self.layout, self.hearing, self.styles, self.turns)),
+      Recordings(layout=self.hearing),
+      self.recordings,
     )
-    return pack(samples, rows=self.rows, length=self.length, images=heard, pieces=self.recordings)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlannedGrids(Planned, GridBatches):
+  """What a stage of a Mini-Omni reads, in a planned order (`batches.planned`)."""
 
 
 class GridWriter:
@@ -132,7 +154,7 @@ class GridWriter:
   def __init__(self, source: Source, *, batches: GridBatches, tokenizer: TextTokenizer):
     """Keeps what is the same for every record."""
     self._source, self._batches, self._tokenizer = source, batches, tokenizer
-    self._recordings = Recordings(layout=batches.hearing)
+    self._recordings, self._task = Recordings(layout=batches.hearing), TASKS_OF_VIEWS[source.view]
 
   def __call__(self, example: Example, *, hear_style: bool) -> Sample:
     """Returns the sample of `example`.
@@ -144,29 +166,59 @@ class GridWriter:
     Raises:
       UserError: the record lacks what the task needs.
     """
-    task, layout = TASKS_OF_VIEWS[self._source.view], self._batches.layout
-    *past, (asked, answer) = self._exchanges(example, task)
-    heard = self._recordings.read([_audio(asked)] if task.hears else [])
+    return self.sample(self.measure(example, hear_style=hear_style).grid, self.shown(example))
+
+  def shown(self, example: Example) -> list[bytes]:
+    """Returns the recording of the turn that is heard, if the task hears one.
+
+    Raises:
+      UserError: that turn has no sound.
+    """
+    return [_audio(self._exchanges(example)[-1][0])] if self._task.hears else []
+
+  def measure(self, example: Example, *, hear_style: bool) -> Size:
+    """Returns how long the sample is, and its grid, without decoding its recording; arguments as of the sample.
+
+    Raises:
+      UserError: as the sample itself, unless only the samples of its recording are damaged.
+    """
+    task, layout = self._task, self._batches.layout
+    *past, (asked, answer) = self._exchanges(example)
+    shown = self.shown(example)
+    places, pieces = self._recordings.measure(shown)
+    codes = _codes(answer, layout) if task.speaks else None
     styled = hear_style and self._batches.styles and task.speaks
     grid = layout.sample(
       task,
       text=() if task.hears else self._tokenizer.encode(asked.text),
-      num_frames=sum(heard.places),
+      num_frames=sum(places),
       answer=self._tokenizer.encode(answer.text),
-      codes=_codes(answer, layout) if task.speaks else None,
+      codes=codes,
       style=turn_style(answer.style or answer.heard, answer, "style") if styled else None,
       past=[(self._tokenizer.encode(user.text), self._tokenizer.encode(reply.text)) for user, reply in past],
     )
+    return Size(grid, len(grid) - 1, len(shown), pieces, sum(places), 0 if codes is None else codes.size)
+
+  def sample(self, grid: Grid, shown: Sequence[bytes]) -> Sample:
+    """Returns the sample of a grid and the recording in it.
+
+    Raises:
+      UserError: it is damaged, or of another length than its head states.
+    """
+    layout, heard = self._batches.layout, self._recordings.read(shown)
+    places = int((grid.tokens[0] == layout.text_size + layout.place).sum())
+    if sum(heard.places) != places:
+      raise _lacks(f"sound of {sum(heard.places)} vectors, {places} by its head", "a recording is as long as it says")
     targets = columns_first(entries(grid.tokens[:, 1:], layout.rows))
     return shifted(
-      grid, targets=targets, weights=self._weights(targets), kinds=np.int8(task.value), images=heard.arrays
+      grid, targets=targets, weights=self._weights(targets), kinds=np.int8(self._task.value), images=heard.arrays
     )
 
-  def _exchanges(self, example: Example, task: Task) -> list[tuple[Turn, Turn]]:
+  def _exchanges(self, example: Example) -> list[tuple[Turn, Turn]]:
     """Returns who asks and who answers, earlier turns first; recognition and synthesis have one turn that is both."""
-    if task is Task.A1T1:
+    if self._task is Task.A1T1:
       return [(example.turns[0], example.turns[0])]
-    if task is Task.T1A1:
+    if self._task is Task.T1A1:
       return [(example.turns[-1], example.turns[-1])]
     most = self._batches.turns
     return [exchange(example)] if most == 1 else exchanges(example)[-most:]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from omni_jax.batches.pictures import Pictures, packed
-from omni_jax.prepare.audio import decode_audio
+from omni_jax.prepare.audio import SAMPLE_RATE, decode_audio, sound_length
 from omni_jax.prepare.recordings import RecordingLayout
 
 Recording = bytes | np.ndarray  # a sound file's bytes, or samples float [A] at 16 kHz
@@ -36,6 +36,21 @@ class Recordings:
     waveforms = [decode_audio(one) if isinstance(one, bytes) else np.asarray(one, np.float32) for one in recordings]
     windows, frames = self.layout.windows(waveforms)
     return Pictures(tuple(frames.tolist()), {"recordings": windows, "recording_frames": frames})
+
+  def measure(self, recordings: Sequence[bytes]) -> tuple[tuple[int, ...], int]:
+    """Returns the places that each recording takes and their number, as `read` would, from their heads alone.
+
+    Raises:
+      UserError: as `read`, unless only its samples are damaged.
+    """
+    places = []
+    for one in recordings:
+      length = sound_length(one)
+      # Records hold sound at 16 kHz; of another rate only resampling tells.
+      samples = length.samples if length.sample_rate == SAMPLE_RATE else len(decode_audio(one))
+      self.layout.require(samples)
+      places.append(int(self.layout.num_frames(samples)))
+    return tuple(places), len(places)
 
   def lengths(self, pieces: int, *, tokens: int) -> dict[str, int]:
     """Returns the length of each array in a row of so many recordings."""

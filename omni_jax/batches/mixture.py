@@ -9,25 +9,16 @@ import json
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import grain
 import numpy as np
 
 from omni_jax.batches.packing import fields, fits
-from omni_jax.batches.sources import Sample, Source
+from omni_jax.batches.sources import Sample, SampleWriter, Source
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.quarantine import Rejected, require_share
 from omni_jax.prepare.reader import ExampleSource
 from omni_jax.prepare.schema import Example
-
-
-class SampleWriter(Protocol):
-  """Turns the records of one source into samples: `sources.Writer`, or that of grids of several rows."""
-
-  def __call__(self, example: Example, *, hear_style: bool) -> Sample:
-    """Returns the sample of a record; raises a UserError where it cannot be used."""
-    ...
 
 
 class Quarantine:

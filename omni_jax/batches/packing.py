@@ -8,18 +8,85 @@ A sample stays whole and targets were shifted before, so no target crosses a bor
 than a batch keeps about nineteen of twenty places full.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import grain
 import numpy as np
 
 from omni_jax.batches.hearing import Recordings
 from omni_jax.batches.pictures import SEGMENTS, TileSize
-from omni_jax.batches.sources import ImageSize, Sample
+from omni_jax.batches.sources import ImageSize, Sample, SampleWriter, Source
 
 _LOOKAHEAD = 2  # batches that are filled at once
 _TOKEN_FIELDS = ("positions", "branch_ids", "targets", "loss_mask", "target_kind")  # beside the tokens themselves
+
+
+class Reading(NamedTuple):
+  """How the records of some batches are written, and laid into rows.
+
+  Attributes:
+    writer: makes what writes one view of a source.
+    key: JSON data, all that a grid depends on beside its record, its view and the heard style.
+    images: how images, or recordings, are laid into rows.
+    pieces: of images in a row, or recordings; 0: no sample has one.
+    branched: whether samples may have several answers to one beginning.
+  """
+
+  writer: Callable[[Source], SampleWriter]
+  key: Any
+  images: ImageSize | TileSize | Recordings
+  pieces: int
+  branched: bool = True
+
+
+class Packed(Protocol):
+  """What a config of packed batches has, of whatever kind its samples are."""
+
+  @property
+  def sources(self) -> tuple[Source, ...]:
+    """What is read, in which shares."""
+    ...
+
+  @property
+  def rows(self) -> int:
+    """Of a batch."""
+    ...
+
+  @property
+  def length(self) -> int:
+    """Tokens of a row."""
+    ...
+
+  @property
+  def quarantine(self) -> Path:
+    """File for records that cannot be used."""
+    ...
+
+  @property
+  def max_bad_share(self) -> float:
+    """Of a source's records that may be put aside."""
+    ...
+
+  @property
+  def seed(self) -> int:
+    """Of the order."""
+    ...
+
+  @property
+  def plans(self) -> Path:
+    """Folder for counts and plans."""
+    ...
+
+  @property
+  def workers(self) -> int:
+    """Processes of each host."""
+    ...
+
+  def read_as(self) -> Reading:
+    """Returns how records are written and laid into rows; loads the tokenizer."""
+    ...
 
 
 def pack(
@@ -46,7 +113,7 @@ def pack(
 
 
 def lay(
-  samples: Sequence[Sample], *, like: Sample, length: int, images: ImageSize | TileSize, pieces: int
+  samples: Sequence[Sample], *, like: Sample, length: int, images: ImageSize | TileSize | Recordings, pieces: int
 ) -> dict[str, np.ndarray]:
   """Returns the row that `pack` makes of these samples.
 

@@ -12,23 +12,21 @@ A record whose pixels turn out to be damaged leaves its place in the row empty a
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import grain
 import numpy as np
 
 from omni_jax.batches.counts import COUNT, Counted, count, counts_path
 from omni_jax.batches.mixture import Cache, Quarantine, quarantines
-from omni_jax.batches.packing import lay
+from omni_jax.batches.packing import Packed, Reading, lay
 from omni_jax.batches.plan import Plan
 from omni_jax.batches.planner import Planner, Stock
 from omni_jax.batches.sequences import SequenceBatches, without_branches
 from omni_jax.batches.shares import Phase, phases
-from omni_jax.batches.sources import Sample, Source, Writer
-from omni_jax.core.config import to_json
+from omni_jax.batches.sources import Sample, SampleWriter, Source
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.reader import ExampleSource
-from omni_jax.tokens.dialogue import Dialogue
 
 _ENDLESS = 2**40  # rows
 _AHEAD = 2  # rows that a worker has ready
@@ -42,8 +40,8 @@ class Host(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PlannedBatches(SequenceBatches):
-  """What a stage of the language model reads, in a planned order.
+class Planned:
+  """A config of packed batches read in a planned order: `class PlannedX(Planned, X)`.
 
   Attributes:
     plans: folder for counts and plans.
@@ -54,12 +52,8 @@ class PlannedBatches(SequenceBatches):
   workers: int = 0
 
   def __post_init__(self):
-    super().__post_init__()
-    _shares(self.sources)
-    if self.workers < 0:
-      raise UserError(
-        f"{self.workers} workers", where="PlannedBatches", rule="0 or more", remedy="correct the config or the flag"
-      )
+    super().__post_init__()  # pyright: ignore[reportAttributeAccessIssue]: of the packed batches
+    _check(cast(Packed, self))
 
   def open(self) -> grain.IterDataset:
     """Returns endless batches.
@@ -75,40 +69,70 @@ class PlannedBatches(SequenceBatches):
     Raises:
       UserError: as `open`, or the rows of a batch do not divide into so many parts.
     """
-    if self.rows % parts:
+    config = cast(Packed, self)
+    if config.rows % parts:
       raise UserError(
-        f"{self.rows} rows in {parts} parts",
-        where="PlannedBatches",
+        f"{config.rows} rows in {parts} parts",
+        where=type(self).__name__,
         rule="every process reads the same number of rows",
         remedy="change rows, or the number of processes",
       )
-    return _Batches(PlannedRows(self, Host(part, parts)), rows_of_all=self.rows, workers=self.workers)
+    return _Batches(PlannedRows(config, Host(part, parts)), rows_of_all=config.rows, workers=self.workers)
 
-  def prepared(self, dialogue: Dialogue) -> "Prepared":
+  def prepared(self) -> "Prepared":
     """Returns the plan and what reads it; counts the sources first, where that was not done.
 
     Raises:
       UserError: as `open`.
     """
-    parts = [_counted(self, source, dialogue) for source in self.sources]
-    identity = [
-      [self.seed, self.rows, self.length, self.patches],
-      [[part.names, *_drawing(source)] for part, source in zip(parts, self.sources, strict=True)],
-    ]
-    planner = Planner(
-      [part.stock for part in parts],
-      shares=_shares(self.sources),
-      rows=self.rows,
-      length=self.length,
-      pieces=self.patches,
-      seed=self.seed,
+    return _prepared(cast(Packed, self))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlannedBatches(Planned, SequenceBatches):
+  """What a stage of the language model reads, in a planned order."""
+
+  def read_as(self) -> Reading:
+    """Returns how records are written and laid into rows.
+
+    Raises:
+      UserError: the vocabulary is missing or another one.
+    """
+    return self.reading(self.dialogue())
+
+
+def _prepared(config: Packed) -> "Prepared":
+  reading = config.read_as()
+  parts = [_counted(config, source, reading) for source in config.sources]
+  identity = [
+    [config.seed, config.rows, config.length, reading.pieces],
+    [[part.names, *_drawing(source)] for part, source in zip(parts, config.sources, strict=True)],
+  ]
+  planner = Planner(
+    [part.stock for part in parts],
+    shares=_shares(config.sources),
+    rows=config.rows,
+    length=config.length,
+    pieces=reading.pieces,
+    seed=config.seed,
+  )
+  plan = Plan(planner, folder=config.plans, identity=identity)
+  if not plan.folder.exists():  # the first time, what fits no row is told
+    for part in parts:
+      for record, reason in part.misfits():
+        part.aside.add(part.records[record].id, reason)
+  return Prepared(plan, tuple(parts), reading)
+
+
+def _check(config: Packed) -> None:
+  _shares(config.sources)
+  if config.workers < 0:
+    raise UserError(
+      f"{config.workers} workers",
+      where=type(config).__name__,
+      rule="0 or more",
+      remedy="correct the config or the flag",
     )
-    plan = Plan(planner, folder=self.plans, identity=identity)
-    if not plan.folder.exists():  # the first time, what fits no row is told
-      for part in parts:
-        for record, reason in part.misfits():
-          part.aside.add(part.records[record].id, reason)
-    return Prepared(plan, tuple(parts))
 
 
 class Part(NamedTuple):
@@ -118,7 +142,7 @@ class Part(NamedTuple):
   views: tuple[Counted, ...]
   names: tuple[str, ...]  # of their files
   stock: Stock
-  writers: tuple[Writer, ...]  # of each view
+  writers: tuple[SampleWriter, ...]  # of each view
   aside: Quarantine
   room: tuple[int, int]  # tokens and pieces of a row
 
@@ -135,15 +159,16 @@ class Prepared(NamedTuple):
 
   plan: Plan
   parts: tuple[Part, ...]
+  reading: Reading
 
 
 class PlannedRows:
   """The rows of a host by number, in the order in which it reads them; a source for grain."""
 
-  def __init__(self, config: PlannedBatches, host: Host):
+  def __init__(self, config: Packed, host: Host):
     """Prepares the plan; a copy in another process prepares it again, from the files."""
     self._config, self.host = config, host
-    self._kept = Cache(config.cache_bytes)
+    self._kept = Cache(getattr(config, "cache_bytes", 0))  # not every kind of samples is worth keeping
     self._prepared: Prepared | None = None
     self._like: Sample | None = None
     self.plan = self._ready().plan
@@ -168,11 +193,11 @@ class PlannedRows:
   def row(self, number: int) -> dict[str, np.ndarray]:
     """Returns a row of the plan as arrays, as `packing.pack` makes them."""
     samples = self.samples(number)
-    config = self._config
+    reading = self._ready().reading
     if self._like is None:
       self._like = samples[0] if samples else self._first_sample()
-    row = lay(samples, like=self._like, length=config.length, images=config.images, pieces=config.patches)
-    return row if config.branched else without_branches(row)
+    row = lay(samples, like=self._like, length=self._config.length, images=reading.images, pieces=reading.pieces)
+    return row if reading.branched else without_branches(row)
 
   def samples(self, number: int) -> list[Sample]:
     """Returns the samples of a row, without those that are damaged."""
@@ -181,7 +206,7 @@ class PlannedRows:
 
   def _ready(self) -> Prepared:
     if self._prepared is None:
-      self._prepared = self._config.prepared(self._config.dialogue())
+      self._prepared = _prepared(self._config)
     return self._prepared
 
   def _sample(self, entry: np.void) -> Sample | None:
@@ -193,14 +218,14 @@ class PlannedRows:
     part = self._ready().parts[source]
     images = int(part.views[view].counts[record]["images"])
     example = part.records[record] if images else None  # text and units are in the counted grid
-    shown = [example.image][:images] if example else []
+    shown = part.writers[view].shown(example)[:images] if example else []
     try:
       sample = part.writers[view].sample(part.views[view].grid(record, heard=bool(heard)), shown)
     except UserError as error:
-      assert example is not None, "only images can be damaged"
+      assert example is not None, "only images and recordings can be damaged"
       part.aside.add(example.id, error.what)
       return None
-    pieces = len(next(iter(sample.images.values())))
+    pieces = next(map(len, sample.images.values()), 0)
     if pieces != entry["pieces"]:
       raise UserError(
         f"record {record} has an image of {pieces} pieces, {entry['pieces']} were counted",
@@ -208,8 +233,7 @@ class PlannedRows:
         rule="records are those that were counted",
         remedy=f"delete {self._config.plans}: they are counted and planned again",
       )
-    if self._config.cache_bytes:
-      self._kept.put(key, sample, image=example.image if example else b"")
+    self._kept.put(key, sample, image=example.image if example else b"")
     return sample
 
   def _first_sample(self) -> Sample:
@@ -275,22 +299,19 @@ class _BatchIterator(grain.DatasetIterator):
     return iter(read.batch(self._rows_of_all // hosts, drop_remainder=True))
 
 
-def _counted(config: PlannedBatches, source: Source, dialogue: Dialogue) -> Part:
+def _counted(config: Packed, source: Source, reading: Reading) -> Part:
   """Returns a source with the counts of its samples and those that can be used."""
   records = ExampleSource(source.folder, source.split)
   aside = quarantines(config.quarantine, max_share=config.max_bad_share)(source, len(records))
   styles = tuple(style for style, share in ((False, source.style_dropout), (True, 1 - source.style_dropout)) if share)
-  key = to_json((dialogue.vocabulary.fingerprint(), config.template, config.layout, config.images))
-  key += [config.length if config.truncate else None, source.voices, styles]
-  writers = tuple(
-    config.writer(dataclasses.replace(source, view=view, other_views=()), dialogue=dialogue) for view in source.views
-  )
+  key = [*reading.key, source.voices, styles]
+  writers = tuple(reading.writer(dataclasses.replace(source, view=view, other_views=())) for view in source.views)
   paths = [counts_path(config.plans / "counts", records, view=view, key=key) for view in source.views]
   views = tuple(
     count(records, writer, styles=styles, path=path, aside=aside.add, voices=source.voices, progress=_tracked(path))
     for writer, path in zip(writers, paths, strict=True)
   )
-  room = config.length, config.patches
+  room = config.length, reading.pieces
   stock = _stock(
     [view.counts for view in views],
     room=room,

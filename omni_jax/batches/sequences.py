@@ -25,10 +25,10 @@ import jax
 import numpy as np
 
 from omni_jax.batches.mixture import mix, quarantines
-from omni_jax.batches.packing import pack
+from omni_jax.batches.packing import Reading, pack
 from omni_jax.batches.pictures import SEGMENTS, TileSize
 from omni_jax.batches.sources import ImageSize, Source, Writer
-from omni_jax.core.config import added
+from omni_jax.core.config import added, to_json
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.images import PatchLayout
 from omni_jax.prepare.tiles import TileLayout
@@ -147,6 +147,17 @@ class SequenceBatches:
         remedy="restore the vocabulary, or configure and train again",
       )
     return dialogue
+
+  def reading(self, dialogue: Dialogue) -> Reading:
+    """Returns how records are written and laid into rows."""
+    key = to_json((dialogue.vocabulary.fingerprint(), self.template, self.layout, self.images))
+    return Reading(
+      lambda source: self.writer(source, dialogue=dialogue),
+      [*key, self.length if self.truncate else None],
+      self.images,
+      self.patches,
+      self.branched,
+    )
 
   def writer(self, source: Source, *, dialogue: Dialogue) -> Writer:
     """Returns what turns the records of a source into samples."""

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -193,6 +193,26 @@ class Size(NamedTuple):
   units: int  # of the tokens, units of speech
 
 
+class SampleWriter(Protocol):
+  """Turns the records of one source into samples, at once or in two parts: what is counted, and what is read later."""
+
+  def __call__(self, example: Example, *, hear_style: bool) -> Sample:
+    """Returns the sample of a record; raises a UserError where it cannot be used."""
+    ...
+
+  def measure(self, example: Example, *, hear_style: bool) -> Size:
+    """Returns how long the sample of a record is, and its grid, from the heads of its image or sound."""
+    ...
+
+  def shown(self, example: Example) -> list[bytes]:
+    """Returns the files of a record that stand in its sample beside tokens: an image, or a recording."""
+    ...
+
+  def sample(self, grid: Grid, shown: Sequence[bytes]) -> Sample:
+    """Returns the sample of a grid and the files in it; raises a UserError where one is damaged."""
+    ...
+
+
 def learned(grid: Grid, *, kinds: np.ndarray, source: Source, images: dict[str, np.ndarray]) -> Sample:
   """Returns the sample of a grid whose targets are ids: units weigh `unit_weight`, all else `text_weight`.
 
@@ -245,15 +265,19 @@ class Writer:
       UserError: the record lacks what the view needs, or nothing to learn is left before the cut.
     """
     size = self.measure(example, hear_style=hear_style)
-    return self.sample(size.grid, [example.image][: size.images])
+    return self.sample(size.grid, self.shown(example)[: size.images])
 
-  def sample(self, grid: Grid, images: Sequence[Image]) -> Sample:
+  def shown(self, example: Example) -> list[bytes]:
+    """Returns its image, if it has one."""
+    return [example.image] if example.image else []
+
+  def sample(self, grid: Grid, shown: Sequence[bytes]) -> Sample:
     """Returns the sample of a grid and the images in it.
 
     Raises:
       UserError: bytes that are no image.
     """
-    return learned(grid, kinds=self._kinds, source=self._source, images=self._images.read(images).arrays)
+    return learned(grid, kinds=self._kinds, source=self._source, images=self._images.read(shown).arrays)
 
   def measure(self, example: Example, *, hear_style: bool) -> Size:
     """Returns how long the sample of `example` is, and its grid, without decoding its image.
@@ -261,7 +285,7 @@ class Writer:
     Raises:
       UserError: as the sample itself, unless only the pixels of its image are damaged.
     """
-    shown = [example.image] if example.image else []
+    shown = self.shown(example)
     places, pieces = self._images.measure(shown)
     grid, kept = self._grid(example, places, hear_style=hear_style)
     if kept < len(shown):

@@ -25,9 +25,11 @@ from pathlib import Path
 import grain
 
 from omni_jax.batches.mixture import mix, quarantines
-from omni_jax.batches.packing import pack
-from omni_jax.batches.sources import ImageSize, Sample, Source, learned
+from omni_jax.batches.packing import Reading, pack
+from omni_jax.batches.planned import Planned
+from omni_jax.batches.sources import ImageSize, Sample, Size, Source, learned
 from omni_jax.batches.views import exchange, lacks, turn_units
+from omni_jax.core.config import to_json
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.schema import Example, Turn
 from omni_jax.tokens.extension import load_tokenizer
@@ -42,6 +44,7 @@ from omni_jax.tokens.speech_gpt import (
   SpeechTemplate,
   speech_gpt_vocabulary,
 )
+from omni_jax.tokens.vocabulary import UNIT
 
 _NO_IMAGES = ImageSize(patch=1, merge=1, min_pixels=1, max_pixels=1)  # nothing is cut
 
@@ -128,16 +131,35 @@ class InstructBatches:
     Raises:
       UserError: a set or the tokenizer is missing; while reading: too many records cannot be used.
     """
-    writer = self.writer()
     samples = mix(
       self.sources,
-      writer=lambda source: InstructWriter(source, batches=self, writer=writer),
+      writer=self.read_as().writer,
       quarantine=quarantines(self.quarantine, max_share=self.max_bad_share),
       lengths={"tokens": self.length},
       cache_bytes=0,
       seed=self.seed,
     )
     return pack(samples, rows=self.rows, length=self.length, images=_NO_IMAGES, pieces=0)
+
+  def read_as(self) -> Reading:
+    """Returns how records are written and laid into rows.
+
+    Raises:
+      UserError: as `writer`.
+    """
+    writer = self.writer()
+    key = (writer.vocabulary.fingerprint(), self.kind, self.template, self.descriptions, self.requests)
+    return Reading(
+      lambda source: InstructWriter(source, batches=self, writer=writer),
+      [*to_json(key), self.length],
+      _NO_IMAGES,
+      0,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlannedInstruct(Planned, InstructBatches):
+  """What a stage of a SpeechGPT reads, in a planned order (`batches.planned`)."""
 
 
 class InstructWriter:
@@ -154,8 +176,25 @@ class InstructWriter:
     Raises:
       UserError: the record lacks what the view needs.
     """
+    return self.sample(self.measure(example, hear_style=hear_style).grid, [])
+
+  def shown(self, example: Example) -> list[bytes]:
+    """Returns nothing: units are tokens."""
+    return []
+
+  def measure(self, example: Example, *, hear_style: bool) -> Size:
+    """Returns how long the sample is, and its grid.
+
+    Raises:
+      UserError: as the sample itself.
+    """
     del hear_style
     grid = truncate(self.grid(example), self._batches.length + 1)
+    return Size(grid, len(grid) - 1, 0, 0, 0, int((self._kinds[grid.tokens[0, :-1]] == UNIT).sum()))
+
+  def sample(self, grid: Grid, shown: Sequence[bytes]) -> Sample:
+    """Returns the sample of a grid."""
+    del shown
     return learned(grid, kinds=self._kinds, source=self._source, images={})
 
   def grid(self, example: Example) -> Grid:

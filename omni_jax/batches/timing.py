@@ -67,7 +67,7 @@ def stages(data: PlannedBatches, *, rows: int) -> dict[str, float]:
     data: planned batches.
     rows: of the plan that are read for it, one after another.
   """
-  prepared = data.prepared(data.dialogue())
+  prepared = data.prepared()
   spent: dict[str, float] = dict.fromkeys(STAGES, 0.0)
   laid = []
   for number in range(rows):

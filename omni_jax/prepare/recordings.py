@@ -42,6 +42,16 @@ class RecordingLayout:
     """Returns how many vectors belong to so many samples, as Mini-Omni counts them: one for each hop begun."""
     return np.minimum(np.asarray(samples) // self.hop + 1, self.most)
 
+  def require(self, samples: int) -> None:
+    """Raises a UserError unless a recording of so many samples has sound and fits a window."""
+    if not 0 < samples <= self.samples:
+      raise UserError(
+        f"a recording of {samples / SAMPLE_RATE:.2f} seconds",
+        where="speech",
+        rule=f"it has sound, and at most {self.samples / SAMPLE_RATE:g} seconds",
+        remedy="cut the recording into pieces",
+      )
+
   def windows(self, waveforms: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Returns 16-bit samples int16 [N, samples], filled up with silence, and the vectors of each, int32 [N].
 
@@ -50,13 +60,7 @@ class RecordingLayout:
     """
     rows = np.zeros((len(waveforms), self.samples), np.int16)
     for row, waveform in zip(rows, waveforms, strict=True):
-      if not 0 < len(waveform) <= self.samples:
-        raise UserError(
-          f"a recording of {len(waveform) / SAMPLE_RATE:.2f} seconds",
-          where="speech",
-          rule=f"it has sound, and at most {self.samples / SAMPLE_RATE:g} seconds",
-          remedy="cut the recording into pieces",
-        )
+      self.require(len(waveform))
       row[: len(waveform)] = to_pcm(waveform)
     lengths = np.array([len(waveform) for waveform in waveforms], np.int64)
     return rows, self.num_frames(lengths).astype(np.int32).reshape(-1)

@@ -149,7 +149,7 @@ def test_several_streams_go_the_same_way(config, monkeypatch):
 
 
 def test_what_fits_no_row_or_lacks_units_is_put_aside_once(config, workdir):
-  longest = max(int(part.views[0].counts["tokens"].max()) for part in config.prepared(config.dialogue()).parts)
+  longest = max(int(part.views[0].counts["tokens"].max()) for part in config.prepared().parts)
   short = dataclasses.replace(config, length=longest - 1, max_bad_share=0.9)
   read = together(short, 1, count=3)
   lines = [json.loads(line) for line in short.quarantine.read_text().splitlines()]
@@ -210,7 +210,7 @@ def test_a_position_of_another_plan_is_refused(config):
 def test_views_drawn_by_chance_and_weights_that_change(config):
   both = dataclasses.replace(config.sources[0], other_views=("synthesise",), changes=((4, 0.0),))
   own = dataclasses.replace(config, sources=(both, *config.sources[1:]))
-  entries = np.concatenate(own.prepared(own.dialogue()).plan.rows(0, 800))
+  entries = np.concatenate(own.prepared().plan.rows(0, 800))
   spoken = entries["source"] == 0
   assert {0, 1} == set(entries["view"][spoken].tolist()) and not entries["view"][~spoken].any()
   assert not spoken[-400:].any()
