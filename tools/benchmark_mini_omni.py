@@ -2,8 +2,8 @@
 
 `--reference` is a folder with the original's `litgpt` and `utils` (github.com/gpt-omni/mini-omni); its model and its
 generation loops run unchanged. Of its `litgpt/utils.py`, which asks for lightning, nothing is used but one rounding of
-numbers, which is put in its place. Both have the same random weights, the same prompts and a cache of 2048 positions, and
-decode greedily in turn in one process in float32; the entries behind the prompt must be the same. A step is what lies
+numbers, which is put in its place. Both have the same random weights, the same prompts and caches of 2048 positions,
+and decode greedily in turn in one process in float32; the entries behind the prompt must be the same. A step is what lies
 between two columns that the caller sees: the model, the choice of eight entries, and the hand-over. Prints medians, CPU
 seconds (all threads) beside wall seconds, since the machine may be shared; real time needs 11.72 steps a second.
 
