@@ -1,11 +1,12 @@
 """Speed of Mini-Omni beside its original code: latency of a step, the cache in bytes, passes before the first sound.
 
 `--reference` is a folder with the original's `litgpt` and `utils` (github.com/gpt-omni/mini-omni); its model and its
-generation loops run unchanged. Of its `litgpt/utils.py`, which asks for lightning, nothing is used but one rounding of
-numbers, which is put in its place. Both have the same random weights, the same prompts and caches of 2048 positions,
-and decode greedily in turn in one process in float32; the entries behind the prompt must be the same. A step is what lies
-between two columns that the caller sees: the model, the choice of eight entries, and the hand-over. Prints medians, CPU
-seconds (all threads) beside wall seconds, since the machine may be shared; real time needs 11.72 steps a second.
+generation loops run unchanged. Of its `litgpt/utils.py`, which asks for lightning, nothing is used but one rounding
+of numbers, which is put in its place. Both have the same random weights, the same prompts and caches of 2048
+positions, and decode greedily in turn in one process in float32; the entries behind the prompt must be the same. A
+step is what lies between two columns that the caller sees: the model, the choice of eight entries, and the hand-over.
+Prints medians, CPU seconds (all threads) beside wall seconds, since the machine may be shared; real time needs 11.72
+steps a second.
 
     mkdir original && git -C mini-omni archive HEAD litgpt utils | tar -x -C original
     PYTHONPATH=. python tools/benchmark_mini_omni.py --reference original [--steps 12] [--rounds 3] [--tiny]
