@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     "--set", action="append", default=[], metavar="PATH=VALUE", help="change a field; may be repeated"
   )
   parser.add_argument("--mesh", metavar="AXIS=SIZE,...", help="how devices are used, for example fsdp=4,tensor=2")
+  parser.add_argument("--executable", type=Path, metavar="FILE", help="the compiled step, from omni plan --executable")
   parser.add_argument("--overwrite", action="store_true", help="delete what another run left in the stage folder")
 
 
@@ -43,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
   settings = [*arguments.set, *([f"mesh={arguments.mesh}"] if arguments.mesh is not None else [])]
   chosen = load_config(arguments.config, returns=Run, arguments=(arguments.workdir,), settings=settings)
   try:
-    stage = train(chosen, arguments.workdir, overwrite=arguments.overwrite)
+    stage = train(chosen, arguments.workdir, overwrite=arguments.overwrite, executable=arguments.executable)
   except (jax.errors.JaxRuntimeError, ValueError) as error:  # JAX raises either for a collective that fails
     if not processes.is_loss(error):
       raise

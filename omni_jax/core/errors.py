@@ -18,8 +18,8 @@ class UserError(Exception):
 
   def __reduce__(self):
     # Keyword-only arguments do not survive the default pickling; errors cross process borders here.
-    return _rebuild, (self.what, self.where, self.rule, self.remedy)
+    return _rebuild, (type(self), self.what, self.where, self.rule, self.remedy)
 
 
-def _rebuild(what: str, where: str, rule: str, remedy: str) -> UserError:
-  return UserError(what, where=where, rule=rule, remedy=remedy)
+def _rebuild(kind: type[UserError], what: str, where: str, rule: str, remedy: str) -> UserError:
+  return kind(what, where=where, rule=rule, remedy=remedy)

@@ -1,6 +1,7 @@
 """How files that fit in memory are written: whole or not at all, and a full disk is one clear message."""
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,3 +42,11 @@ def write_together(files: Mapping[Path, str | bytes]) -> None:
       rule="the folder can be written and the disk has room",
       remedy="free some space or choose another folder, and run it again; the earlier file, if any, is untouched",
     ) from error
+
+
+def source_hash(folder: Path) -> int:
+  """Returns 63 bits that stand for every Python file below a folder."""
+  digest = hashlib.sha256()
+  for path in sorted(folder.rglob("*.py")):
+    digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
+  return int.from_bytes(digest.digest()[:8], "big") >> 1

@@ -33,7 +33,7 @@ def compile_half(run: Run, topology: Topology, *, options: Mapping[str, str], ar
     arguments: bytes of state and batch on one device.
 
   Raises:
-    UserError: it does not fit into the memory of a device.
+    TooLarge: it does not fit into the memory of a device.
   """
   spawned = multiprocessing.get_context("spawn")
   receiver, sender = spawned.Pipe(duplex=False)

@@ -21,6 +21,7 @@ from omni_jax.core.errors import UserError
 from omni_jax.core.topologies import Topology
 from omni_jax.plan.memory import Memory, read_memory
 from omni_jax.train.adversarial import Adversarial
+from omni_jax.train.executable import save_step
 from omni_jax.train.learner import make_learner
 from omni_jax.train.loop import Run, check_rows
 from omni_jax.train.state import State
@@ -28,6 +29,10 @@ from omni_jax.train.step import Loss
 
 # How the compiler for TPUs says what a program needs and what there is, by where it finds out.
 _NEEDED = re.compile(r"(?:[Uu]sed |temporaries \()([\d.]+\w)\)? (?:of|exceeds available HBM) \(?([\d.]+\w)")
+
+
+class TooLarge(UserError):
+  """A step that does not fit into the memory of a device: another use of the machine may."""
 
 
 def find_devices(topology: Topology) -> list[Any]:
@@ -149,20 +154,23 @@ class Executable:
   memory: Memory | None
 
 
-def compile_program(program: Program, *, options: Mapping[str, str]) -> Executable:
+def compile_program(program: Program, *, options: Mapping[str, str], keep: Path | None = None) -> Executable:
   """Returns the compiled step.
 
   Args:
     program: from `trace_step`.
     options: of the compiler, as a launch would give them.
+    keep: a file for what was compiled, to be run elsewhere (`train.executable`).
 
   Raises:
-    UserError: it does not fit into the memory of a device; the message says how much it needs.
+    TooLarge: it does not fit into the memory of a device; the message says how much it needs.
   """
   with tempfile.TemporaryDirectory() as folder:
     compiled = compile_lowered(program, options=options, folder=Path(folder))
     text = compiled_text(Path(folder)) or compiled.as_text()
     over_time = read_memory(Path(folder))
+  if keep is not None:
+    save_step(keep, compiled, run=program.run, mesh=program.mesh, batch=program.batch)
   memory = compiled.memory_analysis()
   return Executable(
     text=text,
@@ -180,7 +188,7 @@ def compile_lowered(program: Program, *, options: Mapping[str, str], folder: Pat
   Some programs cannot be printed from the executable (asynchronous calls on v5p and later).
 
   Raises:
-    UserError: it does not fit into the memory of a device.
+    TooLarge: it does not fit into the memory of a device.
   """
   dump = {"xla_dump_to": str(folder), "xla_dump_hlo_as_text": True, "xla_dump_hlo_module_re": ".*step.*"}
   with memory_errors(program):
@@ -205,14 +213,14 @@ def temporaries_of(folder: Path) -> int:
 
 @contextlib.contextmanager
 def memory_errors(program: Program) -> Iterator[None]:
-  """Raises a UserError where the compiler says that a program does not fit; the message says how much it needs."""
+  """Raises TooLarge where the compiler says that a program does not fit; the message says how much it needs."""
   try:
     yield
   except jax.errors.JaxRuntimeError as error:
     used = _NEEDED.search(str(error))
     if "RESOURCE_EXHAUSTED" not in str(error) or used is None:
       raise
-    raise UserError(
+    raise TooLarge(
       f"a step needs {used[1]} of memory on each device, which has {used[2]}",
       where=f"plan of {program.run.name!r} on {dict(program.mesh.shape)}",
       rule="parameters, moments, gradients and activations fit into the memory of a device",

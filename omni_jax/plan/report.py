@@ -16,6 +16,7 @@ import math
 import resource
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -195,7 +196,13 @@ class Plan:
 
 
 def make_plan(
-  run: Run, topology: Topology, *, devices: Sequence[Any], options: Mapping[str, str], half: bool = False
+  run: Run,
+  topology: Topology,
+  *,
+  devices: Sequence[Any],
+  options: Mapping[str, str],
+  half: bool = False,
+  keep: Path | None = None,
 ) -> Plan:
   """Returns the plan of a run's step.
 
@@ -205,9 +212,10 @@ def make_plan(
     devices: of it, from `find_devices`; or others, to try the path without the compiler for TPUs.
     options: of the compiler, as a launch would give them.
     half: whether only the first half of the compile is done (`plan.half`): without cycles, in a fraction of the time.
+    keep: a file for the compiled step; not with `half`.
 
   Raises:
-    UserError: the run does not divide over the devices, or does not fit into their memory.
+    UserError: the run does not divide over the devices; `TooLarge` where it does not fit into their memory.
   """
   before = resource.getrusage(resource.RUSAGE_CHILDREN)
   start, children = time.process_time(), before.ru_utime + before.ru_stime
@@ -216,7 +224,7 @@ def make_plan(
   if half:
     executable = compile_half(run, topology, options=options, arguments=held)
   else:
-    executable = compile_program(program, options=options)
+    executable = compile_program(program, options=options, keep=keep)
   spent = resource.getrusage(resource.RUSAGE_CHILDREN)
   seconds = time.process_time() - start + (spent.ru_utime + spent.ru_stime - children if half else 0.0)
   sizes, generation = dict(program.mesh.shape), topology.generation

@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 
 import jax
 
-from omni_jax.core import config
+from omni_jax.core import config, sharding
 from omni_jax.core.errors import UserError
 from omni_jax.core.topologies import Topology
+from omni_jax.nn.stack import policy_of
 from omni_jax.plan.program import batch_shapes
 from omni_jax.plan.report import Plan, make_plan
 from omni_jax.train.loop import Run
@@ -38,6 +39,12 @@ class Choice(NamedTuple):
   remat: str
   accumulate: int
   likely_seconds: float
+
+  @property
+  def sizes(self) -> dict[str, int]:
+    """The mesh by axis."""
+    named = (part.split("=") for part in self.mesh.split(","))
+    return dict.fromkeys(("replica", "fsdp", "tensor", "sequence"), 1) | {name: int(size) for name, size in named}
 
   def settings(self, run: Run) -> dict[str, str]:
     """Returns what `--set` would be given."""
@@ -87,6 +94,48 @@ def best(outcomes: Sequence[Outcome]) -> Outcome | None:
   """Returns the shortest step that fits, by the middle of its two times; None if none does."""
   fitting = [outcome for outcome in outcomes if outcome.fits]
   return min(fitting, key=lambda outcome: sum(outcome.plan.seconds) if outcome.plan else math.inf, default=None)
+
+
+def nearest(
+  run: Run, topology: Topology, *, devices: Sequence[Any], options: dict[str, str], wanted: int = 3
+) -> list[Outcome]:
+  """Returns the choices that fit and change least of how a run uses a machine, the nearest first.
+
+  A step away are twice or half of a mesh axis (which changes two of them), of the parts of a batch, and the next
+  recomputation. What likely needs no less memory is passed over; then the first half of a compile decides, of at most
+  three times as many as are wanted.
+
+  Raises:
+    UserError: the run is none of a language model, or no choice divides over the devices.
+  """
+  sizes, names = dict(sharding.make_mesh(run.mesh, devices=devices).shape), list(_REMATS)
+  remat = policy_of(run.model.decoder.remat)
+  remat, parts = (remat if remat in names else "dots"), run.step.accumulate
+  size = _Size.of(run)
+  likely = _likely_gib(size, mesh=sizes, remat=remat, parts=parts)
+
+  def distance(choice: Choice) -> float:
+    there = choice.sizes
+    moved = sum(abs(math.log2(number / there.get(name, 1))) for name, number in sizes.items())
+    recomputed = abs(names.index(choice.remat) - names.index(remat))
+    return moved / 2 + recomputed + abs(math.log2(choice.accumulate / parts))
+
+  def is_smaller(choice: Choice) -> bool:
+    own = _likely_gib(size, mesh=choice.sizes, remat=choice.remat, parts=choice.accumulate)
+    return own < likely
+
+  found: list[Outcome] = []
+  near = sorted(choices(run, topology, devices=len(devices)), key=lambda choice: (distance(choice), choice))
+  for choice in [choice for choice in near if is_smaller(choice)][: 3 * wanted]:
+    chosen = config.replace(run, choice.settings(run))
+    try:
+      outcome = Outcome(choice, make_plan(chosen, topology, devices=devices, options=options, half=True), "")
+    except UserError:
+      continue
+    found += [outcome] if outcome.fits else []
+    if len(found) == wanted:
+      break
+  return found
 
 
 def choices(run: Run, topology: Topology, *, devices: int) -> list[Choice]:

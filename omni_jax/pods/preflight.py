@@ -4,7 +4,6 @@ A host that is missing makes the others wait for ever without a word; better a m
 tells the launcher whether to start again elsewhere.
 """
 
-import hashlib
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ import jax
 import numpy as np
 
 from omni_jax.core.errors import UserError
+from omni_jax.core.files import source_hash
 
 _CLOCK_SECONDS = 60  # clocks may differ by this: file times and logs are compared across hosts
 
@@ -83,11 +83,3 @@ def check(hosts: list[Host], *, processes: int, devices: int) -> str:
       remedy="set the time of all hosts, for example with chrony",
     )  # fmt: skip
   return f"{len(hosts)} hosts, {found} devices, one source, clocks within {apart:.0f} s"
-
-
-def source_hash(folder: Path) -> int:
-  """Returns 63 bits that stand for every Python file below a folder."""
-  digest = hashlib.sha256()
-  for path in sorted(folder.rglob("*.py")):
-    digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
-  return int.from_bytes(digest.digest()[:8], "big") >> 1

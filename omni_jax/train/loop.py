@@ -24,6 +24,7 @@ from omni_jax.core.config import added
 from omni_jax.core.errors import UserError
 from omni_jax.core.processes import meet, together
 from omni_jax.train.adversarial import Adversarial
+from omni_jax.train.executable import load_step
 from omni_jax.train.learner import Learner, make_learner
 from omni_jax.train.metrics import MetricLog, Window, count_batch
 from omni_jax.train.optimizer import OptimizerConfig
@@ -84,13 +85,14 @@ class _Batch(NamedTuple):
   after: dict[str, Any]  # position of the data once this batch is used
 
 
-def train(run: Run, workdir: Path, *, overwrite: bool = False) -> Path:
+def train(run: Run, workdir: Path, *, overwrite: bool = False, executable: Path | None = None) -> Path:
   """Trains a stage to its end and returns its folder, `<workdir>/stages/<name>`; goes on where the same run stopped.
 
   Args:
     run: what to train.
     workdir: the working folder.
     overwrite: delete what another run left in the stage folder.
+    executable: its step, compiled elsewhere (`train.executable`); it is compiled here if there is none.
 
   Raises:
     UserError: the folder holds another run, the data ends or does not fit the mesh, the loss is not finite, the disk
@@ -106,6 +108,8 @@ def train(run: Run, workdir: Path, *, overwrite: bool = False) -> Path:
     return stage
   mesh = sharding.make_mesh(run.mesh)
   learner = make_learner(run, mesh)
+  if executable is not None:
+    learner = learner._replace(step=load_step(executable, run=run, learner=learner))
   store = Store(stage, keep=run.keep)
   state, position = _restore_or_create(run, store, learner=learner, stage=stage)
   store.prepare(params=state.parameters, moments=state.moments)

@@ -3,10 +3,12 @@ import dataclasses
 import jax
 import pytest
 
+from omni_jax.cli.main import main
 from omni_jax.core import config
 from omni_jax.core.errors import UserError
 from omni_jax.core.topologies import Topology, find_topology
 from omni_jax.plan.advice import advise
+from omni_jax.plan.program import TooLarge
 from omni_jax.plan.report import Travel
 from omni_jax.plan.search import Outcome, best, choices, search
 from tests.plan.test_report import make_run
@@ -54,6 +56,31 @@ def test_a_choice_that_does_not_compile_is_told_and_passed_over(monkeypatch):
   monkeypatch.setattr("omni_jax.plan.search.make_plan", refuse)
   tried = list(search(make_run(), find_topology("v5e-8"), devices=[None] * 8, options={}, most=3))
   assert len(tried) == 3 and best(tried) is None and all("needs 20G" in str(one) for one in tried)
+
+
+def test_a_step_that_does_not_fit_is_refused_with_the_nearest_that_do(monkeypatch, tmp_path, outcome, capsys):
+  tried = []
+
+  def make(run, *_, **__):
+    tried.append(run)
+    if run.model.decoder.remat != "full":
+      raise TooLarge("a step needs 20G", where="plan", rule="it fits", remedy="more chips")
+    return outcome.plan
+
+  recipe = tmp_path / "large_recipe_of_tests.py"
+  model = "packed.model_config(remat='none')"
+  recipe.write_text(
+    f"from tests.plan.test_report import make_run, packed\ndef large(_): return make_run(model={model})"
+  )
+  monkeypatch.setattr("omni_jax.plan.search.make_plan", make)
+  monkeypatch.setattr("omni_jax.cli.plan.make_plan", make)
+  monkeypatch.setattr("omni_jax.cli.plan.find_devices", lambda _: [jax.devices()[0]] * 8)
+  words = ["plan", "--config", f"{recipe}:large", "--workdir", str(tmp_path), "--topology", "v5e-8"]
+  assert main([*words, "--mesh", "fsdp=4,tensor=2"]) == 2
+  told = capsys.readouterr().err
+  assert "needs 20G" in told and told.count("model.decoder.remat=full") == 3
+  assert [run.model.decoder.remat for run in tried[:3]] == ["none", "dots", "full"]  # the same mesh is the nearest
+  assert {run.mesh for run in tried[:3]} == {"fsdp=4,tensor=2"} and len(tried) <= 10
 
 
 def test_what_holds_no_weights_or_no_rows_is_told():
