@@ -122,7 +122,8 @@ def _font(name: str, size: int) -> Any:
       f"cannot open the font: {error}",
       where=Path(name),
       rule="a TrueType or OpenType font",
-      remedy="name the file of a font that has the signs of the texts",
+      remedy="name the file of a font that has the signs of the texts; on Debian and Ubuntu `apt-get install "
+      "fonts-noto-cjk` brings NotoSansCJK-Regular.ttc, `fonts-wqy-microhei` the smaller wqy-microhei.ttc",
     ) from error
 
 

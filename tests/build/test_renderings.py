@@ -1,9 +1,10 @@
+import contextlib
 import dataclasses
 
 import numpy as np
 import pytest
 
-from omni_jax.build.renderings import ENGLISH_REQUESTS, Rendered
+from omni_jax.build.renderings import ENGLISH_REQUESTS, MANDARIN_REQUESTS, Rendered
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.images import decode_image
 from omni_jax.prepare.quarantine import Rejected
@@ -50,8 +51,23 @@ def test_what_cannot_be_drawn_is_put_aside(text, what):
   assert isinstance(result, Rejected) and what in result.reason
 
 
+def test_chinese_is_drawn_where_a_font_has_it():
+  step = None
+  for font in ("NotoSansCJK-Regular.ttc", "wqy-microhei.ttc"):
+    with contextlib.suppress(UserError):
+      Rendered(font=font).open()
+      step = Rendered(font=font, width=200, requests=MANDARIN_REQUESTS)
+      break
+  if step is None:
+    pytest.skip("no font with Chinese characters: apt-get install fonts-wqy-microhei")
+  (first,) = step.open()([document("今天天气很好，我们去公园散步。")])
+  assert isinstance(first, Example) and first.turns[0].text in MANDARIN_REQUESTS
+  assert (step.draw("你", number=0) != step.draw("好", number=0)).any()
+
+
 def test_a_font_that_is_not_there_is_told():
-  with pytest.raises(UserError, match="cannot open the font"):
+  with pytest.raises(UserError, match="cannot open the font") as error:
     Rendered(font="no-such-font.ttf").open()
+  assert "fonts-noto-cjk" in error.value.remedy
   with pytest.raises(UserError, match="0 requests"):
     dataclasses.replace(Rendered(), requests=())
