@@ -110,7 +110,7 @@ def test_a_folder_that_cannot_be_written_is_told_and_the_last_checkpoint_stays(t
   folder.rename(tmp_path / "away")
   folder.write_text("in the way")
   with pytest.raises(UserError, match="was not saved"):
-    opened.save(2, params=params, moments=(), position={})
+    opened.save(2, params=params, moments=(jnp.ones(()),), position={})
     opened.wait()
   folder.unlink()
   (tmp_path / "away").rename(folder)

@@ -24,11 +24,11 @@ def killed(workdir):
   return jobs.job("Signalled", steps=12, save_every=2, data=data)
 
 def long(workdir):
-  return jobs.job("Parts", steps=60, save_every=1)
+  return jobs.job("Parts", steps=100, save_every=1)
 
 def killed_often(workdir):
-  data = {{"kills": {kills}, "most_batches": 6, "draw": {draw}, "marks": "{marks}"}}
-  return jobs.job("Killed", steps=60, save_every=1, data=data)
+  data = {{"kills": {kills}, "most_batches": 9, "draw": {draw}, "marks": "{marks}"}}
+  return jobs.job("Killed", steps=100, save_every=1, data=data)
 """
 
 

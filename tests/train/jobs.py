@@ -64,7 +64,7 @@ class Killed(Parts):
   def open(self):
     lives = len(list(Path(self.marks).iterdir()))
     draw = random.Random(self.draw + lives)
-    process, batches = draw.randrange(jax.process_count()), draw.randint(2, self.most_batches)
+    process, batches = draw.randrange(jax.process_count()), draw.randint(3, self.most_batches)
     ends = lives < self.kills and process == jax.process_index()
     return super().open().map(_Fall(batches if ends else 0, Path(self.marks) / str(lives)))
 
