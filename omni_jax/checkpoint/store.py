@@ -13,6 +13,7 @@ import concurrent.futures
 import contextlib
 import errno
 import logging
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from jax.experimental import multihost_utils
 
 from omni_jax.checkpoint.card import model_config
 from omni_jax.checkpoint.checksums import find_damage, write_checksums
+from omni_jax.checkpoint.faults import saving_errors
 from omni_jax.checkpoint.host_copy import HostCopy
 from omni_jax.checkpoint.position import Position, read_position
 from omni_jax.core import sharding, trees
@@ -33,7 +35,6 @@ from omni_jax.core.errors import UserError
 from omni_jax.core.processes import meet
 
 _LONGEST = 512  # bytes of what a process tells the others
-_FULL = ("no space left", "enospc", "disk quota", "resource_exhausted")
 
 
 def _orbax() -> Any:
@@ -104,7 +105,7 @@ class Store:
       UserError: the disk is full. Earlier checkpoints stay.
     """
     self.wait()
-    with _disk_errors(self._folder, step):
+    with saving_errors(self._folder, step):
       self._check_space(step, size=sum(leaf.nbytes for leaf in jax.tree.leaves((params, moments))))
       (params, moments), is_apart = self._copy.take((params, moments))
       items = {"params": nest(params), "position": Position(position)}
@@ -135,7 +136,7 @@ class Store:
     """Returns when the save under way is complete on disk; raises what it met."""
     if self._pending is not None:
       pending, self._pending = self._pending, None
-      with _disk_errors(self._folder, None):
+      with saving_errors(self._folder, None):
         pending.result()
 
   def restore(self, *, params: dict[str, Any], moments: Any) -> Restored:
@@ -216,7 +217,18 @@ class Store:
 
 
 def checkpoints_folder(stage_folder: Path) -> Path:
-  """Returns the absolute folder of a stage's checkpoints."""
+  """Returns the absolute folder of a stage's checkpoints.
+
+  Raises:
+    UserError: the stage lies at an address of a store of objects (`gs://bucket/run`), which is no folder.
+  """
+  if re.match(r"[a-z][a-z0-9+.-]+:/", str(stage_folder)):
+    raise UserError(
+      f"{str(stage_folder).replace(':/', '://', 1)} is an address",
+      where="working folder",
+      rule="stages lie in a folder; a bucket becomes one when it is mounted",
+      remedy="mount it (gcsfuse BUCKET /mnt/bucket, s3fs or mountpoint-s3) and give the folder, as omni pod does",
+    )
   return stage_folder.resolve() / "checkpoints"
 
 
@@ -340,21 +352,6 @@ def flatten_nested(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any
     path = f"{prefix}.{name}" if prefix else str(name)
     flat |= flatten_nested(value, path) if isinstance(value, Mapping) else {path: value}
   return flat
-
-
-@contextlib.contextmanager
-def _disk_errors(folder: Path, step: int | None) -> Iterator[None]:
-  try:
-    yield
-  except Exception as error:
-    if not any(sign in str(error).lower() for sign in _FULL):
-      raise
-    raise UserError(
-      f"the disk is full: the checkpoint {'under way' if step is None else f'of step {step}'} was not saved ({error})",
-      where=folder,
-      rule="a save needs room for parameters and moments beside the checkpoint before it",
-      remedy="free space and run the same command again: it goes on from the last complete checkpoint",
-    ) from error
 
 
 @contextlib.contextmanager

@@ -31,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--mesh", metavar="AXIS=SIZE,...", help="how devices are used, for example fsdp=4,tensor=2")
   parser.add_argument("--executable", type=Path, metavar="FILE", help="the compiled step, from omni plan --executable")
   parser.add_argument("--overwrite", action="store_true", help="delete what another run left in the stage folder")
+  parser.add_argument(
+    "--find-nan", action="store_true", help="name operation, lines and layer where a loss that is not finite comes from"
+  )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -44,7 +47,11 @@ def run(arguments: argparse.Namespace) -> None:
   settings = [*arguments.set, *([f"mesh={arguments.mesh}"] if arguments.mesh is not None else [])]
   chosen = load_config(arguments.config, returns=Run, arguments=(arguments.workdir,), settings=settings)
   try:
+<<<<<<< HEAD
     stage = train(chosen, arguments.workdir, overwrite=arguments.overwrite, executable=arguments.executable)
+=======
+    stage = train(chosen, arguments.workdir, overwrite=arguments.overwrite, find_nan=arguments.find_nan)
+>>>>>>> r-rc
   except (jax.errors.JaxRuntimeError, ValueError) as error:  # JAX raises either for a collective that fails
     if not processes.is_loss(error):
       raise

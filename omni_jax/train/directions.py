@@ -12,6 +12,7 @@ in front: the layers of a stack, and experts, are matrices of their own.
 import math
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -20,6 +21,7 @@ import optax
 # that one learning rate serves both.
 _MUON_RMS = 0.2
 _DECAY_POWER = 0.8  # Adafactor, arXiv 1804.04235, section 7.2: the memory of step t is 1 - t ** -0.8
+_ROUNDING = 0  # seed of what is rounded at random; the step is folded in
 _LARGEST_RMS = 1.0  # of an Adafactor update, section 6
 
 
@@ -41,12 +43,39 @@ class Parameter(NamedTuple):
     return tuple(range(first, len(self.shape)))
 
 
-def adam(*, beta1: float, beta2: float, eps: float, dtype: str) -> optax.GradientTransformation:
-  """Returns Adam (arXiv 1412.6980), its first moment in `dtype`, its second in float32.
+def adam(
+  *, beta1: float, beta2: float, eps: float, dtype: str, second_dtype: str = "float32"
+) -> optax.GradientTransformation:
+  """Returns Adam (arXiv 1412.6980), its first moment in `dtype`, its second in `second_dtype`.
 
-  The second moment moves by a thousandth at each step (1 - beta2), less than bfloat16 can tell: it would stand still.
+  The second moment moves by a thousandth at each step (1 - beta2), less than bfloat16 can tell: rounded to the nearest
+  it would stand still. So it is rounded at random, up as likely as it is near (arXiv 2010.06192, section 3).
   """
-  return optax.scale_by_adam(b1=beta1, b2=beta2, eps=eps, mu_dtype=dtype)
+  plain = optax.scale_by_adam(b1=beta1, b2=beta2, eps=eps, mu_dtype=dtype)
+  if second_dtype == "float32":
+    return plain
+
+  def narrow(state: Any) -> Any:
+    key = jax.random.fold_in(jax.random.key(_ROUNDING), state.count)
+    leaves, structure = jax.tree.flatten(state.nu)
+    rounded = [round_randomly(leaf, jax.random.fold_in(key, number)) for number, leaf in enumerate(leaves)]
+    return state._replace(nu=jax.tree.unflatten(structure, rounded))
+
+  def update(updates: Any, state: Any, params: Any = None) -> Any:
+    wide = state._replace(nu=jax.tree.map(lambda leaf: leaf.astype(jnp.float32), state.nu))
+    updates, state = plain.update(updates, wide, params)
+    return updates, narrow(state)
+
+  return optax.GradientTransformation(lambda params: narrow(plain.init(params)), update)
+
+
+def round_randomly(value: jax.Array, key: jax.Array) -> jax.Array:
+  """Returns float32 as one of its two neighbours in bfloat16, whose mean over keys is the value itself."""
+  bits = jax.lax.bitcast_convert_type(value.astype(jnp.float32), jnp.uint32)
+  up = bits + jax.random.bits(key, value.shape, jnp.uint16).astype(jnp.uint32)
+  # bfloat16 is the upper half of a float32: adding a number below half carries into it as often as it should.
+  rounded = jax.lax.bitcast_convert_type(up & jnp.uint32(0xFFFF0000), jnp.float32)
+  return jnp.where(jnp.isfinite(value), rounded, value).astype(jnp.bfloat16)
 
 
 def muon(

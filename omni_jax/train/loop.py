@@ -27,11 +27,13 @@ from omni_jax.train.adversarial import Adversarial
 from omni_jax.train.executable import load_step
 from omni_jax.train.learner import Learner, make_learner
 from omni_jax.train.metrics import MetricLog, Window, count_batch
+from omni_jax.train.nonfinite import telling
 from omni_jax.train.optimizer import OptimizerConfig
 from omni_jax.train.progress import Progress
 from omni_jax.train.state import State
 from omni_jax.train.step import PLAIN, StepConfig
 from omni_jax.train.stop_signal import StopSignal
+from omni_jax.train.tracing import Tracer
 
 _PREFETCH = 2  # batches made ahead by a thread
 _AHEAD = 2  # steps given to the device before the host waits for the first of them
@@ -85,14 +87,22 @@ class _Batch(NamedTuple):
   after: dict[str, Any]  # position of the data once this batch is used
 
 
+<<<<<<< HEAD
 def train(run: Run, workdir: Path, *, overwrite: bool = False, executable: Path | None = None) -> Path:
+=======
+def train(run: Run, workdir: Path, *, overwrite: bool = False, find_nan: bool = False) -> Path:
+>>>>>>> r-rc
   """Trains a stage to its end and returns its folder, `<workdir>/stages/<name>`; goes on where the same run stopped.
 
   Args:
     run: what to train.
     workdir: the working folder.
     overwrite: delete what another run left in the stage folder.
+<<<<<<< HEAD
     executable: its step, compiled elsewhere (`train.executable`); it is compiled here if there is none.
+=======
+    find_nan: look for the operation and the layer where a loss that is not finite comes from (`nonfinite.py`).
+>>>>>>> r-rc
 
   Raises:
     UserError: the folder holds another run, the data ends or does not fit the mesh, the loss is not finite, the disk
@@ -108,8 +118,12 @@ def train(run: Run, workdir: Path, *, overwrite: bool = False, executable: Path 
     return stage
   mesh = sharding.make_mesh(run.mesh)
   learner = make_learner(run, mesh)
+<<<<<<< HEAD
   if executable is not None:
     learner = learner._replace(step=load_step(executable, run=run, learner=learner))
+=======
+  learner = learner._replace(step=telling(learner.step) if find_nan else together(learner.step))
+>>>>>>> r-rc
   store = Store(stage, keep=run.keep)
   state, position = _restore_or_create(run, store, learner=learner, stage=stage)
   store.prepare(params=state.parameters, moments=state.moments)
@@ -119,10 +133,10 @@ def train(run: Run, workdir: Path, *, overwrite: bool = False, executable: Path 
   log.goodput.add("start", time.monotonic() - begun)
   bar = Progress(run.name, steps=run.steps, step=done, shown=first)
   try:
-    with jax.set_mesh(mesh), StopSignal() as stop, bar as progress:
+    with jax.set_mesh(mesh), StopSignal() as stop, bar as progress, Tracer(stage, say=progress.say) as tracer:
       progress.say(_headline(run, learner, mesh=mesh, done=done))
       batches = _batches(run, mesh, position)
-      _loop(run, state, learner=learner, batches=batches, store=store, log=log, bar=progress, stop=stop)
+      _loop(run, state, learner=learner, batches=batches, store=store, log=log, bar=progress, stop=stop, tracer=tracer)
   finally:
     log.close()
     store.close()
@@ -139,27 +153,30 @@ def _loop(
   log: MetricLog,
   bar: Progress,
   stop: StopSignal,
+  tracer: Tracer,
 ) -> None:
   window, done, last, goodput = Window(), int(state.step), False, log.goodput
   with goodput.spent("data"):
     batch = next(batches)
   rate = f"lower optimizer.learning_rate (now {run.optimizer.learning_rate}) or set optimizer.clip_norm"
   remedy = f"{rate}, and train again with --overwrite"
-  step = together(learner.step)
   while not last:
     with goodput.stepping(batch.arrays):
-      state, sums = step(state, batch.arrays)
+      state, sums = learner.step(state, batch.arrays)
     done, used = done + 1, batch
     last = stop.ends(done) or done == run.steps
     window.add(done, sums, counted=used.counted)
     if not last:
       with goodput.spent("data", counts=lambda: window.is_idle):
         batch = next(batches)  # while the device works
-    window.wait(_AHEAD)
+    window.wait(0 if tracer.ends(done) else _AHEAD)
+    if tracer.ends(done):
+      tracer.finish()
     bar.advance(done)
     if done % run.log_every == 0 or done == 1 or last:
       window.check(remedy=remedy, bad_steps=run.step.bad_steps)
       line = log.write(done, *window.flush(), unit=used.unit)
+      tracer.look(done)
       bar.report(done, f"loss {line.get('loss', math.nan):.4f}  {line[f'{used.unit}_per_second']:.3g} {used.unit}/s")
     if done % run.save_every == 0 or last:
       window.check(remedy=remedy, bad_steps=run.step.bad_steps)

@@ -79,6 +79,7 @@ class OptimizerConfig:
   orthogonal_steps: int = 5  # of Muon's Newton-Schulz iteration; fewer are cheaper and less exact
   averages: tuple[Average, ...] = added(())  # teachers
   moment_dtype: str = added("float32")  # of first moments; bfloat16 halves them
+  second_dtype: str = added("float32")  # of AdamW's second moments; bfloat16 is rounded at random
   floor: float = added(0.0)  # rate that warm-up begins and the cosine ends at
 
   def __post_init__(self):
@@ -86,6 +87,7 @@ class OptimizerConfig:
       ("schedule", SCHEDULES),
       ("algorithm", ALGORITHMS),
       ("moment_dtype", MOMENT_DTYPES),
+      ("second_dtype", MOMENT_DTYPES if self.algorithm != "adafactor" else MOMENT_DTYPES[:1]),
     ):
       if getattr(self, field) not in allowed:
         raise UserError(
@@ -234,7 +236,7 @@ def _direction(config: OptimizerConfig, parameters: dict[str, Parameter]) -> opt
   dtype = config.moment_dtype
   if config.algorithm == "adafactor":
     return adafactor(parameters, beta1=config.beta1, beta2=config.beta2, dtype=dtype)
-  plain = adam(beta1=config.beta1, beta2=config.beta2, eps=config.eps, dtype=dtype)
+  plain = adam(beta1=config.beta1, beta2=config.beta2, eps=config.eps, dtype=dtype, second_dtype=config.second_dtype)
   if config.algorithm == "adamw":
     return plain
   return muon(parameters, steps=config.orthogonal_steps, rest=plain, dtype=dtype)

@@ -1,4 +1,5 @@
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -101,3 +102,21 @@ def test_a_full_disk_is_told_and_the_checkpoint_before_stays(tmp_path, monkeypat
     opened.save(2, params=params, moments=(jnp.ones(()),), position={})
   opened.close()
   assert store.latest_step(tmp_path) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_told_and_the_last_checkpoint_stays(tmp_path):
+  params = make_stage(tmp_path)
+  opened, folder = store.Store(tmp_path, keep=2), store.checkpoints_folder(tmp_path)
+  folder.rename(tmp_path / "away")
+  folder.write_text("in the way")
+  with pytest.raises(UserError, match="was not saved"):
+    opened.save(2, params=params, moments=(jnp.ones(()),), position={})
+    opened.wait()
+  folder.unlink()
+  (tmp_path / "away").rename(folder)
+  assert store.latest_step(tmp_path) == 1 and store.stored_shapes(tmp_path, step=1).keys() == params.keys()
+
+
+def test_an_address_is_no_folder():
+  with pytest.raises(UserError, match=r"gs://bucket/run/stages/one is an address[\s\S]*gcsfuse"):
+    store.latest_step(Path("gs://bucket/run/stages/one"))

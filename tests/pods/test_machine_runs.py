@@ -22,19 +22,26 @@ def undisturbed(workdir):
 def killed(workdir):
   data = {{"signal_name": "SIGKILL", "process": {process}, "after_batches": {batches}, "mark": str(workdir / "mark")}}
   return jobs.job("Signalled", steps=12, save_every=2, data=data)
+
+def long(workdir):
+  return jobs.job("Parts", steps=100, save_every=1)
+
+def killed_often(workdir):
+  data = {{"kills": {kills}, "most_batches": 9, "draw": {draw}, "marks": "{marks}"}}
+  return jobs.job("Killed", steps=100, save_every=1, data=data)
 """
 
 
-def launch(folder, name, monkeypatch, **fields):
-  """Trains in two processes; returns how often they were started again."""
+def launch(folder, name, monkeypatch, *, retries=4, **fields):
+  """Trains in two processes; returns the stage."""
   path = Path(folder) / "killed_job_of_tests.py"
-  path.write_text(CONFIG.format(**{"process": 0, "batches": 0, **fields}))
+  path.write_text(CONFIG.format(**{"process": 0, "batches": 0, "kills": 0, "draw": 0, "marks": "", **fields}))
   for key, value in environment(2).items():
     monkeypatch.setenv(key, value)
-  job = Job(name="toy", train=("--config", f"{path}:{name}", "--workdir", str(folder / name)), retries=4)
+  job = Job(name="toy", train=("--config", f"{path}:{name}", "--workdir", str(folder / name)), retries=retries)
   program = (sys.executable, "-m", "omni_jax.cli.main", "train")
   # On a busy machine processes also miss each other when they start (gloo waits 30 s), which is a restart too.
-  assert machine.launch(job, processes=2, program=program) >= (name == "killed")
+  assert machine.launch(job, processes=2, program=program) >= (name == "killed") + fields.get("kills", 0)
   return folder / name / "stages/toy"
 
 
@@ -49,3 +56,14 @@ def test_a_killed_process_brings_the_job_back_and_it_ends_in_the_same_bits(tmp_p
     assert (folder / "killed/mark").exists(), batches
     assert_same_bits(expected, stage)
     assert curve(expected) == curve(stage), batches
+
+
+def test_a_job_killed_twenty_times_ends_in_the_same_bits(tmp_path, monkeypatch):
+  """One process of two, drawn anew, in each of twenty lives; about five minutes of processor time."""
+  expected = launch(tmp_path, "long", monkeypatch)
+  marks, draw = tmp_path / "marks", random.randrange(10**6)
+  marks.mkdir()
+  stage = launch(tmp_path, "killed_often", monkeypatch, retries=40, kills=20, draw=draw, marks=marks)
+  assert len(list(marks.iterdir())) == 20, draw
+  assert_same_bits(expected, stage)
+  assert curve(expected) == curve(stage), draw

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import random
 import signal
 import time
 from pathlib import Path
@@ -48,6 +49,38 @@ class Signalled(Parts):
       if served == self.after_batches and jax.process_index() == self.process:
         Path(self.mark).write_text("")
         os.kill(os.getpid(), getattr(signal, self.signal_name))
+    return batch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Killed(Parts):
+  """In each of its first lives one process, drawn anew, kills itself after a drawn number of batches."""
+
+  kills: int
+  most_batches: int  # of a life that is killed; batches are made ahead of steps
+  draw: int  # seed of what is drawn
+  marks: str  # a folder with one file for each kill
+
+  def open(self):
+    lives = len(list(Path(self.marks).iterdir()))
+    draw = random.Random(self.draw + lives)
+    process, batches = draw.randrange(jax.process_count()), draw.randint(3, self.most_batches)
+    ends = lives < self.kills and process == jax.process_index()
+    return super().open().map(_Fall(batches if ends else 0, Path(self.marks) / str(lives)))
+
+
+class _Fall:
+  """Passes batches on; at the one with this number the process is killed."""
+
+  def __init__(self, number: int, mark: Path):
+    self._left, self._mark = number, mark
+
+  def __call__(self, batch):
+    time.sleep(0.1)  # so that some lives are killed while a step or a save is under way
+    self._left -= 1
+    if self._left == 0:
+      self._mark.write_text("")
+      os.kill(os.getpid(), signal.SIGKILL)
     return batch
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from omni_jax.core import sharding, trees
 from omni_jax.core.errors import UserError
+from omni_jax.train.directions import round_randomly
 from omni_jax.train.optimizer import Group, OptimizerConfig, Parameter, make_optimizer
 from omni_jax.train.state import abstract_state, create, describe
 from tests.train.toy import ToyConfig
@@ -237,3 +238,36 @@ def test_a_cosine_rises_from_its_floor_and_falls_back_to_it():
   assert float(schedule(30)) == pytest.approx((1e-3 + 4e-6) / 2, rel=1e-3)
   with pytest.raises(UserError, match="not below floor"):
     OptimizerConfig(learning_rate=1e-3, floor=2e-3)
+
+
+def test_rounding_at_random_is_right_on_average():
+  value = jnp.array([1.0, 1.003, -0.3, 1e-12, jnp.inf])
+  rounded = jax.vmap(lambda key: round_randomly(value, key))(jax.random.split(jax.random.key(0), 4000))
+  assert rounded.dtype == jnp.bfloat16
+  mean = rounded.astype(jnp.float32).mean(0)
+  np.testing.assert_allclose(mean, value, rtol=3e-4)
+  assert len(np.unique(np.asarray(rounded[:, 1], np.float32))) == 2 and float(mean[0]) == 1.0
+
+
+@pytest.mark.parametrize("algorithm", ["adamw", "muon"])
+def test_second_moments_in_half_precision_follow_those_in_single(algorithm):
+  """A gradient that falls silent: rounded to the nearest, the second moment would stay where it is."""
+  moments = {}
+  for dtype in ("float32", "bfloat16"):
+    config = OptimizerConfig(learning_rate=1e-3, algorithm=algorithm, second_dtype=dtype)
+    transform = make_optimizer(config, parameters={"table": Parameter((64,), ("embed",))}, steps=10).transform
+    params = {"table": jnp.ones(64)}
+
+    def step(state, scale, transform=transform, params=params):
+      return transform.update({"table": jnp.full(64, scale)}, state, params)[1], None
+
+    state, _ = jax.lax.scan(step, transform.init(params), jnp.where(jnp.arange(600) < 100, 1.0, 0.0))
+    (moments[dtype],) = [leaf for path, leaf in trees.flatten(state).items() if ".nu." in path]
+  assert moments["bfloat16"].dtype == jnp.bfloat16
+  # The mean of 64 moments that each walked at random 600 steps.
+  np.testing.assert_allclose(moments["bfloat16"].astype(jnp.float32).mean(), moments["float32"].mean(), rtol=0.02)
+
+
+def test_second_moments_of_adafactor_stay_single():
+  with pytest.raises(UserError, match="unknown second_dtype"):
+    OptimizerConfig(learning_rate=1e-3, algorithm="adafactor", second_dtype="bfloat16")
