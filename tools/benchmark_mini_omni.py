@@ -37,6 +37,8 @@ from omni_jax.generate.engine import Prompt
 from omni_jax.generate.row_engine import SPEAK, WRITE, RowEngine
 from omni_jax.models.mini_omni import MINI_OMNI_0_5B, MiniOmni, MiniOmniConfig, mini_omni
 from omni_jax.models.sizes import QWEN2_0_5B
+from omni_jax.speech.snac import SNAC_24KHZ
+from omni_jax.tokens.delays import FrameStream, entries
 from omni_jax.tokens.mini_omni import MINI_OMNI, Task
 
 REAL_TIME = 24_000 / 2048  # steps a second: a frame of SNAC is 2048 samples
@@ -68,6 +70,7 @@ def main() -> None:
   )
   original = None if arguments.reference is None else load_original(arguments.reference, model)
   report_cache(model, original)
+  report_first_sound()
   engine = RowEngine(model, layout=MINI_OMNI, max_columns=POSITIONS, constrained=False)
   del model
   for name, tasks in (("batch 1", (Task.T1A2,)), ("pair", (Task.T1A2, Task.T1T2))):
@@ -183,6 +186,22 @@ def report_cache(model: MiniOmni, original: Any) -> None:
     total = sum(part.nbytes for cache in caches for part in (cache.k, cache.v))
     line += f"; original {total / 1e6:.1f} MB, {caches[0].k.shape[1]} heads"
   print(line, flush=True)
+
+
+def report_first_sound() -> None:
+  """Prints after how many passes sound comes, a pass for each column (`tests/generate/test_row_assistant.py`)."""
+  codes = np.zeros((20, MINI_OMNI.num_layers), np.int32)
+  columns = entries(MINI_OMNI.answer(Task.A1A2, text=[1], codes=codes).tokens, MINI_OMNI.rows)
+  stream, known = FrameStream(MINI_OMNI.audio_rows), [0]
+  for column in range(columns.shape[1]):
+    known.append(known[-1] + len(stream.push(columns[:-1, column : column + 1])))
+  final = np.maximum(np.array(known) * SNAC_24KHZ.hop - SNAC_24KHZ.decoder_ahead, 0)
+  spoken = [f"{1000 * final[n] / SNAC_24KHZ.sample_rate:.0f} ms after {n}" for n in (int((final > 0).argmax()), 11)]
+  four = int((final >= 4 * SNAC_24KHZ.hop).argmax())
+  print(
+    f"first sound, in passes: isolated chunks of 4 frames after {known.index(4)}; exact stream: {', '.join(spoken)},"
+  )
+  print(f"  four frames ({4000 * SNAC_24KHZ.hop / SNAC_24KHZ.sample_rate:.0f} ms) after {four}", flush=True)
 
 
 def _narrow() -> Any:
