@@ -101,9 +101,9 @@ def nearest(
 ) -> list[Outcome]:
   """Returns the choices that fit and change least of how a run uses a machine, the nearest first.
 
-  A step away are twice or half of a mesh axis (which changes two of them), of the parts of a batch, and the next
-  recomputation. What likely needs no less memory is passed over; then the first half of a compile decides, of at most
-  three times as many as are wanted.
+  A step away are twice or half of a mesh axis (which changes two of them) or of the parts of a batch; recomputation,
+  which moves nothing, is half a step. What likely needs no less than one that did not fit is passed over; else the
+  first half of a compile decides, of at most three times as many as are wanted.
 
   Raises:
     UserError: the run is none of a language model, or no choice divides over the devices.
@@ -112,29 +112,34 @@ def nearest(
   remat = policy_of(run.model.decoder.remat)
   remat, parts = (remat if remat in names else "dots"), run.step.accumulate
   size = _Size.of(run)
-  likely = _likely_gib(size, mesh=sizes, remat=remat, parts=parts)
+  bound = _likely_gib(size, mesh=sizes, remat=remat, parts=parts)  # what needs no less does not fit either
 
   def distance(choice: Choice) -> float:
     there = choice.sizes
     moved = sum(abs(math.log2(number / there.get(name, 1))) for name, number in sizes.items())
     recomputed = abs(names.index(choice.remat) - names.index(remat))
-    return moved / 2 + recomputed + abs(math.log2(choice.accumulate / parts))
+    return moved / 2 + recomputed / 2 + abs(math.log2(choice.accumulate / parts))
 
-  def is_smaller(choice: Choice) -> bool:
-    own = _likely_gib(size, mesh=choice.sizes, remat=choice.remat, parts=choice.accumulate)
-    return own < likely
+  def likely(choice: Choice) -> float:
+    return _likely_gib(size, mesh=choice.sizes, remat=choice.remat, parts=choice.accumulate)
 
   found: list[Outcome] = []
-  near = sorted(choices(run, topology, devices=len(devices)), key=lambda choice: (distance(choice), choice))
-  for choice in [choice for choice in near if is_smaller(choice)][: 3 * wanted]:
+  tried = 0
+  for choice in sorted(choices(run, topology, devices=len(devices)), key=lambda choice: (distance(choice), choice)):
+    if len(found) == wanted or tried == 3 * wanted:
+      break
+    if likely(choice) >= bound:
+      continue
+    tried += 1
     chosen = config.replace(run, choice.settings(run))
     try:
       outcome = Outcome(choice, make_plan(chosen, topology, devices=devices, options=options, half=True), "")
-    except UserError:
-      continue
-    found += [outcome] if outcome.fits else []
-    if len(found) == wanted:
-      break
+    except UserError as error:
+      outcome = Outcome(choice, None, error.what)
+    if outcome.fits:
+      found.append(outcome)
+    else:
+      bound = likely(choice)
   return found
 
 
