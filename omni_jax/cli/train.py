@@ -47,11 +47,8 @@ def run(arguments: argparse.Namespace) -> None:
   settings = [*arguments.set, *([f"mesh={arguments.mesh}"] if arguments.mesh is not None else [])]
   chosen = load_config(arguments.config, returns=Run, arguments=(arguments.workdir,), settings=settings)
   try:
-<<<<<<< HEAD
-    stage = train(chosen, arguments.workdir, overwrite=arguments.overwrite, executable=arguments.executable)
-=======
-    stage = train(chosen, arguments.workdir, overwrite=arguments.overwrite, find_nan=arguments.find_nan)
->>>>>>> r-rc
+    how = {"overwrite": arguments.overwrite, "executable": arguments.executable, "find_nan": arguments.find_nan}
+    stage = train(chosen, arguments.workdir, **how)
   except (jax.errors.JaxRuntimeError, ValueError) as error:  # JAX raises either for a collective that fails
     if not processes.is_loss(error):
       raise

@@ -87,22 +87,17 @@ class _Batch(NamedTuple):
   after: dict[str, Any]  # position of the data once this batch is used
 
 
-<<<<<<< HEAD
-def train(run: Run, workdir: Path, *, overwrite: bool = False, executable: Path | None = None) -> Path:
-=======
-def train(run: Run, workdir: Path, *, overwrite: bool = False, find_nan: bool = False) -> Path:
->>>>>>> r-rc
+def train(
+  run: Run, workdir: Path, *, overwrite: bool = False, executable: Path | None = None, find_nan: bool = False
+) -> Path:
   """Trains a stage to its end and returns its folder, `<workdir>/stages/<name>`; goes on where the same run stopped.
 
   Args:
     run: what to train.
     workdir: the working folder.
     overwrite: delete what another run left in the stage folder.
-<<<<<<< HEAD
     executable: its step, compiled elsewhere (`train.executable`); it is compiled here if there is none.
-=======
     find_nan: look for the operation and the layer where a loss that is not finite comes from (`nonfinite.py`).
->>>>>>> r-rc
 
   Raises:
     UserError: the folder holds another run, the data ends or does not fit the mesh, the loss is not finite, the disk
@@ -118,12 +113,7 @@ def train(run: Run, workdir: Path, *, overwrite: bool = False, find_nan: bool = 
     return stage
   mesh = sharding.make_mesh(run.mesh)
   learner = make_learner(run, mesh)
-<<<<<<< HEAD
-  if executable is not None:
-    learner = learner._replace(step=load_step(executable, run=run, learner=learner))
-=======
-  learner = learner._replace(step=telling(learner.step) if find_nan else together(learner.step))
->>>>>>> r-rc
+  learner = learner._replace(step=_step(run, learner, executable=executable, find_nan=find_nan))
   store = Store(stage, keep=run.keep)
   state, position = _restore_or_create(run, store, learner=learner, stage=stage)
   store.prepare(params=state.parameters, moments=state.moments)
@@ -141,6 +131,20 @@ def train(run: Run, workdir: Path, *, overwrite: bool = False, find_nan: bool = 
     log.close()
     store.close()
   return stage
+
+
+def _step(run: Run, learner: Learner, *, executable: Path | None, find_nan: bool) -> Any:
+  """Returns the step as it is taken here: compiled elsewhere, or compiled by all processes before any begins."""
+  if executable is None:
+    return telling(learner.step) if find_nan else together(learner.step)
+  if find_nan:
+    raise UserError(
+      "a step compiled elsewhere cannot tell where NaN comes from",
+      where="--executable and --find-nan",
+      rule="only one of them: layers are told apart by compiling the step in another way",
+      remedy="leave --executable out",
+    )
+  return load_step(executable, run=run, learner=learner)
 
 
 def _loop(
