@@ -175,6 +175,9 @@ def test_a_damaged_image_leaves_its_place_empty(config, tmp_path):
   writer = rows._ready().parts[0].writers[0]
 
   class Damaged:
+    def shown(self, example):
+      return writer.shown(example)
+
     def sample(self, grid, images):
       if images[0] == records[3].image:
         raise UserError("cannot read image", where="", rule="", remedy="")
