@@ -72,10 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
     plan = _searched(chosen, topology, devices=devices, most=arguments.search, half=arguments.quick)
   else:
     print(f"compiling {chosen.name} for {topology.name}: minutes of processor time", flush=True)
-    options = compiler_options(topology)
-    plan = make_plan(
-      chosen, topology, devices=devices, options=options, half=arguments.quick, keep=arguments.executable
-    )
+    plan = _planned(chosen, topology, devices=devices, half=arguments.quick, keep=arguments.executable)
   print("\n".join([plan.table(), *(f"  advice: {line}" for line in advise(plan))]))
   if arguments.json is not None:
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
