@@ -31,7 +31,7 @@ def base(workdir: Path, *, scale: Scale) -> Run:
 
   Released weights take its place otherwise.
   """
-  sources = (_heard(workdir, "speech", "recognise", 0.7), _heard(workdir, "dialogue", "text", 0.3))
+  sources = (*_recognised(workdir), _heard(workdir, "dialogue", "text", 0.3))
   heard = (Start(workdir / "stages" / HEARING, include="hearing"),)
   return _run(workdir, scale=scale, stage=0, name=BASE, sources=sources, groups=(Group("hearing", 0.3),), start=heard)
 
@@ -53,7 +53,7 @@ def adapters(workdir: Path, *, scale: Scale) -> Run:
 def language(workdir: Path, *, scale: Scale) -> Run:
   """Returns stage 2, adaption: the language model learns to answer what it hears, in text; the adapters rest."""
   sources = (
-    _heard(workdir, "speech", "recognise", 1.0),
+    *_recognised(workdir),
     _heard(workdir, "dialogue", "written_reply", 0.5),
     _heard(workdir, "dialogue", "text", 0.5),
   )
@@ -72,7 +72,7 @@ def language(workdir: Path, *, scale: Scale) -> Run:
 def omni(workdir: Path, *, scale: Scale) -> Run:
   """Returns stage 3, multi-modal fine-tuning: everything but the encoder learns, on all tasks."""
   sources = (
-    _heard(workdir, "speech", "recognise", 1.0),
+    *_recognised(workdir),
     _heard(workdir, "dialogue", "written_reply", 0.5),
     _heard(workdir, "dialogue", "text", 0.5),
     _coded(workdir, scale, "dialogue", "dialogue", 1.0),
@@ -129,6 +129,11 @@ def _run(
     steps=scale.steps[stage],
     start=start,
   )
+
+
+def _recognised(workdir: Path) -> tuple[Source, ...]:
+  """Returns what is written down: read sentences, and questions as users ask them."""
+  return _heard(workdir, "speech", "recognise", 0.7), _heard(workdir, "dialogue", "recognise", 0.3)
 
 
 def _heard(workdir: Path, name: str, view: str, weight: float) -> Source:

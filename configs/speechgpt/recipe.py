@@ -35,10 +35,16 @@ def units(workdir: Path, *, scale: Scale) -> Run:
 
 
 def cross_modal(workdir: Path, *, scale: Scale) -> Run:
-  """Returns stage 2: recognition, synthesis and plain dialogues, everything learns."""
+  """Returns stage 2: recognition, synthesis and plain dialogues, everything learns.
+
+  Both sides of a spoken dialogue are speech with its text like any other: adapters alone do not learn later how users
+  ask and how answers sound.
+  """
   sources = (
-    _source(workdir, scale, "speech", "recognise", 1.0),
-    _source(workdir, scale, "speech", "synthesise", 1.0, voices=scale.voices),
+    _source(workdir, scale, "speech", "recognise", 0.6),
+    _source(workdir, scale, "dialogue", "recognise", 0.4),
+    _source(workdir, scale, "speech", "synthesise", 0.6, voices=scale.voices),
+    _source(workdir, scale, "dialogue", "synthesise", 0.4, voices=scale.voices),
     Source(folder=workdir / "corpus" / "text", split="train", view="text", weight=scale.text),
   )
   return _run(workdir, scale=scale, stage=1, name=CROSS, sources=sources, start=(Start(workdir / "stages" / UNITS),))
