@@ -293,10 +293,7 @@ class Decoder(nnx.Module):
   def prefill(
     self, x: Hidden, positions: Positions, segment_ids: SegmentIds, cache: KeyValueCache
   ) -> tuple[Hidden, KeyValueCache]:
-    """Returns the normalised states of a prompt, one segment a row padded on either side, and the first cache.
-
-    `cache` must be empty.
-    """
+    """Returns the normalised states of a prompt, a segment a row padded on either side, and an empty cache filled."""
     states, cache = self.prefill_states(x, positions, segment_ids, cache)
     return self.norm(states), cache
 
