@@ -1,6 +1,10 @@
-"""What is built of texts (`configs/emova/builders.py`) is the same on Apache Beam."""
+"""What is built of texts (`configs/emova/builders.py`) survives killing and is the same on Apache Beam."""
 
 import dataclasses
+import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -38,6 +42,27 @@ class Dialogues:
 
 def plan(name: str, *, pause: float = 0.0) -> Preparation:
   return Preparation(corpus=Dialogues(pause=pause), steps=STEPS[name], portion=4, chunk=2, max_rejected=0.5)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_killed_in_the_middle_of_building_the_result_is_that_of_an_undisturbed_run(tmp_path, name):
+  folder = tmp_path / "killed" / "set"
+  program = (
+    "import sys, pathlib\n"
+    "from tests.build.test_builders import *\n"
+    f"prepare(plan({name!r}, pause=0.02), pathlib.Path(sys.argv[1]), 'train')\n"
+  )
+  with subprocess.Popen([sys.executable, "-c", program, str(folder)], env=os.environ) as process:
+    while not list((folder / ".train.making").glob("parts/0*.json")):
+      assert process.poll() is None, "it ended before it could be killed"
+      time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+  assert not (folder / "dataset_info.json").exists(), "no half set is visible"
+  made = prepare(plan(name, pause=0.02), folder, "train", say=lambda _: None)
+  whole = tmp_path / "whole" / "set"
+  assert prepare(plan(name, pause=0.02), whole, "train", say=lambda _: None) == made
+  assert made.records + made.rejected == 24 and made.records > 12 and (made.rejected > 0) == (name == "spoken")
+  assert contents(folder) == contents(whole)
 
 
 @pytest.mark.parametrize("name", STEPS)
