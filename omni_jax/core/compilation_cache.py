@@ -1,7 +1,10 @@
 """XLA's compilation cache on disk: the second start of a stage, and every later verb, skips the compiler."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
@@ -22,3 +25,17 @@ def enable_compilation_cache() -> Path:
   # JAX settles on a cache at the first compilation; whatever compiled before this call must not keep it off.
   compilation_cache.reset_cache()
   return folder
+
+
+@contextmanager
+def compiling_afresh() -> Iterator[None]:
+  """Compiles inside without the cache: what comes from it leaves no dump, and cannot be written to a file on a CPU."""
+  settings: Any = jax.config  # its names are made when jax is imported
+  was = settings.jax_enable_compilation_cache
+  jax.config.update("jax_enable_compilation_cache", False)
+  compilation_cache.reset_cache()
+  try:
+    yield
+  finally:
+    jax.config.update("jax_enable_compilation_cache", was)
+    compilation_cache.reset_cache()

@@ -17,6 +17,7 @@ import jax
 from jax.experimental import topologies
 
 from omni_jax.core import sharding
+from omni_jax.core.compilation_cache import compiling_afresh
 from omni_jax.core.errors import UserError
 from omni_jax.core.topologies import Topology
 from omni_jax.plan.memory import Memory, read_memory
@@ -191,7 +192,7 @@ def compile_lowered(program: Program, *, options: Mapping[str, str], folder: Pat
     TooLarge: it does not fit into the memory of a device.
   """
   dump = {"xla_dump_to": str(folder), "xla_dump_hlo_as_text": True, "xla_dump_hlo_module_re": ".*step.*"}
-  with memory_errors(program):
+  with memory_errors(program), compiling_afresh():
     return program.lowered.compile(compiler_options={**options, **dump})
 
 

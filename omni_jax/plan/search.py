@@ -102,8 +102,8 @@ def nearest(
   """Returns the choices that fit and change least of how a run uses a machine, the nearest first.
 
   A step away are twice or half of a mesh axis (which changes two of them) or of the parts of a batch; recomputation,
-  which moves nothing, is half a step. What likely needs no less than one that did not fit is passed over; else the
-  first half of a compile decides, of at most three times as many as are wanted.
+  which moves nothing, is half a step. What likely needs no less than one that did not fit, neither for weights nor for
+  what it keeps, is passed over; else the first half of a compile decides, of at most three times as many as are wanted.
 
   Raises:
     UserError: the run is none of a language model, or no choice divides over the devices.
@@ -112,7 +112,7 @@ def nearest(
   remat = policy_of(run.model.decoder.remat)
   remat, parts = (remat if remat in names else "dots"), run.step.accumulate
   size = _Size.of(run)
-  bound = _likely_gib(size, mesh=sizes, remat=remat, parts=parts)  # what needs no less does not fit either
+  too_large = [_likely_needs(size, mesh=sizes, remat=remat, parts=parts)]
 
   def distance(choice: Choice) -> float:
     there = choice.sizes
@@ -120,15 +120,16 @@ def nearest(
     recomputed = abs(names.index(choice.remat) - names.index(remat))
     return moved / 2 + recomputed / 2 + abs(math.log2(choice.accumulate / parts))
 
-  def likely(choice: Choice) -> float:
-    return _likely_gib(size, mesh=choice.sizes, remat=choice.remat, parts=choice.accumulate)
+  def needs(choice: Choice) -> tuple[float, float]:
+    return _likely_needs(size, mesh=choice.sizes, remat=choice.remat, parts=choice.accumulate)
 
   found: list[Outcome] = []
   tried = 0
   for choice in sorted(choices(run, topology, devices=len(devices)), key=lambda choice: (distance(choice), choice)):
     if len(found) == wanted or tried == 3 * wanted:
       break
-    if likely(choice) >= bound:
+    weights, kept = needs(choice)
+    if any(weights >= other and kept >= more for other, more in too_large):
       continue
     tried += 1
     chosen = config.replace(run, choice.settings(run))
@@ -139,7 +140,7 @@ def nearest(
     if outcome.fits:
       found.append(outcome)
     else:
-      bound = likely(choice)
+      too_large.append((weights, kept))
   return found
 
 
@@ -237,10 +238,15 @@ def _layers(tower: Any, *, positions: int, gated: bool) -> tuple[int, int, int]:
 
 
 def _likely_gib(size: _Size, *, mesh: dict[str, int], remat: str, parts: int) -> float:
-  """Returns what a device likely needs; `tensor` splits the products of other widths."""
+  """Returns what a device likely needs."""
+  return sum(_likely_needs(size, mesh=mesh, remat=remat, parts=parts))
+
+
+def _likely_needs(size: _Size, *, mesh: dict[str, int], remat: str, parts: int) -> tuple[float, float]:
+  """Returns what a device likely needs for weights and keeps, GiB; `tensor` splits products of other widths."""
   pieces = mesh["replica"] * mesh["fsdp"] * mesh["sequence"] * parts
   kept = 0.0
   for inputs, wide, inner in size.layers:
     products = wide + inner / mesh["tensor"]
     kept += 2 * (inputs + _KEPT[remat] * products) / pieces
-  return (_BYTES * size.weights / (mesh["fsdp"] * mesh["tensor"]) + kept) / 2**30
+  return _BYTES * size.weights / (mesh["fsdp"] * mesh["tensor"]) / 2**30, kept / 2**30

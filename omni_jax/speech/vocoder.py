@@ -84,6 +84,11 @@ class VocoderConfig:
     assert all(0 <= ahead < self.kernel for _, ahead in self.unit_blocks), "taps ahead are taps of the kernel"
 
   @property
+  def sample_rate(self) -> int:
+    """Hz."""
+    return SAMPLE_RATE
+
+  @property
   def codebook_size(self) -> int:
     """Number of different units."""
     return int(np.prod(self.levels))

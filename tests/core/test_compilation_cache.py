@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from omni_jax.core.compilation_cache import DEFAULT_FOLDER, enable_compilation_cache
+from omni_jax.core.compilation_cache import DEFAULT_FOLDER, compiling_afresh, enable_compilation_cache
 
 
 @pytest.fixture(autouse=True)
@@ -26,3 +26,15 @@ def test_otherwise_the_home_does(monkeypatch):
   monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
   assert enable_compilation_cache() == DEFAULT_FOLDER.expanduser()
   assert jax.config.jax_compilation_cache_dir == str(DEFAULT_FOLDER.expanduser())
+
+
+def test_what_is_compiled_afresh_leaves_and_takes_nothing(tmp_path, monkeypatch):
+  monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "xla"))
+  enable_compilation_cache()
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+  lowered = jax.jit(lambda x: jnp.cos(x) @ x.T + 43).lower(jnp.ones((3, 3)))
+  with compiling_afresh():
+    lowered.compile()
+  assert not list((tmp_path / "xla").glob("*"))
+  lowered.compile()
+  assert list((tmp_path / "xla").iterdir()), "outside the cache is on again"

@@ -58,8 +58,8 @@ def test_a_plan_of_the_step_on_this_machine():
   assert plan.moments_gib * 2**30 == pytest.approx(8 * learning, abs=8)  # no moments of the frozen tower
   assert plan.arguments_gib > plan.weights_gib + plan.moments_gib and plan.temporaries_gib > 0
   decoder = products_of_the_decoder()
-  # Three times the decoder's; the projector's with it, the tower's once, both of a few patches.
-  assert 3 * decoder <= plan.petaflops * 1e15 < 3.3 * decoder
+  # Three times the decoder's, its head's once more, chunk by chunk; the projector's with it, the tower's once.
+  assert 3 * decoder <= plan.petaflops * 1e15 < 3.4 * decoder
   assert 0.2 < plan.computed_twice < 0.45  # full remat: one forward pass in three
   assert not plan.travel  # one device
   # This machine's compiler tells no cycles: computing takes what the products take at the peak.
