@@ -10,6 +10,7 @@ from omni_jax.core.errors import UserError
 from omni_jax.generate.chain_constraints import SAYS, WRITES, chain_automaton, chain_state, cross_modal_automaton
 from omni_jax.tokens import speech_gpt as own
 from omni_jax.tokens.speech_gpt import Chain, Side, SpeechGPTWriter, speech_gpt_vocabulary
+from tests.generate.automata import walk
 
 QUESTION, ANSWER = Side("the dog", np.array([3, 3, 7])), Side("is old", np.array([5, 1]))
 
@@ -19,16 +20,6 @@ def writer(dialogue):
   vocabulary = speech_gpt_vocabulary(dialogue.tokenizer, num_units=20)
   template = dataclasses.replace(own.PAPER, system="the\n")
   return SpeechGPTWriter(vocabulary=vocabulary, tokenizer=dialogue.tokenizer, template=template)
-
-
-def walk(automaton, state, ids):
-  """Whether the automaton lets `ids` pass and is over after them."""
-  states = jnp.array([automaton.state(state)])
-  for token in ids:
-    if not bool(automaton.mask(states)[0, token]):
-      return False
-    states = automaton.advance(states, jnp.array([token]))
-  return int(states[0]) == 0
 
 
 @pytest.mark.parametrize("chain", Chain)

@@ -6,16 +6,7 @@ from omni_jax.core.styles import ALL_STYLES
 from omni_jax.generate.constraints import RULES, make_automaton
 from omni_jax.tokens.answers import Reply
 from omni_jax.tokens.vocabulary import NONE
-
-
-def walk(automaton, state: str, ids) -> bool:
-  """Whether the automaton lets `ids` pass and is over after them."""
-  states = jnp.array([automaton.state(state)])
-  for token in ids:
-    if not bool(automaton.mask(states)[0, token]):
-      return False
-    states = automaton.advance(states, jnp.array([token]))
-  return int(states[0]) == 0
+from tests.generate.automata import walk
 
 
 def test_every_written_answer_may_be_generated(dialogue):

@@ -8,6 +8,7 @@ from omni_jax.core.styles import ALL_STYLES
 from omni_jax.generate.constraints import RULES
 from omni_jax.generate.json_constraints import OBJECT, OBJECT_OR_TEXT, json_automaton
 from omni_jax.tokens.answers import JsonLayout, Reply
+from tests.generate.automata import walk
 
 UNITS = np.array([3, 3, 7], np.int32)
 
@@ -15,16 +16,6 @@ UNITS = np.array([3, 3, 7], np.int32)
 @pytest.fixture(scope="module")
 def automaton(dialogue):
   return json_automaton(dialogue)
-
-
-def walk(automaton, state, ids):
-  """Whether the automaton lets `ids` pass and is over after them."""
-  states = jnp.array([automaton.state(state)])
-  for token in ids:
-    if not bool(automaton.mask(states)[0, token]):
-      return False
-    states = automaton.advance(states, jnp.array([token]))
-  return int(states[0]) == 0
 
 
 @pytest.mark.parametrize(
