@@ -93,7 +93,9 @@ def test_published_configs_are_runs(tmp_path, stage, size):
   adapted = isinstance(run.model, AdaptedConfig)
   assert adapted == (stage == "chain")
   if adapted:
-    assert (run.model.alpha, run.model.bits, run.model.dropout) == (16.0, "int8", 0.05)
+    rank = 8 if size == "full" else 32  # the paper's, and what a decoder from nothing needs
+    assert run.model.rank == rank and run.model.alpha == 2 * rank
+    assert (run.model.bits, run.model.dropout) == ("int8", 0.05)
   shutil.rmtree(tmp_path / "text")
 
 
