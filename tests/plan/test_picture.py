@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from omni_jax.core.compilation_cache import compiling_afresh
 from omni_jax.core.topologies import find_topology
 from omni_jax.plan.memory import Buffer, Loop, Memory, read_memory
 from omni_jax.plan.picture import draw
@@ -30,7 +31,8 @@ def memory(tmp_path_factory):
   folder = tmp_path_factory.mktemp("dump")
   dump = {"xla_dump_to": str(folder), "xla_dump_hlo_as_text": True, "xla_dump_hlo_module_re": ".*step.*"}
   arguments = jax.ShapeDtypeStruct((WIDTH, WIDTH), jnp.float32), jax.ShapeDtypeStruct((ROWS, WIDTH), jnp.float32)
-  compiled = jax.jit(step, donate_argnums=0).lower(*arguments).compile(compiler_options=dump)
+  with compiling_afresh():
+    compiled = jax.jit(step, donate_argnums=0).lower(*arguments).compile(compiler_options=dump)
   return read_memory(folder), compiled.memory_analysis()
 
 
