@@ -23,6 +23,7 @@ TRAIN = ["orbax-checkpoint>=0.12.8", "einops>=0.8", "tensorboardX>=2.6", "safete
 EVALUATE = ["jiwer>=4.0", "pocketsphinx>=5.0"]
 EXPORT = ["onnx>=1.18", "onnxruntime>=1.22", "flatbuffers>=24.3"]  # the last is what jax.export writes with
 TORCH = ["torch==2.13.0", "transformers>=5.0"]
+WANDB = ["wandb>=0.19"]
 PEERS = ["peft>=0.18", "qwix>=0.1.8"]  # what adapters and quantised weights are checked against
 DEV = ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.8", "basedpyright>=1.20"]
 
@@ -44,12 +45,13 @@ setup(
     "eval": EVALUATE,
     "onnx": EXPORT,
     "torch": TORCH,
+    "wandb": WANDB,
     "tpu": ["jax[tpu]>=0.10.2"],
     "cuda": ["jax[cuda12]>=0.10.2"],
     "train-tpu": [*DATA, *TRAIN, "jax[tpu]>=0.10.2"],
     "train-cuda": [*DATA, *TRAIN, "jax[cuda12]>=0.10.2"],
     "laptop": DATA + TRAIN + EVALUATE + EXPORT,
-    "dev": DATA + PHONES + TRAIN + EVALUATE + EXPORT + TORCH + PEERS + DEV,
+    "dev": DATA + PHONES + TRAIN + EVALUATE + EXPORT + TORCH + WANDB + PEERS + DEV,
   },
   entry_points={"console_scripts": ["omni=omni_jax.cli.main:main"]},
 )

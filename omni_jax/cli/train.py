@@ -34,6 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--find-nan", action="store_true", help="name operation, lines and layer where a loss that is not finite comes from"
   )
+  parser.add_argument(
+    "--peak-teraflops",
+    type=_peak,
+    metavar="NUMBER",
+    help="of one device in bfloat16, to log MFU where it is not known",
+  )
+  parser.add_argument("--wandb", metavar="PROJECT", help="tell Weights & Biases too (pip install 'omni_jax[wandb]')")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -47,7 +54,8 @@ def run(arguments: argparse.Namespace) -> None:
   settings = [*arguments.set, *([f"mesh={arguments.mesh}"] if arguments.mesh is not None else [])]
   chosen = load_config(arguments.config, returns=Run, arguments=(arguments.workdir,), settings=settings)
   try:
-    how = {"overwrite": arguments.overwrite, "executable": arguments.executable, "find_nan": arguments.find_nan}
+    how = {name: getattr(arguments, name) for name in ("overwrite", "executable", "find_nan", "wandb")}
+    how["teraflops"] = arguments.peak_teraflops
     stage = train(chosen, arguments.workdir, **how)
   except (jax.errors.JaxRuntimeError, ValueError) as error:  # JAX raises either for a collective that fails
     if not processes.is_loss(error):
@@ -56,3 +64,11 @@ def run(arguments: argparse.Namespace) -> None:
     # Leaving in order would wait for it.
     os._exit(RETRY_STATUS)
   print(stage)
+
+
+def _peak(text: str) -> float:
+  """Returns a number above zero."""
+  number = float(text)
+  if not 0 < number < float("inf"):
+    raise argparse.ArgumentTypeError(f"{text}: the peak of a device is a number above 0")
+  return number

@@ -33,6 +33,7 @@ class Generation:
     runtime: software version of its virtual machines.
     node_label: accelerator label of its GKE nodes.
     compiled_as: prefix of the topology name for the ahead-of-time compiler.
+    device_kind: as JAX names it there.
     chip_config: of the compiler, where its default is not what is rented.
   """
 
@@ -48,6 +49,7 @@ class Generation:
   runtime: str
   node_label: str
   compiled_as: str
+  device_kind: str
   chip_config: str = ""
 
 
@@ -68,28 +70,28 @@ GENERATIONS = {
       name="v4", shapes=_CUBE, devices_per_chip=1, memory_gib=30.75, teraflops=275, memory_terabytes=1.2,
       link_gigabytes=300, gigahertz=1.02,
       rented_as="v4", runtime="tpu-ubuntu2204-base", node_label="tpu-v4-podslice", compiled_as="v4",
-      chip_config="megacore",
+      device_kind="TPU v4", chip_config="megacore",
     ),
     Generation(
       name="v5e", shapes={1: (1, 1), **_PLANE}, devices_per_chip=1, memory_gib=15.75, teraflops=197,
       memory_terabytes=0.82, link_gigabytes=200, gigahertz=1.54, rented_as="v5litepod", runtime="v2-alpha-tpuv5-lite",
       node_label="tpu-v5-lite-podslice",
-      compiled_as="v5e",
+      compiled_as="v5e", device_kind="TPU v5 lite",
     ),
     Generation(
       name="v5p", shapes=_V5P, devices_per_chip=1, memory_gib=95.73, teraflops=459, memory_terabytes=2.765,
       link_gigabytes=600, gigahertz=1.75,
-      rented_as="v5p", runtime="v2-alpha-tpuv5", node_label="tpu-v5p-slice", compiled_as="v5p",
+      rented_as="v5p", runtime="v2-alpha-tpuv5", node_label="tpu-v5p-slice", compiled_as="v5p", device_kind="TPU v5",
     ),
     Generation(
       name="v6e", shapes={1: (1, 1), **_PLANE}, devices_per_chip=1, memory_gib=31.24, teraflops=918,
       memory_terabytes=1.64, link_gigabytes=400, gigahertz=2.24, rented_as="v6e", runtime="v2-alpha-tpuv6e",
-      node_label="tpu-v6e-slice", compiled_as="v6e",
+      node_label="tpu-v6e-slice", compiled_as="v6e", device_kind="TPU v6 lite",
     ),
     Generation(
       name="tpu7x", shapes=_CUBE, devices_per_chip=2, memory_gib=94.74, teraflops=1153.5, memory_terabytes=3.69,
       link_gigabytes=300, gigahertz=2.46,
-      rented_as="tpu7x", runtime="v2-alpha-tpuv7", node_label="tpu7x", compiled_as="tpu7x",
+      rented_as="tpu7x", runtime="v2-alpha-tpuv7", node_label="tpu7x", compiled_as="tpu7x", device_kind="TPU7x",
     ),
   )
 }  # fmt: skip

@@ -26,7 +26,6 @@ from omni_jax.train.executable import save_step
 from omni_jax.train.learner import make_learner
 from omni_jax.train.loop import Run, check_rows
 from omni_jax.train.state import State
-from omni_jax.train.step import Loss
 
 # How the compiler for TPUs says what a program needs and what there is, by where it finds out.
 _NEEDED = re.compile(r"(?:[Uu]sed |temporaries \()([\d.]+\w)\)? (?:of|exceeds available HBM) \(?([\d.]+\w)")
@@ -93,7 +92,7 @@ def trace_step(run: Run, devices: Sequence[Any]) -> Program:
     UserError: the mesh does not divide devices, model or batch, or the run's data does not say its shapes.
   """
   mesh = sharding.make_mesh(run.mesh, devices=devices)
-  loss_of(run)
+  _check_loss(run)
   learner, rows = make_learner(run, mesh), sharding.batch_sharding(mesh)
   batch = {
     name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=rows) for name, leaf in batch_shapes(run).items()
@@ -104,18 +103,13 @@ def trace_step(run: Run, devices: Sequence[Any]) -> Program:
   return Program(run=run, mesh=mesh, state=learner.abstract, batch=batch, lowered=lowered)
 
 
-def loss_of(run: Run) -> Loss:
-  """Returns the loss of a run.
-
-  Raises:
-    UserError: the run is one of a vocoder and its critics.
-  """
+def _check_loss(run: Run) -> None:
+  """Raises a UserError for the run of a vocoder and its critics."""
   if isinstance(run.loss, Adversarial):
     raise UserError(
       "a vocoder and its critics", where=f"run {run.name!r}", rule="a plan is of one model with one loss",
       remedy="plan a stage of the language model",
     )  # fmt: skip
-  return run.loss
 
 
 def batch_shapes(run: Run) -> Mapping[str, jax.ShapeDtypeStruct]:

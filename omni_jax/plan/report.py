@@ -7,7 +7,7 @@ How long a step takes is told from both ends, and nothing of it was measured:
     travelling  bytes that a device receives, at the rate of all its links together
     a step      the longer of the two if they overlap wholly, their sum if they do not
 
-The share of the peak that is used (MFU) is useful products (`plan.products`) over what all devices could do by then.
+The share of the peak that is used (MFU) is useful products (`train.products`) over what all devices could do by then.
 """
 
 import dataclasses
@@ -21,17 +21,14 @@ from typing import Any
 
 import jax
 
-from omni_jax.core import trees
 from omni_jax.core.topologies import Topology
 from omni_jax.plan.collectives import Collective, read_collectives
 from omni_jax.plan.half import compile_half
 from omni_jax.plan.memory import Memory
-from omni_jax.plan.products import Products, count_products
-from omni_jax.plan.program import batch_shapes, compile_program, loss_of, trace_step
+from omni_jax.plan.program import batch_shapes, compile_program, trace_step
 from omni_jax.plan.scheduled import KERNEL, ScheduledProgram
 from omni_jax.train.loop import Run
-from omni_jax.train.optimizer import make_optimizer
-from omni_jax.train.state import describe
+from omni_jax.train.utilisation import step_operations
 
 _GIB = 2**30
 _LARGEST = 12  # buffers alive at the peak that are kept
@@ -74,7 +71,7 @@ class Plan:
     peak_gib: at once.
     memory_gib: that a device has.
     host_gib: that is kept in the memory of the host.
-    petaflops: of a step on all devices, by the rule of `plan.products`, without what is computed twice.
+    petaflops: of a step on all devices, by the rule of `train.products`, without what is computed twice.
     attention_share: of these.
     computed_twice: products that are computed again in the backward pass, as a share of these.
     least_seconds: of a step, at the peak of the devices.
@@ -229,7 +226,7 @@ def make_plan(
   seconds = time.process_time() - start + (spent.ru_utime + spent.ru_stime - children if half else 0.0)
   sizes, generation = dict(program.mesh.shape), topology.generation
   scheduled = ScheduledProgram(executable.text)
-  useful, attention, whole = _operations(run)
+  useful, attention, whole = step_operations(run, batch_shapes(run))
   again = whole.total - useful
   peak = generation.teraflops * 1e12 * len(devices)
   cycles = scheduled.cycles()
@@ -296,40 +293,3 @@ def _held(tree: Any) -> float:
   """Returns the GiB of shapes with shardings on one device."""
   leaves = jax.tree.leaves(tree)
   return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves) / _GIB
-
-
-def _operations(run: Run) -> tuple[float, float, Products]:
-  """Returns the operations of a step without what is computed twice, those of attention among them, and all.
-
-  Counted from the plain form of the program on one device: with recomputation of layers switched off, and less the
-  chunks of the loss, which compute their logits again.
-  """
-  plain = dataclasses.replace(run, model=_kept(run.model))
-  gradient, forward = (_count(plain, backward=backward) for backward in (True, False))
-  useful = gradient.total - forward.recomputed
-  return useful, gradient.attention, _count(run, backward=True)
-
-
-def _count(run: Run, *, backward: bool) -> Products:
-  model = jax.eval_shape(lambda: run.model.make(key=jax.random.key(0)))
-  frozen = make_optimizer(run.optimizer, parameters=describe(model), steps=run.steps).frozen
-  leaves = trees.flatten(model)
-  learning = {path: leaf for path, leaf in leaves.items() if path not in frozen}
-  batch = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in batch_shapes(run).items()}
-
-  def loss(learning: Any, rest: Any, batch: Any) -> Any:
-    return loss_of(run)(trees.unflatten(model, {**learning, **rest}), batch, jax.random.key(0))[0]
-
-  function = jax.grad(loss) if backward else loss
-  rest = {path: leaf for path, leaf in leaves.items() if path in frozen}
-  return count_products(function, learning, rest, batch)
-
-
-def _kept(config: Any) -> Any:
-  """Returns a config with every layer kept for the backward pass."""
-  if not dataclasses.is_dataclass(config) or isinstance(config, type):
-    return config
-  fields = {field.name: _kept(getattr(config, field.name)) for field in dataclasses.fields(config)}
-  changed = {name: value for name, value in fields.items() if value is not getattr(config, name)}
-  changed |= {"remat": False} if "remat" in fields else {}
-  return dataclasses.replace(config, **changed) if changed else config

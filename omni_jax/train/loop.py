@@ -10,6 +10,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,8 @@ from omni_jax.train.state import State
 from omni_jax.train.step import PLAIN, StepConfig
 from omni_jax.train.stop_signal import StopSignal
 from omni_jax.train.tracing import Tracer
+from omni_jax.train.utilisation import Utilisation, peak_teraflops
+from omni_jax.train.wandb_log import WandbLog
 
 _PREFETCH = 2  # batches made ahead by a thread
 _AHEAD = 2  # steps given to the device before the host waits for the first of them
@@ -88,7 +91,14 @@ class _Batch(NamedTuple):
 
 
 def train(
-  run: Run, workdir: Path, *, overwrite: bool = False, executable: Path | None = None, find_nan: bool = False
+  run: Run,
+  workdir: Path,
+  *,
+  overwrite: bool = False,
+  executable: Path | None = None,
+  find_nan: bool = False,
+  teraflops: float | None = None,
+  wandb: str | None = None,
 ) -> Path:
   """Trains a stage to its end and returns its folder, `<workdir>/stages/<name>`; goes on where the same run stopped.
 
@@ -98,6 +108,8 @@ def train(
     overwrite: delete what another run left in the stage folder.
     executable: its step, compiled elsewhere (`train.executable`); it is compiled here if there is none.
     find_nan: look for the operation and the layer where a loss that is not finite comes from (`nonfinite.py`).
+    teraflops: peak of one device in bfloat16, to log what share of it is used; None: as it is known.
+    wandb: a project at Weights & Biases that is told what is logged.
 
   Raises:
     UserError: the folder holds another run, the data ends or does not fit the mesh, the loss is not finite, the disk
@@ -119,14 +131,18 @@ def train(
   store.prepare(params=state.parameters, moments=state.moments)
   done = int(state.step)
   first = jax.process_index() == 0
-  log = MetricLog(stage, step=done, writes=first)
+  others = [partial(WandbLog, stage, project=wandb, card=card)] if wandb else []
+  log = MetricLog(stage, step=done, writes=first, others=others)
   log.goodput.add("start", time.monotonic() - begun)
+  peak = peak_teraflops(mesh.devices.flat[0]) if teraflops is None else teraflops
+  use = Utilisation(run, teraflops=peak, devices=mesh.size)
   bar = Progress(run.name, steps=run.steps, step=done, shown=first)
   try:
     with jax.set_mesh(mesh), StopSignal() as stop, bar as progress, Tracer(stage, say=progress.say) as tracer:
       progress.say(_headline(run, learner, mesh=mesh, done=done))
       batches = _batches(run, mesh, position)
-      _loop(run, state, learner=learner, batches=batches, store=store, log=log, bar=progress, stop=stop, tracer=tracer)
+      watched = {"use": use, "log": log, "bar": progress, "tracer": tracer}
+      _loop(run, state, learner=learner, batches=batches, store=store, stop=stop, **watched)
   finally:
     log.close()
     store.close()
@@ -154,9 +170,10 @@ def _loop(
   learner: Learner,
   batches: Iterator[_Batch],
   store: Store,
+  stop: StopSignal,
+  use: Utilisation,
   log: MetricLog,
   bar: Progress,
-  stop: StopSignal,
   tracer: Tracer,
 ) -> None:
   window, done, last, goodput = Window(), int(state.step), False, log.goodput
@@ -166,10 +183,11 @@ def _loop(
   remedy = f"{rate}, and train again with --overwrite"
   while not last:
     with goodput.stepping(batch.arrays):
+      least = use.least_seconds(batch.arrays)
       state, sums = learner.step(state, batch.arrays)
     done, used = done + 1, batch
     last = stop.ends(done) or done == run.steps
-    window.add(done, sums, counted=used.counted)
+    window.add(done, sums, counted=used.counted, least_seconds=least)
     if not last:
       with goodput.spent("data", counts=lambda: window.is_idle):
         batch = next(batches)  # while the device works
@@ -181,7 +199,7 @@ def _loop(
       window.check(remedy=remedy, bad_steps=run.step.bad_steps)
       line = log.write(done, *window.flush(), unit=used.unit)
       tracer.look(done)
-      bar.report(done, f"loss {line.get('loss', math.nan):.4f}  {line[f'{used.unit}_per_second']:.3g} {used.unit}/s")
+      bar.report(done, _news(line, unit=used.unit))
     if done % run.save_every == 0 or last:
       window.check(remedy=remedy, bad_steps=run.step.bad_steps)
       with goodput.spent("checkpoint"):
@@ -193,6 +211,11 @@ def _loop(
   if done < run.steps:
     bar.say(f"{run.name}: stopped at step {done}, saved; the same command goes on from there")
     stop.leave()
+
+
+def _news(line: dict[str, float], *, unit: str) -> str:
+  share = f"  MFU {line['mfu']:.1%}" if "mfu" in line else ""
+  return f"loss {line.get('loss', math.nan):.4f}  {line[f'{unit}_per_second']:.3g} {unit}/s{share}"
 
 
 def _prepare(stage: Path, card: dict[str, Any], *, overwrite: bool) -> int | None:

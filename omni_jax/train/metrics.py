@@ -5,8 +5,9 @@ import math
 import resource
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -26,13 +27,21 @@ class Window:
   def __init__(self):
     self._waiting: list[tuple[int, Any]] = []
     self._sums: dict[str, np.ndarray] = {}
-    self._start, self._counted = time.monotonic(), 0
+    self._start, self._counted, self._least = time.monotonic(), 0, 0.0
     self._skipped, self._bad_run = 0, 0  # in this window; successive ones, also across windows
 
-  def add(self, step: int, sums: dict[str, Any], *, counted: int) -> None:
-    """Takes the sums of one step and the number of tokens or examples in its batch."""
+  def add(self, step: int, sums: dict[str, Any], *, counted: int, least_seconds: float = 0.0) -> None:
+    """Takes the sums of one step.
+
+    Args:
+      step: its number.
+      sums: name -> (sum, count).
+      counted: tokens or examples in its batch.
+      least_seconds: that it takes at the peak of the devices; 0 where that is not known.
+    """
     self._waiting.append((step, sums))
     self._counted += counted
+    self._least += least_seconds
 
   @property
   def is_idle(self) -> bool:
@@ -74,65 +83,109 @@ class Window:
         self._sums[name] = self._sums.get(name, np.zeros(2)) + np.asarray(pair, np.float64)
 
   def flush(self) -> tuple[dict[str, float], float]:
-    """Returns the averages and the rate (counted per second) of what `check` fetched, and starts a new window."""
+    """Returns the averages and the rate (counted per second) of what `check` fetched, and starts a new window.
+
+    `mfu` among the averages is the share of the devices' peak that was used, where that is known.
+    """
     averages = {name: float(total / count) for name, (total, count) in self._sums.items() if count > 0}
     averages |= {"skipped_steps": float(self._skipped)} if self._skipped else {}
-    rate = self._counted / max(time.monotonic() - self._start, 1e-9)
-    self._sums, self._start, self._counted, self._skipped = {}, time.monotonic(), 0, 0
+    seconds = max(time.monotonic() - self._start, 1e-9)
+    averages |= {"mfu": self._least / seconds} if self._least else {}
+    rate = self._counted / seconds
+    self._sums, self._start, self._counted, self._least, self._skipped = {}, time.monotonic(), 0, 0.0, 0
     return averages, rate
 
 
-class MetricLog:
-  """`metrics.jsonl` and TensorBoard events of a stage, cut back to the step a run resumes from."""
+class ScalarLog(Protocol):
+  """Takes what is logged to wherever it is shown."""
 
-  def __init__(self, folder: Path, *, step: int, writes: bool = True):
+  def scalars(self, step: int, line: dict[str, float]) -> None:
+    """Takes a line of the log, `step` among its values."""
+    ...
+
+  def sound(self, step: int, name: str, samples: np.ndarray, *, sample_rate: int) -> None:
+    """Takes a sound, float32 [A]."""
+    ...
+
+  def close(self) -> None:
+    """Writes or sends what is buffered."""
+    ...
+
+
+class TensorBoardLog:
+  """Events of a stage, `events/`; those after the step a run resumes from are hidden."""
+
+  def __init__(self, folder: Path, *, step: int):
+    """Opens the file; `step` is the one that the run goes on from."""
+    from tensorboardX import SummaryWriter
+
+    self._events = SummaryWriter(str(folder / "events"), purge_step=step + 1 if step else None)
+
+  def scalars(self, step: int, line: dict[str, float]) -> None:
+    """Takes a line of the log, `step` among its values."""
+    for name, value in line.items():
+      if name != "step":
+        self._events.add_scalar(name, value, step)
+
+  def sound(self, step: int, name: str, samples: np.ndarray, *, sample_rate: int) -> None:
+    """Takes a sound, float32 [A]."""
+    self._events.add_audio(name, samples, step, sample_rate=sample_rate)
+
+  def close(self) -> None:
+    """Writes what is buffered."""
+    self._events.close()
+
+
+class MetricLog:
+  """`metrics.jsonl` of a stage, cut back to the step a run resumes from, and what goes to other logs."""
+
+  def __init__(self, folder: Path, *, step: int, writes: bool = True, others: Sequence[Callable[[], ScalarLog]] = ()):
     """Opens the files.
 
     Args:
       folder: of the stage.
       step: that the run goes on from.
       writes: false for all processes of a run but the first.
+      others: open logs beside TensorBoard's.
     """
-    from tensorboardX import SummaryWriter
-
     self._path = folder / "metrics.jsonl"
     lines = read_metrics(folder)
     kept = [line for line in lines if line["step"] <= step]
     self.goodput = Goodput(lines, step=step)
     self._seconds_before, self._start = (kept[-1]["seconds"] if kept else 0.0), time.monotonic()
-    self._file = self._events = None
+    self._file, self._others = None, []
     if writes:
       write_whole(self._path, "".join(json.dumps(line) + "\n" for line in kept))
       self._file = self._path.open("a")
-      self._events = SummaryWriter(str(folder / "events"), purge_step=step + 1 if step else None)
+      self._others = [TensorBoardLog(folder, step=step), *(make() for make in others)]
 
   def write(self, step: int, averages: dict[str, float], rate: float, *, unit: str) -> dict[str, float]:
-    """Appends one line and returns it; every value in it is also a TensorBoard scalar."""
+    """Appends one line and returns it; every other log takes it too."""
     seconds = self._seconds_before + time.monotonic() - self._start
     line = {"step": step, **averages, f"{unit}_per_second": rate, "seconds": seconds}
+    line |= {f"{unit}_per_second_per_device": rate / jax.device_count()} if jax.device_count() > 1 else {}
     line |= {"peak_memory_gib": peak_memory_gib(), **self.goodput.figures(seconds)}
-    if self._file is None or self._events is None:
-      return line
-    self._file.write(json.dumps(line) + "\n")
-    self._file.flush()
-    for name, value in line.items():
-      if name != "step":
-        self._events.add_scalar(name, value, step)
+    if self._file is not None:
+      self._file.write(json.dumps(line) + "\n")
+      self._file.flush()
+    for log in self._others:
+      log.scalars(step, line)
     return line
 
   def sounds(self, step: int, waveforms: dict[str, Any], *, sample_rate: int) -> None:
-    """Keeps sounds [A] by name: the newest as `sounds/<name>.flac` of the stage, each as TensorBoard audio."""
-    if self._events is None:
+    """Keeps sounds [A] by name: the newest as `sounds/<name>.flac` of the stage, each in every other log."""
+    if self._file is None:
       return
     for name, waveform in waveforms.items():
       samples = np.clip(np.asarray(waveform, np.float32), -1.0, 1.0)
       path = self._path.parent / "sounds" / f"{name}.flac"
       write_whole(path, encode_flac(samples, sample_rate))
-      self._events.add_audio(name, samples, step, sample_rate=sample_rate)
+      for log in self._others:
+        log.sound(step, name, samples, sample_rate=sample_rate)
 
   def close(self) -> None:
     """Writes what is buffered."""
-    for file in (self._file, self._events):
+    for file in (self._file, *self._others):
       if file is not None:
         file.close()
 

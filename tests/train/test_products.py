@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from omni_jax.plan.products import count_products
+from omni_jax.train.products import count_products
 
 SHAPE = jax.ShapeDtypeStruct
 

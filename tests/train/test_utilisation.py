@@ -1,0 +1,87 @@
+"""MFU: what counts as useful, whose peak it is a share of, and what the log says."""
+
+import dataclasses
+import types
+
+import jax
+import pytest
+
+from omni_jax.cli.main import main
+from omni_jax.core import config
+from omni_jax.train.loop import Run, train
+from omni_jax.train.losses import next_token
+from omni_jax.train.metrics import read_metrics
+from omni_jax.train.optimizer import OptimizerConfig
+from omni_jax.train.utilisation import Utilisation, peak_teraflops, step_operations
+from tests.train import duels, packed
+
+
+@pytest.fixture(autouse=True)
+def tests_can_be_stored(monkeypatch):
+  """Lets stored configs of tests be imported back."""
+  monkeypatch.setattr(config, "_PACKAGE", "tests")
+
+
+def make_run(*, remat="none", **changes):
+  fields = {
+    "name": "omni",
+    "model": packed.model_config(remat=remat),
+    "loss": next_token,
+    "optimizer": OptimizerConfig(learning_rate=1e-3),
+    "data": packed.PackedData(rows=4, length=16),
+    "steps": 4,
+    "log_every": 2,
+  }
+  return Run(**{**fields, **changes})
+
+
+def test_what_is_computed_twice_is_not_useful():
+  batch = packed.batch_of(4, length=16)
+  once, twice = (step_operations(make_run(remat=remat), batch) for remat in ("none", "full"))
+  assert once.useful == twice.useful > 0 and twice.whole.total > once.whole.total
+  assert step_operations(make_run(), packed.batch_of(8, length=16)).useful == pytest.approx(2 * once.useful, rel=0.1)
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_kernels_of_an_accelerator_hide_nothing(platform):
+  batch = packed.batch_of(4, length=16)
+  plain = step_operations(make_run(), batch)
+  device = jax.sharding.AbstractDevice(device_kind="some", num_cores=None, platform=platform)
+  with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((1,), ("fsdp",), abstract_device=device)):
+    assert step_operations(make_run(), batch) == plain
+
+
+@pytest.mark.parametrize(
+  ("kind", "peak"),
+  [("TPU v5 lite", 197), ("TPU v5", 459), ("NVIDIA H100 80GB HBM3", 989), ("NVIDIA H100 PCIe", 756), ("cpu", None)],
+)
+def test_the_peak_is_that_of_the_device(kind, peak):
+  assert peak_teraflops(types.SimpleNamespace(device_kind=kind)) == peak
+
+
+def test_seconds_at_the_peak():
+  batch, run = packed.batch_of(4, length=16), make_run()
+  useful = step_operations(run, batch).useful
+  assert Utilisation(run, teraflops=2.0, devices=4).least_seconds(batch) == pytest.approx(useful / 8e12)
+  assert Utilisation(run, teraflops=None, devices=4).least_seconds(batch) == 0.0
+  assert Utilisation(duels.make_duel(), teraflops=2.0, devices=1).least_seconds(batch) == 0.0
+
+
+def test_the_share_is_logged_where_the_peak_is_known(tmp_path, capsys):
+  run = make_run()
+  lines = read_metrics(train(run, tmp_path, teraflops=1e-6))
+  useful = step_operations(run, packed.batch_of(4, length=16)).useful
+  # One step between the second log and the first: its seconds lie between those of the lines.
+  first, *later = lines
+  for before, line in zip((first, *later), later, strict=False):
+    steps = line["step"] - before["step"]
+    assert line["mfu"] >= steps * useful / 1e6 / (line["seconds"] - before["seconds"] + 0.05)
+    assert line["mfu"] == pytest.approx(useful / 1e6 / 64 * line["tokens_per_second"], rel=0.5)
+  assert "MFU" in capsys.readouterr().out
+  assert "mfu" not in read_metrics(train(dataclasses.replace(run, name="unknown"), tmp_path))[-1]
+
+
+def test_a_peak_is_above_zero(capsys):
+  with pytest.raises(SystemExit):
+    main(["train", "--config", "x.py:y", "--workdir", "w", "--peak-teraflops", "0"])
+  assert "above 0" in capsys.readouterr().err
