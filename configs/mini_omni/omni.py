@@ -2,7 +2,7 @@
 
 Source: arXiv 2408.16725; the recipe and where its figures are from: `configs/mini_omni/recipe.py`.
 Command: omni train --config configs/mini_omni/omni.py:tiny --workdir runs/tiny
-Hardware and hours: the paper used 8 A100 and states no time; the tiny run takes one CPU core about 25 minutes.
+Hardware and hours: the paper used 8 A100 and states no time; the tiny run takes one CPU core about 35 minutes.
 Expect: the losses of all eight rows fall, the first layer of codes first.
 """
 
