@@ -22,7 +22,8 @@ from omni_jax.checkpoint.card import read_card
 from omni_jax.checkpoint.store import require_step
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import GENDERS
-from omni_jax.generate.assistant import Assistant, Question
+from omni_jax.generate.assistant import Assistant
+from omni_jax.generate.exchange import Question
 from omni_jax.generate.speech_stages import TOKENIZER, VOCODER
 from omni_jax.prepare.audio import decode_audio, resample
 from omni_jax.prepare.schema import Example

@@ -10,7 +10,17 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from omni_jax.core.styles import Style
-from omni_jax.generate.exchange import DEFAULT_STYLE, READINGS, Ability, Answer, Answering, Event, Question, SpokenText
+from omni_jax.generate.exchange import (
+  DEFAULT_STYLE,
+  READINGS,
+  Ability,
+  Answer,
+  Answering,
+  Event,
+  Question,
+  SpokenText,
+  check_asked,
+)
 from omni_jax.generate.streaming import Stopwatch
 from omni_jax.speech.interface import Manner
 
@@ -52,7 +62,12 @@ class Cascade:
     return self._speaks.resynthesise(recordings)
 
   def answer(self, questions: Sequence[Question]) -> list[Answer]:
-    """Returns the answer to each question; one of which nothing was recognised is not asked, which is a problem."""
+    """Returns the answer to each question; one of which nothing was recognised is not asked, which is a problem.
+
+    Raises:
+      UserError: nothing asked, earlier turns, or an image for a system that does not see.
+    """
+    check_asked(questions, abilities=self.abilities)
     watch = Stopwatch()
     spoken = [row for row, question in enumerate(questions) if question.waveform is not None]
     with watch.stage("hear"):

@@ -72,11 +72,11 @@ class _Rules:
     vocabulary = writer.vocabulary
     self._vocabulary, self._decode = vocabulary, writer.tokenizer.decode
     self._opens, self._closes = vocabulary.specials[UNITS_OPEN], vocabulary.specials[UNITS_CLOSE]
-    pieces = np.flatnonzero(vocabulary.pieces()).tolist()
-    self._signs = {i for i in pieces if any(sign in self._decode([i]) for sign in _SIGNS)}
-    self._blanks = {i for i in pieces if not self._decode([i]).strip()}
+    texts = {i: self._decode([i]) for i in np.flatnonzero(vocabulary.pieces()).tolist()}
+    self._signs = {i for i, text in texts.items() if any(sign in text for sign in _SIGNS)}
+    self._blanks = {i for i, text in texts.items() if not text.strip()}
     self._of_tokens = {
-      "piece": [i for i in pieces if i not in self._signs | self._blanks],
+      "piece": sorted(texts.keys() - self._signs - self._blanks),
       "blank": sorted(self._blanks),
       "unit": vocabulary.unit_ids.tolist(),
       "opens": [self._opens],

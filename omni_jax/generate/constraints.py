@@ -108,17 +108,19 @@ def compile_rules(rules: Rules, of_tokens: Mapping[str, Sequence[int]], *, size:
   """
   states = tuple(rules)
   assert states[0] == OVER, "over is state 0"
-  names = [NEVER, *dict.fromkeys([*of_tokens, *(name for after in rules.values() for name in after)])]
+  state_of = {state: number for number, state in enumerate(states)}
+  names = dict.fromkeys([NEVER, *of_tokens, *(name for after in rules.values() for name in after)])
+  class_of = {name: number for number, name in enumerate(names)}
   classes = np.zeros(size, np.int32)
   for name, tokens in of_tokens.items():
-    classes[np.asarray(tokens, np.int32)] = names.index(name)
-  allowed = np.zeros((len(states), len(names)), bool)
+    classes[np.asarray(tokens, np.int32)] = class_of[name]
+  allowed = np.zeros((len(states), len(class_of)), bool)
   following = np.zeros(allowed.shape, np.int32)
   for state, after in rules.items():
     for name, then in after.items():
-      place = states.index(state), names.index(name)
-      allowed[place], following[place] = True, states.index(then)
-  used = allowed & np.isin(np.arange(len(names)), classes)
+      place = state_of[state], class_of[name]
+      allowed[place], following[place] = True, state_of[then]
+  used = allowed & np.isin(np.arange(len(class_of)), classes)
   distance = jnp.asarray(_distances(used, following))
   return Automaton(jnp.asarray(classes), jnp.asarray(allowed), jnp.asarray(following), distance, states)
 

@@ -84,7 +84,8 @@ class SpeechGate:
       raise UserError(f"{seconds} seconds", where="gate", rule="above 0", remedy="0.2 is usual")
     self._above, self._least = above_db, least_db
     self._recent: deque[bool] = deque(maxlen=max(round(seconds * SAMPLE_RATE / _FRAME), 1))
-    self._levels = [least_db - above_db]  # silence, until the room was heard
+    # Of the last half minute; silence, until the room was heard.
+    self._levels = deque([least_db - above_db], maxlen=30 * SAMPLE_RATE // _FRAME)
     self._rest = np.zeros(0, np.float32)
 
   @property
@@ -100,6 +101,6 @@ class SpeechGate:
     for frame in known[:whole].reshape(-1, _FRAME):
       level = 10 * np.log10(float(np.square(frame).mean()) + 1e-10)
       self._levels.append(level)
-      room = float(np.quantile(self._levels[-1500:], 0.01))  # of the last half minute
+      room = float(np.quantile(self._levels, 0.01))
       self._recent.append(level > max(room + self._above, self._least))
     return self.speaks

@@ -37,6 +37,11 @@ class Prompt:
   given: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
 
 
+def prompt_of(ids: Sequence[int], *, state: str, images: Mapping[str, np.ndarray] | None = None) -> Prompt:
+  """Returns the prompt of a list of ids."""
+  return Prompt(tokens=np.asarray(ids, np.int32), state=state, images=images or {})
+
+
 class Progress(NamedTuple):
   """A batch in the middle of decoding."""
 
@@ -108,7 +113,7 @@ class Engine:
 
   def log_likelihood(self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> np.ndarray:
     """Returns the log probability of each answer after its prompt, float [N]; both are ids, prompts without images."""
-    whole = [Prompt(tokens=np.asarray([*p, *a], np.int32), state="over") for p, a in zip(prompts, answers, strict=True)]
+    whole = [prompt_of([*prompt, *answer], state=OVER) for prompt, answer in zip(prompts, answers, strict=True)]
     longest = max(len(row.tokens) for row in whole)
     rows = batch_rows(len(whole))
     batch = pad_batch([*whole, *[whole[0]] * (rows - len(whole))], length=bucket(longest, smallest=SMALLEST_PROMPT))

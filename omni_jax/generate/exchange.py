@@ -7,7 +7,7 @@ Whoever asks for it anyway is told; evaluation leaves those tasks out and says w
 import dataclasses
 import enum
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -21,8 +21,6 @@ MAX_TRANSCRIPT = 64  # tokens
 MAX_TOKENS = 2048  # of a question and its answer
 DEFAULT_STYLE = Style("female", "neutral", "normal")  # where a system chooses none
 FEWEST_SAMPLES = 1600  # of a question, a tenth of a second
-
-_Turn = TypeVar("_Turn")
 
 
 class Ability(enum.Enum):

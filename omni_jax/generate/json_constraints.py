@@ -7,7 +7,7 @@ tokenizer, `"` and `, "` may be one piece or three, so each state is asked where
 to the same places from all states are one class. The original samples freely and repairs what it gets.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -22,6 +22,7 @@ OBJECT, OBJECT_OR_TEXT = "object", "object or text"
 
 _UNITS, _MORE_UNITS, _CLOSED, _TEXT = "units", "units...", "closed", "text"
 _DEAD = -1
+_AT_ONCE = 4096  # pieces, so that 150,000 of a full tokenizer do not take as many columns at a time
 _BLANK = " \n\t\r"
 _PIECE = "piece"
 _Characters = dict[str, dict[str, str]]  # state -> character -> state after it
@@ -32,16 +33,19 @@ def json_automaton(dialogue: Dialogue) -> Automaton:
   """Returns the automaton of `RULES` and, from `object` and `object or text` on, that of answers in JSON."""
   vocabulary = dialogue.vocabulary
   of_tokens, characters = token_classes(vocabulary), _characters(spaced=dialogue.tokenizer.prefixes_space)
-  pieces = np.asarray(of_tokens.pop(_PIECE), np.int64)
+  pieces = of_tokens.pop(_PIECE)
   states = list(dict.fromkeys([*characters, *(after for row in characters.values() for after in row.values())]))
-  following = _following(characters, states, _texts(pieces.tolist(), dialogue.tokenizer))
-  columns, of_pieces = np.unique(following, axis=1, return_inverse=True)
-  names = [f"{_PIECE} {number}" for number in range(columns.shape[1])]
-  for number, name in enumerate(names):
-    of_tokens[name] = pieces[of_pieces.reshape(-1) == number].tolist()
+  columns: dict[bytes, list[int]] = {}  # where pieces lead to -> those pieces
+  for piece, column in zip(pieces, _columns(characters, states, _texts(pieces, dialogue.tokenizer)), strict=True):
+    columns.setdefault(column, []).append(piece)
+  names = [f"{_PIECE} {number}" for number in range(len(columns))]
+  of_tokens |= dict(zip(names, columns.values(), strict=True))
   rules: dict[str, dict[str, str]] = {state: _spread(after, names) for state, after in RULES.items()}
-  for state, row in zip(states, columns, strict=True):
-    rules[state] = {name: states[after] for name, after in zip(names, row.tolist(), strict=True) if after != _DEAD}
+  rules |= {state: {} for state in states}
+  for name, column in zip(names, columns, strict=True):
+    following = np.frombuffer(column, np.int32)
+    for state in np.flatnonzero(following != _DEAD).tolist():
+      rules[states[state]][name] = states[following[state]]
   rules[_UNITS]["unit"] = rules[_MORE_UNITS]["unit"] = _MORE_UNITS
   rules[_CLOSED]["end"] = rules[_TEXT]["end"] = OVER
   return compile_rules(rules, of_tokens, size=vocabulary.size)
@@ -94,8 +98,8 @@ def _string(machine: _Characters, state: str, *, then: str) -> None:
   machine[escape] = dict.fromkeys('"\\/bfnrt', state)
 
 
-def _following(machine: _Characters, states: Sequence[str], texts: Sequence[str]) -> np.ndarray:
-  """Returns the number of the state behind each text from each state, int32 [states, texts]; -1 where none."""
+def _columns(machine: _Characters, states: Sequence[str], texts: Sequence[str]) -> Iterator[bytes]:
+  """Yields the column of each text: the number of the state behind it from each state, int32; -1 where none."""
   alphabet = sorted({character for row in machine.values() for character in row if len(character) == 1})
   kinds: Mapping[str, int] = {kind: number for number, kind in enumerate([*alphabet, _PRINTED, _CONTROL])}
   number_of = {state: number for number, state in enumerate(states)}
@@ -104,19 +108,19 @@ def _following(machine: _Characters, states: Sequence[str], texts: Sequence[str]
     for kind, after in _whole_row(row, alphabet).items():
       table[number_of[state], kinds[kind]] = number_of[after]
   table[:, -1] = [*range(len(states)), _DEAD]
-  width = max(map(len, texts), default=0)
-  spelt = np.full((len(texts), width), len(kinds), np.int32)
-  for place, text in enumerate(texts):
-    spelt[place, : len(text)] = [kinds.get(c, kinds[_PRINTED if c >= " " else _CONTROL]) for c in text]
-  following = np.full((len(states), len(texts)), _DEAD, np.int32)
-  for state in range(len(states)):
-    alive, here = np.arange(len(texts)), np.full(len(texts), state, np.int32)
-    for column in spelt.T:
-      here = table[here, column[alive]]
-      alive, here = alive[here != _DEAD], here[here != _DEAD]
-    following[state, alive] = here
-  following[:, [not text for text in texts]] = _DEAD  # nothing would go on for ever
-  return following
+  for start in range(0, len(texts), _AT_ONCE):
+    some = texts[start : start + _AT_ONCE]
+    spelt = np.full((len(some), max(map(len, some))), len(kinds), np.int32)
+    for place, text in enumerate(some):
+      spelt[place, : len(text)] = [kinds.get(c, kinds[_PRINTED if c >= " " else _CONTROL]) for c in text]
+    following = np.full((len(some), len(states)), _DEAD, np.int32)
+    for state in range(len(states)):
+      alive, here = np.flatnonzero([*map(len, some)]), state  # an empty text would go on for ever
+      for column in spelt.T:
+        here = table[here, column[alive]]
+        alive, here = alive[here != _DEAD], here[here != _DEAD]
+      following[alive, state] = here
+    yield from (row.tobytes() for row in following)
 
 
 def _whole_row(row: Mapping[str, str], alphabet: Iterable[str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ expressions. It has no memory there; here earlier turns stand before the questio
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,35 +19,21 @@ from omni_jax.checkpoint.store import load_model
 from omni_jax.core.config import from_json
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
-from omni_jax.generate.chain_constraints import SAYS, WRITES, chain_automaton, chain_state, cross_modal_automaton
-from omni_jax.generate.engine import Engine, Prompt
-from omni_jax.generate.exchange import (
-  DEFAULT_STYLE,
-  MAX_TOKENS,
-  MAX_TRANSCRIPT,
-  READINGS,
-  Ability,
-  Answer,
-  Event,
-  Question,
-  SpokenText,
-  check_asked,
-  check_waveform,
-  cut_problem,
-)
+from omni_jax.generate.chain_constraints import SAYS, chain_automaton, chain_state, cross_modal_automaton
+from omni_jax.generate.engine import Engine, Prompt, prompt_of
+from omni_jax.generate.exchange import DEFAULT_STYLE, MAX_TOKENS, Ability, Answer, Question, cut_problem
 from omni_jax.generate.sampling import Sampling
-from omni_jax.generate.speech_stages import TOKENIZER, VOCODER, check_units_of, load_tokenizer, load_vocoder
+from omni_jax.generate.speech_stages import TOKENIZER, VOCODER
 from omni_jax.generate.streaming import ChainStream, Stopwatch
-from omni_jax.generate.synthesis import Reader
+from omni_jax.generate.unit_assistant import Heard, UnitAssistant, load_speech
 from omni_jax.nn.lora import Adapted
-from omni_jax.speech.interface import Manner, PhoneReader, SpeechTokenizer, Vocoder
-from omni_jax.speech.lengths import LENGTHS_FILE, Lengths
+from omni_jax.speech.interface import PhoneReader, SpeechTokenizer, Vocoder
+from omni_jax.speech.lengths import Lengths
 from omni_jax.tokens.speech_gpt import RELEASED, SAY, TRANSCRIBE, Chain, Side, SpeechGPTWriter
 from omni_jax.tokens.text import Segment
 from omni_jax.tokens.units import reduce_units
 
 _MAX_ANSWER = 512  # a chain of modality has everything in it: what was heard, what is said, and its units
-_STREAM_BLOCK = 8  # tokens between two looks at a stream
 
 _Turn = tuple[Sequence[Segment], Sequence[Segment]]  # asked and answered
 
@@ -87,7 +73,7 @@ class CrossModalScript:
     return self._writer.read(ids).text
 
 
-class SpeechGPTAssistant:
+class SpeechGPTAssistant(UnitAssistant):
   """Hears, answers and speaks in one voice, or in the styles of its vocoder; it does not see."""
 
   def __init__(
@@ -116,15 +102,18 @@ class SpeechGPTAssistant:
       sampling: how answers are drawn.
       lengths: how long texts last, to judge readings by; without, their length is not judged.
     """
-    self.tokenizer, self.vocoder = tokenizer, vocoder
     self._writer, self._requests = chains, requests
-    self._script = CrossModalScript(cross_modal, write=descriptions[0], say=descriptions[1])
-    sampling = sampling or Sampling()
-    self.engine = Engine(model, chain_automaton(chains), sampling=sampling, max_tokens=MAX_TOKENS)
+    options: dict[str, Any] = {"sampling": sampling or Sampling(), "max_tokens": MAX_TOKENS}
     plain = model.silenced() if isinstance(model, Adapted) else model
-    self._plain = Engine(plain, cross_modal_automaton(cross_modal), sampling=sampling, max_tokens=MAX_TOKENS)
-    judge = {"vocoder": vocoder, "lengths": lengths} if lengths else {}
-    self._reader = Reader(self._plain, script=self._script, max_new_tokens=_MAX_ANSWER, **judge)
+    super().__init__(
+      Engine(model, chain_automaton(chains), **options),
+      plain=Engine(plain, cross_modal_automaton(cross_modal), **options),
+      script=CrossModalScript(cross_modal, write=descriptions[0], say=descriptions[1]),
+      tokenizer=tokenizer,
+      vocoder=vocoder,
+      lengths=lengths,
+      most=_MAX_ANSWER,
+    )
 
   @classmethod
   def load(
@@ -146,23 +135,14 @@ class SpeechGPTAssistant:
     data = _chains_of(folder)
     data = dataclasses.replace(data, text=workdir / "text")
     writer = data.writer()
-    hearing, speaking = load_tokenizer(workdir, stage=tokenizer), load_vocoder(workdir, stage=vocoder)
-    for name, part in ((tokenizer, hearing), (vocoder, speaking)):
-      check_units_of(part, codebook_size=writer.vocabulary.codebook_size, where=workdir / "stages" / name)
+    codebook_size = writer.vocabulary.codebook_size
+    parts = load_speech(workdir, tokenizer=tokenizer, vocoder=vocoder, codebook_size=codebook_size)
     config, model = load_model(folder)
     _check_tables(getattr(config, "base", config), writer, folder)
     before = _stage_before(workdir, folder, data)
-    path = workdir / "units" / LENGTHS_FILE
-    lengths = Lengths.load(path) if path.exists() else None
-    parts: dict[str, Any] = {"tokenizer": hearing, "vocoder": speaking, "sampling": sampling, "lengths": lengths}
     parts["cross_modal"] = dataclasses.replace(writer, template=before.template)
     parts["descriptions"] = before.descriptions[0][0], before.descriptions[1][0]
-    return cls(model, chains=writer, requests=data.requests, **parts)
-
-  @property
-  def sample_rate(self) -> int:
-    """Samples a second of what it says."""
-    return self.vocoder.sample_rate
+    return cls(model, chains=writer, requests=data.requests, sampling=sampling, **parts)
 
   @property
   def abilities(self) -> frozenset[Ability]:
@@ -170,97 +150,19 @@ class SpeechGPTAssistant:
     reads = {Ability.READS_PHONES} if isinstance(self.tokenizer, PhoneReader) else set()
     return frozenset({Ability.REMEMBERS} | reads)
 
-  def recognise(self, waveforms: Sequence[np.ndarray]) -> list[str]:
-    """Returns the words of each recording, float [A] at 16 kHz."""
-    prompts = [_prompt(self._script.ask_to_write(units), WRITES) for units in self._units(waveforms)]
-    return [self._script.read(ids) for ids in self._plain.generate(prompts, max_new_tokens=MAX_TRANSCRIPT)]
-
-  def synthesise(
-    self, texts: Sequence[tuple[str, Style]], *, readings: int = READINGS, manner: Manner = None
-  ) -> list[SpokenText]:
-    """Returns each text said: its units do not know styles, the vocoder speaks in the one that is asked for."""
-    spoken = []
-    for ids, (_, style) in zip(self._reader.read(texts, readings=readings), texts, strict=True):
-      units = reduce_units(self._script.said(ids))[0]
-      spoken.append(
-        SpokenText(
-          units=units, waveform=self._speak(units, manner or style), problem=cut_problem(ids, most=_MAX_ANSWER)
-        )
-      )
-    return spoken
-
-  def resynthesise(self, recordings: Sequence[tuple[np.ndarray, Style]]) -> list[np.ndarray]:
-    """Returns each recording, float [A] at 16 kHz, after units and vocoder, said in its style."""
-    units = self._units([waveform for waveform, _ in recordings])
-    return [self._speak(row, style) for row, (_, style) in zip(units, recordings, strict=True)]
-
-  def answer(self, questions: Sequence[Question]) -> list[Answer]:
-    """Returns the answer to each question.
-
-    Raises:
-      UserError: nothing asked, an image, or a question too long for the context.
-    """
-    watch = Stopwatch()
-    prompts, heard = self._read(questions, watch)
-    with watch.stage("answer"):
-      rows = self.engine.generate(prompts, max_new_tokens=_MAX_ANSWER)
-    answers = [self._answer(*parts) for parts in zip(rows, questions, heard, strict=True)]
-    with watch.stage("vocoder"):
-      answers = [self._aloud(*pair) for pair in zip(questions, answers, strict=True)]
-    timings = watch.rounded()
-    return [dataclasses.replace(answer, timings=timings) for answer in answers]
-
-  def stream(self, question: Question) -> Iterator[Event]:
-    """Returns the answer piece by piece: the words heard, the words said, then sound as its units come."""
-    watch = Stopwatch()
-    prompts, (heard,) = self._read([question], watch)
-    live = ChainStream(
-      self._writer,
-      hears=self._chain(question).hears,
-      voice=self.vocoder.stream(question.style or DEFAULT_STYLE) if question.speak else None,
-    )
-    ids, sound = [], []
-    blocks = self.engine.stream(prompts, max_new_tokens=_MAX_ANSWER, block=_STREAM_BLOCK)
-    for block in watch.iterate("answer", blocks):
-      row = block[0][block[0] >= 0]
-      ids.append(row)
-      for piece in watch.iterate("vocoder", live.push(row)):
-        sound += [piece.samples] if piece.samples is not None else []
-        yield Event(text=piece.text, heard_text=piece.heard_text, samples=piece.samples)
-    for piece in watch.iterate("vocoder", live.finish()):
-      sound += [piece.samples] if piece.samples is not None else []
-      yield Event(text=piece.text, heard_text=piece.heard_text, samples=piece.samples)
-    answer = self._answer(np.concatenate(ids), question, heard)
-    answer = dataclasses.replace(answer, waveform=np.concatenate([np.zeros(0, np.float32), *sound]))
-    if not sound:  # a written answer that is to be read aloud
-      with watch.stage("vocoder"):
-        answer = self._aloud(question, answer)
-      if len(answer.waveform):
-        yield Event(samples=answer.waveform)
-    timings = watch.rounded()
-    yield Event(answer=dataclasses.replace(answer, timings=timings), timings=timings)
-
-  def _read(self, questions: Sequence[Question], watch: Stopwatch) -> tuple[list[Prompt], list[np.ndarray]]:
-    """Returns the prompts and the units heard, empty for typed questions."""
-    check_asked(questions, abilities=self.abilities)
-    spoken = [row for row, question in enumerate(questions) if question.waveform is not None]
-    with watch.stage("hear"):
-      units = dict(zip(spoken, self._units([np.asarray(questions[row].waveform) for row in spoken]), strict=True))
-    heard = [units.get(row, np.zeros(0, np.int32)) for row in range(len(questions))]
-    prompts = [
-      _prompt(self._asked(*pair), chain_state(self._chain(pair[0]))) for pair in zip(questions, heard, strict=True)
-    ]
-    return prompts, heard
-
-  def _asked(self, question: Question, units: np.ndarray) -> list[int]:
-    """Returns the prompt with as many earlier turns as there is room for, the last ones."""
-    asked = self._request(question, Side(question.text, units))
+  def _prompt(self, question: Question, heard: Heard, watch: Stopwatch) -> Prompt:
+    del watch
+    asked = self._request(question, Side(question.text, heard.units))
     history = [self._past(past.question, past.answer) for past in question.history]
     while True:
       ids = self._writer.prompt(asked, history=history)
-      if not history or len(ids) + _MAX_ANSWER <= MAX_TOKENS:
-        return ids
+      if not history or len(ids) + self._most <= MAX_TOKENS:
+        return prompt_of(ids, state=chain_state(self._chain(question)))
       history = history[1:]
+
+  def _live(self, question: Question) -> ChainStream:
+    voice = self.vocoder.stream(question.style or DEFAULT_STYLE) if question.speak else None
+    return ChainStream(self._writer, hears=self._chain(question).hears, voice=voice)
 
   def _chain(self, question: Question) -> Chain:
     """Returns how a question is answered: speech aloud, a typed one aloud where a style is asked for.
@@ -295,27 +197,16 @@ class SpeechGPTAssistant:
     said = Side(answer.text, answer.units if speaks else None)
     return request if self._requests else request[1:-1], self._writer.chain(chain, asked, said)
 
-  def _answer(self, ids: np.ndarray, question: Question, heard: np.ndarray) -> Answer:
-    reply, cut = self._writer.read(ids), cut_problem(ids, most=_MAX_ANSWER)
+  def _answer(self, ids: np.ndarray, question: Question, heard: Heard) -> Answer:
+    reply, cut = self._writer.read(ids), cut_problem(ids, most=self._most)
     return Answer(
       text=reply.text,
       heard_text=reply.heard_text,
-      heard_units=heard,
+      heard_units=heard.units,
       style=(question.style or DEFAULT_STYLE) if len(reply.units) else None,
       units=reduce_units(reply.units)[0],
       problem="; ".join(part for part in (reply.problem, cut) if part),
     )
-
-  def _units(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-    checked = [check_waveform(waveform) for waveform in waveforms]
-    return [reduce_units(units)[0] for units in self.tokenizer.encode_batch(checked)] if checked else []
-
-  def _speak(self, units: np.ndarray, manner: Manner) -> np.ndarray:
-    return np.asarray(self.vocoder.decode(units, manner), np.float32) if len(units) else np.zeros(0, np.float32)
-
-
-def _prompt(ids: Sequence[int], state: str) -> Prompt:
-  return Prompt(tokens=np.asarray(ids, np.int32), state=state)
 
 
 def _chains_of(folder: Path) -> InstructBatches:

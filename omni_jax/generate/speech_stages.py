@@ -8,7 +8,7 @@ import jax
 from omni_jax.checkpoint.store import load_model
 from omni_jax.core import trees
 from omni_jax.core.errors import UserError
-from omni_jax.core.styles import Style
+from omni_jax.generate.exchange import DEFAULT_STYLE
 from omni_jax.nn.weight_norm import fold
 from omni_jax.speech.interface import SpeechPart, SpeechTokenizer, Vocoder
 from omni_jax.speech.quantizers import Quantizer
@@ -16,7 +16,6 @@ from omni_jax.speech.snac import SNAC
 from omni_jax.speech.unit_codec import UnitCodec
 
 TOKENIZER, VOCODER = "tokenizer", "vocoder"  # the stages of the tiny journey
-ONE_VOICE = Style("female", "neutral", "normal")  # of systems that know no style
 
 
 def load_tokenizer(workdir: Path, *, stage: str = TOKENIZER) -> SpeechTokenizer:
@@ -61,7 +60,7 @@ def load_codec(workdir: Path, *, stage: str, vocoder: str | None = VOCODER) -> A
   if not isinstance(model, SpeechTokenizer) or not isinstance(quantizer, Quantizer):
     raise _another(model, workdir, stage, rule="a codec makes rows of codes of recordings, as a SNAC or as FSQ units")
   voice = None if vocoder is None else load_vocoder(workdir, stage=vocoder)
-  return UnitCodec(model, voice, quantizer=quantizer, manner=ONE_VOICE)
+  return UnitCodec(model, voice, quantizer=quantizer, manner=DEFAULT_STYLE)
 
 
 def check_units_of(part: SpeechPart, *, codebook_size: int, where: object) -> None:

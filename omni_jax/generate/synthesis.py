@@ -15,7 +15,7 @@ import numpy as np
 
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
-from omni_jax.generate.engine import Engine, Prompt
+from omni_jax.generate.engine import Engine, prompt_of
 from omni_jax.generate.sampling import Sampling
 from omni_jax.speech.interface import Vocoder
 from omni_jax.speech.lengths import Lengths
@@ -38,7 +38,7 @@ class Script(Protocol):
     """Returns the request to say a text, up to where the units begin."""
     ...
 
-  def ask_to_write(self, units: np.ndarray, style: Style) -> list[int]:
+  def ask_to_write(self, units: np.ndarray, style: Style | None) -> list[int]:
     """Returns the request to write down units said in a style, up to where the text begins."""
     ...
 
@@ -48,6 +48,10 @@ class Script(Protocol):
 
   def said(self, ids: np.ndarray) -> np.ndarray:
     """Returns the units int32 [N] of the ids that answer a request to say."""
+    ...
+
+  def read(self, ids: np.ndarray) -> str:
+    """Returns the text of the ids that answer a request to write down."""
     ...
 
   @property
@@ -64,9 +68,10 @@ class DialogueScript:
   def __init__(self, dialogue: Dialogue):
     """Keeps the writer of prompts."""
     self._dialogue, self.end = dialogue, dialogue.vocabulary.control("end")
-    self.ask_to_say, self.written, self.said = dialogue.synthesis_prompt, dialogue.transcript, dialogue.read_units
+    self.ask_to_say, self.written = dialogue.synthesis_prompt, dialogue.transcript
+    self.said, self.read = dialogue.read_units, dialogue.read_text
 
-  def ask_to_write(self, units: np.ndarray, style: Style) -> list[int]:
+  def ask_to_write(self, units: np.ndarray, style: Style | None) -> list[int]:
     """Returns the request to write down units said in a style."""
     return self._dialogue.recognition_prompt(Question(units=units, style=style))
 
@@ -116,10 +121,7 @@ class Reader:
 
   def _draw(self, texts: Sequence[tuple[str, Style]], sampling: Sampling, *, times: int) -> list[np.ndarray]:
     """Returns `times` readings of every text, one round after the other."""
-    prompts = [
-      Prompt(tokens=np.asarray(self._script.ask_to_say(text, style), np.int32), state=self._script.said_state)
-      for text, style in texts
-    ]
+    prompts = [prompt_of(self._script.ask_to_say(*text), state=self._script.said_state) for text in texts]
     key = jax.random.key(0)
     return self._engine.generate(prompts * times, max_new_tokens=self._max_new_tokens, key=key, sampling=sampling)
 

@@ -15,6 +15,7 @@ after another:
 import dataclasses
 import itertools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -306,7 +307,7 @@ class Decoder(nnx.Module):
     for section in self._sections():
       x, new = fold_with_cache(section.blocks, x, None, rotation, sights[section.window], None, segment_ids > 0)
       entries.append(new)
-    return x, _remember(cache, _joined(entries), segment_ids > 0)
+    return x, _remember(cache, entries, segment_ids > 0)
 
   def step(self, x: Hidden, positions: Positions, cache: KeyValueCache) -> tuple[Hidden, KeyValueCache]:
     """Returns the normalised states of the next positions (usually one), and the cache that holds them too."""
@@ -332,7 +333,7 @@ class Decoder(nnx.Module):
       is_real = jnp.ones((batch, length), bool)
       x, new = fold_with_cache(section.blocks, x, past, rotation, now, seen, is_real)
       entries.append(new)
-    return x, _remember(cache, _joined(entries), jnp.ones((batch, length), bool))
+    return x, _remember(cache, entries, jnp.ones((batch, length), bool))
 
   def _rotation(self, positions: Positions) -> Rotation:
     config = self.config
@@ -355,24 +356,17 @@ class Decoder(nnx.Module):
   ) -> dict[int | None, Sight]:
     """Returns the sight of every kind of layer, by its window."""
     kernel = choose_kernel(x.dtype, head_dim=self.config.head_dim, length=x.shape[1], branched=branch_ids is not None)
-    windows = {section.window for section in self._sections()}
     return {
       window: causal_sight(segment_ids, positions, kernel=kernel, branch_ids=branch_ids, window=window)
-      for window in windows
+      for window in dict.fromkeys(section.window for section in self._sections())
     }
 
 
-def _joined(entries: list[tuple[Array, Array]]) -> tuple[Array, Array]:
-  if len(entries) == 1:
-    return entries[0]
-  keys, values = zip(*entries, strict=True)
-  return jnp.concatenate(keys), jnp.concatenate(values)
-
-
-def _remember(cache: KeyValueCache, entries: tuple[Array, Array], valid: Array) -> KeyValueCache:
+def _remember(cache: KeyValueCache, entries: Sequence[tuple[Array, Array]], valid: Array) -> KeyValueCache:
+  """Returns the cache with the keys and values of all sections behind what it has."""
   keys, values = (
-    jax.lax.dynamic_update_slice_in_dim(old, new, cache.used, axis=3)
-    for old, new in zip((cache.keys, cache.values), entries, strict=True)
+    jax.lax.dynamic_update_slice_in_dim(old, jnp.concatenate(new), cache.used, axis=3)
+    for old, new in zip((cache.keys, cache.values), zip(*entries, strict=True), strict=True)
   )
   seen = jax.lax.dynamic_update_slice_in_dim(cache.valid, valid, cache.used, axis=1)
   return KeyValueCache(keys, values, seen, cache.used + valid.shape[1])

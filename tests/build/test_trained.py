@@ -7,7 +7,7 @@ from omni_jax.build import trained
 from omni_jax.build.speaking import Spoken
 from omni_jax.build.trained import AssistantVoices, Captioned, Trained, Transcribed
 from omni_jax.core.errors import UserError
-from omni_jax.generate.assistant import Answer, SpokenText
+from omni_jax.generate.exchange import Answer, SpokenText
 from omni_jax.prepare.audio import SAMPLE_RATE, decode_audio, encode_flac
 from omni_jax.prepare.quarantine import Rejected
 from omni_jax.prepare.schema import Example, Turn, validate

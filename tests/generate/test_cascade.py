@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from omni_jax.core.errors import UserError
 from omni_jax.core.styles import ALL_STYLES
 from omni_jax.generate.cascade import Cascade
-from omni_jax.generate.exchange import DEFAULT_STYLE, Ability, Answer, Answering, Question, SpokenText
+from omni_jax.generate.exchange import DEFAULT_STYLE, Ability, Answer, Answering, Past, Question, SpokenText
 
 WORDS = {100: "what is red", 200: ""}  # by the length of a recording
 
@@ -53,6 +54,14 @@ def test_nothing_but_words_passes_from_step_to_step(cascade):
   assert "nothing was recognised" in unheard.problem and not len(unheard.waveform)
   assert silent.text == spoken.text and not len(silent.waveform)
   assert set(spoken.timings) == {"hear", "answer", "vocoder"}
+
+
+def test_who_asks_for_what_it_cannot_do_is_told(cascade):
+  past = Past(Question(text="the dog"), Answer(text="god eht"))
+  with pytest.raises(UserError, match="no system that remembers"):
+    cascade.answer([Question(text="the star", history=(past,))])
+  with pytest.raises(UserError, match="nothing asked"):
+    cascade.answer([Question(text=" ")])
 
 
 def test_a_stream_is_one_piece(cascade):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from omni_jax.core.styles import ALL_STYLES
+from omni_jax.generate import json_constraints as module
 from omni_jax.generate.constraints import RULES
 from omni_jax.generate.json_constraints import OBJECT, OBJECT_OR_TEXT, json_automaton
 from omni_jax.tokens.answers import JsonLayout, Reply
@@ -55,3 +56,24 @@ def test_whatever_is_chosen_at_random_reads_back(automaton, dialogue, seed):
   assert ids.pop() == end and len(ids) < most
   reply = JsonLayout().decode(ids, vocabulary=dialogue.vocabulary, tokenizer=dialogue.tokenizer)
   assert reply.problem == "" and (not seed or len(reply.units))
+
+
+def test_pieces_by_the_ten_thousands_lead_where_their_characters_do_one_after_the_other():
+  draw, machine = np.random.default_rng(0), module._characters(spaced=True)
+  states = list(dict.fromkeys([*machine, *(after for row in machine.values() for after in row.values())]))
+  alphabet = np.array([*'esx{":, }\\\né中'])
+  texts = ["".join(draw.choice(alphabet, draw.integers(0, 6))) for _ in range(20_000)]
+  columns = list(module._columns(machine, states, texts))
+  assert len(columns) == len(texts)
+
+  def walked(state, text):
+    for character in text:
+      row = machine.get(state, {})
+      state = row.get(character, row.get("printed" if character >= " " else "control"))
+      if state is None:
+        return -1
+    return states.index(state) if text else -1
+
+  for place in range(0, len(texts), 199):
+    walks = [walked(state, texts[place]) for state in states]
+    np.testing.assert_array_equal(np.frombuffer(columns[place], np.int32), walks)

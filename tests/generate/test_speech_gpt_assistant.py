@@ -7,6 +7,7 @@ import pytest
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import ALL_STYLES
 from omni_jax.generate import speech_gpt_assistant as module
+from omni_jax.generate.engine import prompt_of
 from omni_jax.generate.exchange import Ability, Answer, Answering, Past, Question
 from omni_jax.generate.speech_gpt_assistant import SpeechGPTAssistant
 from omni_jax.models.decoder import DecoderConfig
@@ -106,7 +107,7 @@ def test_recognition_and_synthesis_are_those_of_the_stage_before(assistant, part
   spoken = assistant.synthesise([("the dog", ALL_STYLES[0]), ("the star", ALL_STYLES[5])], readings=2)
   assert all(len(one.units) and len(one.waveform) == 100 * len(one.units) for one in spoken)
   assert len(assistant.recognise([WAVEFORM, WAVEFORM[:4000]])) == 2 and assistant.recognise([]) == []
-  prompt = module._prompt(assistant._script.ask_to_say("the dog"), module.SAYS)
+  prompt = prompt_of(assistant._script.ask_to_say("the dog"), state=module.SAYS)
   silent = assistant._plain.prefill([prompt], max_new_tokens=4).logits
   pairs = jax.tree.map(lambda leaf: leaf * 0, model.pairs)
   model = jax.tree.map(lambda leaf: leaf, model)

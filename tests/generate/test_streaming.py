@@ -30,6 +30,13 @@ def test_a_given_style_speaks_at_once(dialogue, speech):
   assert len(pieces) == 1 and pieces[0].samples is not None and len(pieces[0].samples) == 200
 
 
+def test_a_unit_that_is_said_again_at_once_is_one_as_in_the_whole_answer(dialogue, speech):
+  stream = ReplyStream(dialogue, vocoder=speech["vocoder"], style=ALL_STYLES[2])
+  pieces = [piece for units in ([4, 4, 5], [5, 6]) for piece in stream.push(dialogue.vocabulary.unit_ids[units])]
+  sound = np.concatenate([piece.samples for piece in [*pieces, *stream.finish()] if piece.samples is not None])
+  np.testing.assert_array_equal(sound, speech["vocoder"].decode(np.array([4, 5, 6], np.int32), ALL_STYLES[2]))
+
+
 def test_a_stopwatch_adds_up():
   watch = Stopwatch()
   for _ in range(2):
