@@ -2,11 +2,13 @@
 
     sounds-train.jsonl      beside the shards: which turns have sound, what is known of them, and how long they are
 
-A set is read once to find its turns; that list is kept beside it, so that opening it again takes no reading. It is for
-shards with these checksums alone: another set under the same name is read anew.
+A set is read once to find its turns; that list is kept beside it, so that opening it again takes no reading. Its first
+line says which shards it is of, by their checksums, and what the rest hashes to: a list of other shards, or one that is
+not as it was written, is made again.
 """
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +23,7 @@ from omni_jax.prepare.reader import ExampleSource, open_set
 from omni_jax.prepare.schema import Turn
 from omni_jax.prepare.writer import read_checksums
 
-_VERSION = 1  # of the list
+_VERSION = 2  # of the list
 KEPT_SAMPLES = 1 << 29  # of decoded sound in memory, 1 GiB; what comes later is decoded each time
 _TEXTS = ("role", "text", "style", "heard", "voice", "phones")  # of a turn, kept in the list
 
@@ -106,32 +108,50 @@ class Sounds:
   def _pcm(self, which: int) -> np.ndarray:
     pcm = self._kept.get(which)
     if pcm is None:
-      pcm = self._decoded(self._turns[which].audio())
+      pcm = self._decoded(self._turns[which])
       if len(pcm) <= self._room:
         self._kept[which], self._room = pcm, self._room - len(pcm)
     return pcm
 
-  def _decoded(self, audio: bytes) -> np.ndarray:
+  def _decoded(self, one: SoundingTurn) -> np.ndarray:
+    audio = one.audio()
     if self._sample_rate == SAMPLE_RATE and not self._peak:
-      return decode_pcm(audio)
-    waveform = decode_audio(audio, sample_rate=self._sample_rate)
-    if self._peak:
-      waveform = waveform * (self._peak / max(float(np.abs(waveform).max()), 1e-4))
-    return to_pcm(waveform)
+      pcm = decode_pcm(audio)
+    else:
+      waveform = decode_audio(audio, sample_rate=self._sample_rate)
+      if self._peak:
+        waveform = waveform * (self._peak / max(float(np.abs(waveform).max()), 1e-4))
+      pcm = to_pcm(waveform)
+    if one.length.sample_rate == self._sample_rate and len(pcm) != one.length.samples:
+      raise UserError(
+        f"record {one.record} has {len(pcm)} samples, {one.length.samples} were listed",
+        where=f"{one.records.folder}, split {one.records.split}",
+        rule="sound is as long as its head says, and records are those that were listed",
+        remedy=f"make the set again, or delete {_list_path(one.records)} if the set was exchanged",
+      )
+    return pcm
 
 
 def _listed(records: ExampleSource) -> list[SoundingTurn]:
   """Returns the turns with sound of a split, from the list beside it if it is of these shards."""
-  path, key = records.folder / f"sounds-{records.split}.jsonl", _key(records)
+  path, key = _list_path(records), _key(records)
   if key and path.is_file():
-    with contextlib.suppress(ValueError, TypeError, OSError):  # damaged, or just being written: it is made again
+    with contextlib.suppress(ValueError, OSError):  # damaged, or just being written: it is made again
       return _read_list(path, key, records)
   found = list(_found(records))
   if key:
-    lines = [json.dumps([*key, len(found)]), *(json.dumps(_row(one)) for one in found)]
+    rows = "".join(json.dumps(_row(one)) + "\n" for one in found)
     with contextlib.suppress(UserError):  # a set that others own is read each time
-      write_whole(path, "\n".join(lines) + "\n")
+      write_whole(path, f"{_head(key, rows)}\n{rows}")
   return found
+
+
+def _list_path(records: ExampleSource) -> Path:
+  return records.folder / f"sounds-{records.split}.jsonl"
+
+
+def _head(key: list, rows: str) -> str:
+  return json.dumps([*key, hashlib.sha256(rows.encode()).hexdigest()])
 
 
 def _found(records: ExampleSource) -> Iterator[SoundingTurn]:
@@ -142,14 +162,12 @@ def _found(records: ExampleSource) -> Iterator[SoundingTurn]:
 
 
 def _read_list(path: Path, key: list, records: ExampleSource) -> list[SoundingTurn]:
-  with path.open(encoding="utf-8") as file:
-    head = json.loads(file.readline())
-    rows = [json.loads(line) for line in file]
-  if head != [*key, len(rows)]:
-    raise ValueError("of other shards, or not whole")
+  head, _, rows = path.read_text(encoding="utf-8").partition("\n")
+  if head != _head(key, rows):
+    raise ValueError("of other shards, or not as it was written")
   return [
     SoundingTurn(Turn(**dict(zip(_TEXTS, texts, strict=True))), SoundLength(*length), records, record, place)
-    for record, place, length, texts in rows
+    for record, place, length, texts in map(json.loads, rows.splitlines())
   ]
 
 
