@@ -37,6 +37,11 @@ class SoundingTurn(NamedTuple):
   record: int
   place: int  # in its record
 
+  @property
+  def name(self) -> str:
+    """Where it is, for messages."""
+    return _name(self.records, self.record, self.place)
+
   def audio(self) -> bytes:
     """Returns the sound file, read now."""
     return self.records[self.record].turns[self.place].audio
@@ -49,7 +54,8 @@ def sounding(turn: Turn, *, records: ExampleSource, record: int, place: int) -> 
     UserError: its sound is no sound file.
   """
   known = Turn(**{name: getattr(turn, name) for name in _TEXTS})
-  return SoundingTurn(known, sound_length(turn.audio), records, record, place)
+  with naming(_name(records, record, place)):
+    return SoundingTurn(known, sound_length(turn.audio), records, record, place)
 
 
 def sounding_turns(sets: Sequence[Path], split: str, *, voices: Sequence[str] = ()) -> list[SoundingTurn]:
@@ -114,22 +120,38 @@ class Sounds:
     return pcm
 
   def _decoded(self, one: SoundingTurn) -> np.ndarray:
-    audio = one.audio()
-    if self._sample_rate == SAMPLE_RATE and not self._peak:
-      pcm = decode_pcm(audio)
-    else:
-      waveform = decode_audio(audio, sample_rate=self._sample_rate)
-      if self._peak:
-        waveform = waveform * (self._peak / max(float(np.abs(waveform).max()), 1e-4))
-      pcm = to_pcm(waveform)
+    with naming(one.name):
+      pcm = self._brought(one.audio())
     if one.length.sample_rate == self._sample_rate and len(pcm) != one.length.samples:
       raise UserError(
-        f"record {one.record} has {len(pcm)} samples, {one.length.samples} were listed",
-        where=f"{one.records.folder}, split {one.records.split}",
+        f"{len(pcm)} samples, {one.length.samples} were listed",
+        where=one.name,
         rule="sound is as long as its head says, and records are those that were listed",
         remedy=f"make the set again, or delete {_list_path(one.records)} if the set was exchanged",
       )
     return pcm
+
+  def _brought(self, audio: bytes) -> np.ndarray:
+    """Returns the samples of a sound file at the wanted rate and level."""
+    if self._sample_rate == SAMPLE_RATE and not self._peak:
+      return decode_pcm(audio)
+    waveform = decode_audio(audio, sample_rate=self._sample_rate)
+    if self._peak:
+      waveform = waveform * (self._peak / max(float(np.abs(waveform).max()), 1e-4))
+    return to_pcm(waveform)
+
+
+def _name(records: ExampleSource, record: int, place: int) -> str:
+  return f"{records.folder}, split {records.split}, record {record}, turn {place}"
+
+
+@contextlib.contextmanager
+def naming(where: str) -> Iterator[None]:
+  """Lets errors about bytes of sound say whose they are."""
+  try:
+    yield
+  except UserError as error:
+    raise UserError(error.what, where=where, rule=error.rule, remedy=error.remedy) from error
 
 
 def _listed(records: ExampleSource) -> list[SoundingTurn]:

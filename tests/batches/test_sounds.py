@@ -134,3 +134,13 @@ def test_a_set_that_others_own_is_read_each_time(tmp_path, monkeypatch):
 
   monkeypatch.setattr(sounds, "write_whole", refuse)
   assert len(sounding_turns([folder], "train")) == 1 and not (folder / "sounds-train.jsonl").exists()
+
+
+@pytest.mark.parametrize("cut", ["head", "end"])
+def test_damaged_sound_is_told_by_its_record(tmp_path, cut):
+  whole = encode_flac(0.3 * np.random.default_rng(0).normal(size=5000).clip(-3, 3))
+  turns = [Turn("user", "a", audio=whole), Turn("user", "b", audio=whole[:20] if cut == "head" else whole[:-50])]
+  write_split(tmp_path / "set", "train", [Example(turn.text, "speech", (turn,)) for turn in turns])
+  with pytest.raises(UserError, match="cannot read audio") as error:
+    Sounds(sounding_turns([tmp_path / "set"], "train")).whole(1)
+  assert str(error.value.where).endswith("set, split train, record 1, turn 0")
