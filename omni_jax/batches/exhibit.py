@@ -1,7 +1,7 @@
 """One record as a page: its image, its sound, its words, and the grid of tokens that the model is given of it.
 
 A token is coloured by its kind and underlined where it is learned; its id, position and branch are told where the
-pointer rests. A grid of several rows is drawn as one, a column for each step.
+pointer rests. A grid of several rows is drawn as a table, a column for each step.
 """
 
 import base64
@@ -10,10 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from omni_jax.batches.meanings import KINDS, Meanings
 from omni_jax.prepare.schema import Example, Turn
-from omni_jax.tokens.dialogue import Dialogue
 from omni_jax.tokens.grid import Grid
-from omni_jax.tokens.vocabulary import STYLE, TEXT, UNIT
 
 _STYLE_SHEET = """
 body { font: 15px/1.55 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; color: #1d2433; margin: 32px auto;
@@ -22,30 +21,30 @@ h1 { font-size: 24px; margin: 0 0 4px; } h2 { font-size: 17px; margin: 28px 0 6p
 .soft { color: #5b6476; font-size: 13px; }
 img { max-width: 420px; max-height: 420px; border: 1px solid #e3e7ee; border-radius: 8px; image-rendering: pixelated; }
 .turn { border: 1px solid #e3e7ee; border-radius: 10px; padding: 10px 14px; margin: 10px 0; }
-.grid { overflow-x: auto; line-height: 2; } .row { white-space: nowrap; }
-.row.alone { white-space: normal; }
+.grid { overflow-x: auto; line-height: 2; }
+.rows { display: table; border-spacing: 2px; } .rows .row { display: table-row; white-space: nowrap; }
+.rows .t { display: table-cell; text-align: center; }
 .t { border-radius: 4px; padding: 1px 4px; margin: 1px; font: 12px ui-monospace, "DejaVu Sans Mono", monospace;
   border-bottom: 3px solid transparent; display: inline-block; line-height: 1.4; }
 .learned { border-bottom-color: #1d2433; font-weight: 600; }
 .text { background: #f0f2f6; } .unit { background: #cfe0fb; } .style { background: #fbe2c0; }
-.image { background: #cdebd9; } .control { background: #e6dcf5; } .none { background: #f7d4cd; }
+.image { background: #cdebd9; } .heard { background: #c9ebef; } .control { background: #e6dcf5; }
+.none { background: #f7d4cd; }
 .branch { border-left: 3px solid #c2452d; }
 """
-_KINDS = {TEXT: "text", UNIT: "unit", STYLE: "style"}
-LEGEND = ("text", "unit", "style", "image", "control", "none")
 
 
-def page(example: Example, grid: Grid, *, dialogue: Dialogue, view: str, where: str) -> str:
+def page(example: Example, grid: Grid, *, meanings: Meanings, view: str, where: str) -> str:
   """Returns an HTML page that stands alone.
 
   Args:
     example: the record.
     grid: what the view makes of it.
-    dialogue: whose vocabulary the ids are of.
+    meanings: of its ids.
     view: its name.
     where: the record comes from, for the headline.
   """
-  legend = " ".join(f'<span class="t {name}">{name}</span>' for name in LEGEND)
+  legend = " ".join(f'<span class="t {name}">{name}</span>' for name in KINDS)
   image = f'<p><img src="{_data(example.image, "image/png")}" alt="its image"></p>' if example.image else ""
   turns = "".join(_turn(turn) for turn in example.turns)
   count = f"{grid.tokens.shape[0]} rows of {len(grid)} tokens, {int(grid.learned.sum())} learned"
@@ -60,49 +59,25 @@ def page(example: Example, grid: Grid, *, dialogue: Dialogue, view: str, where: 
 <h2>As {html.escape(view)}</h2>
 <p class="soft">{count} · {legend} <span class="t text learned">learned</span>
   <span class="t text branch">a branch begins</span></p>
-<div class="grid">{grid_html(grid, dialogue=dialogue)}</div>
+<div class="grid">{grid_html(grid, meanings=meanings)}</div>
 </body></html>
 """
 
 
-def grid_html(grid: Grid, *, dialogue: Dialogue) -> str:
+def grid_html(grid: Grid, *, meanings: Meanings) -> str:
   """Returns the rows of a grid, a coloured cell for each token."""
-  names, kinds = _names(grid, dialogue), _kinds(grid, dialogue)
-  begins = np.diff(grid.branches, prepend=grid.branches[:1]) != 0
+  known = {token: meanings(token) for token in np.unique(grid.tokens).tolist()}
+  begins, positions = np.diff(grid.branches, prepend=grid.branches[:1]) != 0, grid.positions
   rows = []
-  for row, (tokens, learned) in enumerate(zip(grid.tokens.tolist(), grid.learned, strict=True)):
+  for tokens, learned in zip(grid.tokens.tolist(), grid.learned, strict=True):
     cells = []
     for column, token in enumerate(tokens):
-      marks = [kinds[row][column], *(["learned"] if learned[column] else []), *(["branch"] if begins[column] else [])]
-      told = f"id {token}, position {grid.positions[column]}, branch {grid.branches[column]}"
-      cells.append(f'<span class="t {" ".join(marks)}" title="{told}">{html.escape(names[row][column])}</span>')
-    rows.append(f'<div class="row{" alone" if len(grid.tokens) == 1 else ""}">{"".join(cells)}</div>')
-  return "\n".join(rows)
-
-
-def _kinds(grid: Grid, dialogue: Dialogue) -> list[list[str]]:
-  vocabulary = dialogue.vocabulary
-  kinds = [_KINDS.get(int(kind), "none") for kind in vocabulary.kinds()]
-  for token in (*vocabulary.controls.values(), *vocabulary.specials.values()):
-    kinds[token] = "control"
-  kinds[vocabulary.control("image")] = "image"
-  return [[kinds[token] for token in row] for row in grid.tokens.tolist()]
-
-
-def _names(grid: Grid, dialogue: Dialogue) -> list[list[str]]:
-  """Returns what each token is called: its text, the number of its unit, or its name."""
-  vocabulary = dialogue.vocabulary
-  named = {token: name for name, token in {**vocabulary.styles, **vocabulary.specials, **vocabulary.controls}.items()}
-  units, is_piece = vocabulary.unit_of(), vocabulary.pieces()
-
-  def name(token: int) -> str:
-    if token in named:
-      return named[token]
-    if units[token] >= 0:
-      return str(units[token])
-    return dialogue.tokenizer.decode([token]).replace("\n", "⏎") or "␣" if is_piece[token] else f"#{token}"
-
-  return [[name(token) for token in row] for row in grid.tokens.tolist()]
+      kind, name = known[token]
+      marks = [kind, *(["learned"] if learned[column] else []), *(["branch"] if begins[column] else [])]
+      told = f"id {token}, position {positions[column]}, branch {grid.branches[column]}"
+      cells.append(f'<span class="t {" ".join(marks)}" title="{told}">{html.escape(name)}</span>')
+    rows.append(f'<div class="row">{"".join(cells)}</div>')
+  return "\n".join(rows) if len(rows) == 1 else "\n".join(['<div class="rows">', *rows, "</div>"])
 
 
 def _turn(turn: Turn) -> str:

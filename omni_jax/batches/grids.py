@@ -20,15 +20,16 @@ A view of a record is a task. The answer's codes are its units, the codes of eac
 """
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import grain
 import numpy as np
 
 from omni_jax.batches.hearing import Recordings
+from omni_jax.batches.meanings import layout_meanings
 from omni_jax.batches.mixture import mix, quarantines
 from omni_jax.batches.packing import Reading, pack
+from omni_jax.batches.pictures import Pictures
 from omni_jax.batches.planned import Planned
 from omni_jax.batches.sources import Sample, Size, Source, columns_first, shifted
 from omni_jax.batches.views import exchange, exchanges, turn_style
@@ -92,7 +93,7 @@ class GridBatches:
   turns: int = added(1)
 
   def __post_init__(self):
-    strange = [source.view for source in self.sources if source.view not in TASKS_OF_VIEWS]
+    strange = [view for source in self.sources for view in source.views if view not in TASKS_OF_VIEWS]
     sizes = min(self.rows, self.length - 1, self.turns) >= 1 and min(self.recordings, self.pad_weight) >= 0
     if not self.sources or strange or not sizes:
       raise UserError(
@@ -140,6 +141,7 @@ class GridBatches:
       to_json((tokenizer.fingerprint, self.layout, self.hearing, self.styles, self.turns)),
       Recordings(layout=self.hearing),
       self.recordings,
+      lambda: layout_meanings(self.layout, tokenizer),
     )
 
 
@@ -166,7 +168,7 @@ class GridWriter:
     Raises:
       UserError: the record lacks what the task needs.
     """
-    return self.sample(self.measure(example, hear_style=hear_style).grid, self.shown(example))
+    return self.sample(self.measure(example, hear_style=hear_style).grid, self._recordings.read(self.shown(example)))
 
   def shown(self, example: Example) -> list[bytes]:
     """Returns the recording of the turn that is heard, if the task hears one.
@@ -199,19 +201,19 @@ class GridWriter:
     )
     return Size(grid, len(grid) - 1, len(shown), pieces, sum(places), 0 if codes is None else codes.size)
 
-  def sample(self, grid: Grid, shown: Sequence[bytes]) -> Sample:
+  def sample(self, grid: Grid, pictures: Pictures) -> Sample:
     """Returns the sample of a grid and the recording in it.
 
     Raises:
-      UserError: it is damaged, or of another length than its head states.
+      UserError: it is of another length than its head states.
     """
-    layout, heard = self._batches.layout, self._recordings.read(shown)
+    layout, heard = self._batches.layout, sum(pictures.places)
     places = int((grid.tokens[0] == layout.text_size + layout.place).sum())
-    if sum(heard.places) != places:
-      raise _lacks(f"sound of {sum(heard.places)} vectors, {places} by its head", "a recording is as long as it says")
+    if heard != places:
+      raise _lacks(f"sound of {heard} vectors, {places} by its head", "a recording is as long as it says")
     targets = columns_first(entries(grid.tokens[:, 1:], layout.rows))
     return shifted(
-      grid, targets=targets, weights=self._weights(targets), kinds=np.int8(self._task.value), images=heard.arrays
+      grid, targets=targets, weights=self._weights(targets), kinds=np.int8(self._task.value), images=pictures.arrays
     )
 
   def _exchanges(self, example: Example) -> list[tuple[Turn, Turn]]:

@@ -1,7 +1,7 @@
 """How heard speech enters a batch: whole windows of 16-bit samples, one for each recording, laid into packed rows.
 
-It does for sound what `batches.pictures` does for images, by the same names (`read`, `lengths`, `finished`, `row`), so
-that packing and the mixture ask neither which it is. A recording takes as many places as the encoder gives vectors.
+It does for sound what `batches.pictures` does for images, by the same names, so that packing and the mixture ask
+neither which it is. A recording takes as many places as the encoder gives vectors.
 """
 
 import dataclasses
@@ -59,6 +59,10 @@ class Recordings:
   def finished(self, row: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns the recordings of a packed row."""
     return {name: row[name] for name in ("recordings", "recording_frames")}
+
+  def filled(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns which places for recordings hold one, bool [B, N]."""
+    return batch["recording_frames"] > 0
 
   def row(self, pictures: Pictures) -> dict[str, np.ndarray]:
     """Returns what the model reads of one prompt; the number of recordings is one of few."""

@@ -93,7 +93,18 @@ def mix(
     lengths: of a row, by the name of an array.
     cache_bytes: of samples kept in memory, since writing one takes longer than reading it again.
     seed: of the shuffling and of the dropout of styles.
+
+  Raises:
+    UserError: a source needs a planned order, or has no record in one of its voices.
   """
+  for source in sources:
+    if source.changes or source.other_views:
+      raise UserError(
+        f"source {source.folder} with changes or other_views",
+        where="mixture",
+        rule="weights that change and views drawn by chance need a planned order",
+        remedy="use the planned kind of these batches, or leave them out",
+      )
   streams, kept = [], Cache(cache_bytes)
   for place, source in enumerate(sources):
     records = chosen_records(source)
@@ -126,13 +137,13 @@ def chosen_records(source: Source) -> Sequence[int]:
 
 
 class Cache:
-  """Samples by key, as many as fit; an image that several samples show is kept once. A copy starts empty."""
+  """Samples by key, as many as fit; a file that several samples show is kept once. A copy starts empty."""
 
   def __init__(self, limit_bytes: int):
     """Starts empty."""
     self._limit, self._used = limit_bytes, 0
     self._samples: dict[Hashable, Sample] = {}
-    self._images: dict[bytes, Sample] = {}
+    self._shown: dict[tuple[bytes, ...], Sample] = {}
 
   def __reduce__(self):
     return Cache, (self._limit,)
@@ -141,20 +152,20 @@ class Cache:
     """Returns the sample kept under `key`."""
     return self._samples.get(key)
 
-  def put(self, key: Hashable, sample: Sample, *, image: bytes) -> None:
-    """Keeps a sample of a record with this image (none: of its own), if there is room."""
-    seen = self._images.get(image) if image else None
+  def put(self, key: Hashable, sample: Sample, *, shown: Sequence[bytes]) -> None:
+    """Keeps a sample in which these files stand, if there is room."""
+    files = tuple(shown)
+    seen = self._shown.get(files) if files else None
     if seen is not None:
       sample = sample._replace(images=seen.images)
     own = fields(sample if seen is None else sample._replace(images={}))
     size = sum(part.nbytes for part in own.values())
-    if seen is None and any(part.dtype == object for part in own.values()):
-      size += len(image)  # not yet decoded
+    size += sum(map(len, files)) if seen is None else 0  # kept as the key, and by images that are not yet decoded
     if self._used + size <= self._limit:
       self._used += size
       self._samples[key] = sample
-      if image:
-        self._images[image] = sample
+      if files:
+        self._shown[files] = sample
 
 
 class _Sampler:
@@ -175,7 +186,7 @@ class _Sampler:
       example = self._records[int(index)]
       sample = self._write(example, hear_style=hear_style)
       if sample is not None:
-        self._kept.put(key, sample, image=example.image)
+        self._kept.put(key, sample, shown=self._writer.shown(example))
     return sample
 
   def _write(self, example: Example, *, hear_style: bool) -> Sample | None:

@@ -10,12 +10,13 @@ than a batch keeps about nineteen of twenty places full.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import grain
 import numpy as np
 
 from omni_jax.batches.hearing import Recordings
+from omni_jax.batches.meanings import Meanings
 from omni_jax.batches.pictures import SEGMENTS, TileSize
 from omni_jax.batches.sources import ImageSize, Sample, SampleWriter, Source
 
@@ -31,6 +32,7 @@ class Reading(NamedTuple):
     key: JSON data, all that a grid depends on beside its record, its view and the heard style.
     images: how images, or recordings, are laid into rows.
     pieces: of images in a row, or recordings; 0: no sample has one.
+    meanings: makes what tells people about an id.
     branched: whether samples may have several answers to one beginning.
   """
 
@@ -38,9 +40,11 @@ class Reading(NamedTuple):
   key: Any
   images: ImageSize | TileSize | Recordings
   pieces: int
+  meanings: Callable[[], Meanings]
   branched: bool = True
 
 
+@runtime_checkable
 class Packed(Protocol):
   """What a config of packed batches has, of whatever kind its samples are."""
 
@@ -74,14 +78,8 @@ class Packed(Protocol):
     """Of the order."""
     ...
 
-  @property
-  def plans(self) -> Path:
-    """Folder for counts and plans."""
-    ...
-
-  @property
-  def workers(self) -> int:
-    """Processes of each host."""
+  def open(self) -> grain.IterDataset:
+    """Returns endless batches."""
     ...
 
   def read_as(self) -> Reading:

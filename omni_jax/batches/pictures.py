@@ -1,12 +1,13 @@
 """How images enter a batch: as patches of a tower of any resolution, or as tiles of a tower of one resolution.
 
 `ImageSize` (`batches.sources`) is the one, `TileSize` the other; which of them fits a model says its config
-(`models.emova.EmovaConfig.image_layout`). Both do the same five things, and nobody else knows the arrays:
+(`models.emova.EmovaConfig.image_layout`). Both do the same six things, and nobody else knows the arrays:
 
     read       images of one sample -> Pictures: the places they take, and arrays that lie end to end in a row
     measure    the same images -> their places and pieces, from their sizes alone
     lengths    how long each of these arrays is in a row
     finished   the arrays of a packed row -> what the model reads
+    filled     a batch of such rows -> which of its places for pieces hold one
     row        the Pictures of one prompt -> the same, in few sizes
 
 Tiles are decoded late: a sample holds the image's own bytes, whose size tells its places, and pixels exist from the
@@ -119,6 +120,10 @@ class TileSize:
       pixels[place] = square
     layout = np.where(owner > 0, self._moved(row["tile_layout"], before), 0).astype(np.int32)
     return {"tiles": pixels, "tile_layout": layout, "tile_segment_ids": samples}
+
+  def filled(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns which places for tiles hold one, bool [B, N]."""
+    return batch["tile_segment_ids"] > 0
 
   def row(self, pictures: Pictures) -> dict[str, np.ndarray]:
     """Returns what the model reads of one prompt; the number of tiles and of places is one of few."""

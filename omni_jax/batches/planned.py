@@ -12,7 +12,7 @@ A record whose pixels turn out to be damaged leaves its place in the row empty a
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import grain
 import numpy as np
@@ -27,6 +27,7 @@ from omni_jax.batches.shares import Phase, phases
 from omni_jax.batches.sources import Sample, SampleWriter, Source
 from omni_jax.core.errors import UserError
 from omni_jax.prepare.reader import ExampleSource
+from omni_jax.prepare.schema import Example
 
 _ENDLESS = 2**40  # rows
 _AHEAD = 2  # rows that a worker has ready
@@ -37,6 +38,20 @@ class Host(NamedTuple):
 
   index: int
   count: int
+
+
+class PlannedPacked(Packed, Protocol):
+  """What a config of packed batches has that are read in a planned order."""
+
+  @property
+  def plans(self) -> Path:
+    """Folder for counts and plans."""
+    ...
+
+  @property
+  def workers(self) -> int:
+    """Processes of each host."""
+    ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,7 +68,7 @@ class Planned:
 
   def __post_init__(self):
     super().__post_init__()  # pyright: ignore[reportAttributeAccessIssue]: of the packed batches
-    _check(cast(Packed, self))
+    _check(self.packed)
 
   def open(self) -> grain.IterDataset:
     """Returns endless batches.
@@ -69,7 +84,7 @@ class Planned:
     Raises:
       UserError: as `open`, or the rows of a batch do not divide into so many parts.
     """
-    config = cast(Packed, self)
+    config = self.packed
     if config.rows % parts:
       raise UserError(
         f"{config.rows} rows in {parts} parts",
@@ -85,23 +100,20 @@ class Planned:
     Raises:
       UserError: as `open`.
     """
-    return _prepared(cast(Packed, self))
+    return _prepared(self.packed)
+
+  @property
+  def packed(self) -> PlannedPacked:
+    """This config as one of packed batches."""
+    return cast(PlannedPacked, self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlannedBatches(Planned, SequenceBatches):
   """What a stage of the language model reads, in a planned order."""
 
-  def read_as(self) -> Reading:
-    """Returns how records are written and laid into rows.
 
-    Raises:
-      UserError: the vocabulary is missing or another one.
-    """
-    return self.reading(self.dialogue())
-
-
-def _prepared(config: Packed) -> "Prepared":
+def _prepared(config: PlannedPacked) -> "Prepared":
   reading = config.read_as()
   parts = [_counted(config, source, reading) for source in config.sources]
   identity = [
@@ -124,7 +136,7 @@ def _prepared(config: Packed) -> "Prepared":
   return Prepared(plan, tuple(parts), reading)
 
 
-def _check(config: Packed) -> None:
+def _check(config: PlannedPacked) -> None:
   _shares(config.sources)
   if config.workers < 0:
     raise UserError(
@@ -146,6 +158,14 @@ class Part(NamedTuple):
   aside: Quarantine
   room: tuple[int, int]  # tokens and pieces of a row
 
+  def shown(self, view: int, record: int) -> tuple[Example | None, list[bytes]]:
+    """Returns a record and the files of it that stand in its sample; of text and units alone it is not read."""
+    files = int(self.views[view].counts[record]["images"])
+    if not files:
+      return None, []  # text and units are in the counted grid
+    example = self.records[record]
+    return example, self.writers[view].shown(example)[:files]
+
   def misfits(self) -> Iterable[tuple[int, str]]:
     """Yields the records of which a sample fits no row, with the reason."""
     for view in self.views:
@@ -165,7 +185,7 @@ class Prepared(NamedTuple):
 class PlannedRows:
   """The rows of a host by number, in the order in which it reads them; a source for grain."""
 
-  def __init__(self, config: Packed, host: Host):
+  def __init__(self, config: PlannedPacked, host: Host):
     """Prepares the plan; a copy in another process prepares it again, from the files."""
     self._config, self.host = config, host
     self._kept = Cache(getattr(config, "cache_bytes", 0))  # not every kind of samples is worth keeping
@@ -215,12 +235,10 @@ class PlannedRows:
     if sample is not None:
       return sample
     source, view, record, heard = key
-    part = self._ready().parts[source]
-    images = int(part.views[view].counts[record]["images"])
-    example = part.records[record] if images else None  # text and units are in the counted grid
-    shown = part.writers[view].shown(example)[:images] if example else []
+    part, images = self._ready().parts[source], self._ready().reading.images
+    example, shown = part.shown(view, record)
     try:
-      sample = part.writers[view].sample(part.views[view].grid(record, heard=bool(heard)), shown)
+      sample = part.writers[view].sample(part.views[view].grid(record, heard=bool(heard)), images.read(shown))
     except UserError as error:
       assert example is not None, "only images and recordings can be damaged"
       part.aside.add(example.id, error.what)
@@ -233,7 +251,7 @@ class PlannedRows:
         rule="records are those that were counted",
         remedy=f"delete {self._config.plans}: they are counted and planned again",
       )
-    self._kept.put(key, sample, image=example.image if example else b"")
+    self._kept.put(key, sample, shown=shown)
     return sample
 
   def _first_sample(self) -> Sample:
@@ -299,7 +317,7 @@ class _BatchIterator(grain.DatasetIterator):
     return iter(read.batch(self._rows_of_all // hosts, drop_remainder=True))
 
 
-def _counted(config: Packed, source: Source, reading: Reading) -> Part:
+def _counted(config: PlannedPacked, source: Source, reading: Reading) -> Part:
   """Returns a source with the counts of its samples and those that can be used."""
   records = ExampleSource(source.folder, source.split)
   aside = quarantines(config.quarantine, max_share=config.max_bad_share)(source, len(records))

@@ -24,6 +24,7 @@ import grain
 import jax
 import numpy as np
 
+from omni_jax.batches.meanings import vocabulary_meanings
 from omni_jax.batches.mixture import mix, quarantines
 from omni_jax.batches.packing import Reading, pack
 from omni_jax.batches.pictures import SEGMENTS, TileSize
@@ -111,18 +112,9 @@ class SequenceBatches:
     Raises:
       UserError: a set or the vocabulary is missing or another one; while reading: too many records cannot be used.
     """
-    planned = [source for source in self.sources if source.changes or source.other_views]
-    if planned:
-      raise UserError(
-        f"source {planned[0].folder} with changes or other_views",
-        where="SequenceBatches",
-        rule="weights that change and views drawn by chance need a planned order",
-        remedy="use PlannedBatches, or leave them out",
-      )
-    dialogue = self.dialogue()
     samples = mix(
       self.sources,
-      writer=lambda source: self.writer(source, dialogue=dialogue),
+      writer=self.read_as().writer,
       quarantine=quarantines(self.quarantine, max_share=self.max_bad_share),
       lengths={"tokens": self.length, **self.images.lengths(self.patches, tokens=self.length)},
       cache_bytes=self.cache_bytes,
@@ -148,20 +140,22 @@ class SequenceBatches:
       )
     return dialogue
 
-  def reading(self, dialogue: Dialogue) -> Reading:
-    """Returns how records are written and laid into rows."""
+  def read_as(self) -> Reading:
+    """Returns how records are written and laid into rows.
+
+    Raises:
+      UserError: the vocabulary is missing or another one.
+    """
+    dialogue, cut = self.dialogue(), self.length if self.truncate else None
     key = to_json((dialogue.vocabulary.fingerprint(), self.template, self.layout, self.images))
     return Reading(
-      lambda source: self.writer(source, dialogue=dialogue),
-      [*key, self.length if self.truncate else None],
+      lambda source: Writer(source, dialogue=dialogue, images=self.images, length=cut),
+      [*key, cut],
       self.images,
       self.patches,
+      lambda: vocabulary_meanings(dialogue.vocabulary, dialogue.tokenizer),
       self.branched,
     )
-
-  def writer(self, source: Source, *, dialogue: Dialogue) -> Writer:
-    """Returns what turns the records of a source into samples."""
-    return Writer(source, dialogue=dialogue, images=self.images, length=self.length if self.truncate else None)
 
 
 def without_branches(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -2,11 +2,13 @@
 
     sounds-train.jsonl      beside the shards: which turns have sound, what is known of them, and how long they are
 
-A set is read once to find its turns; that list is kept beside it, so that opening it again takes no reading. It is for
-shards with these checksums alone: another set under the same name is read anew.
+A set is read once to find its turns; that list is kept beside it, so that opening it again takes no reading. Its first
+line says which shards it is of, by their checksums, and what the rest hashes to: a list of other shards, or one that is
+not as it was written, is made again.
 """
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +23,7 @@ from omni_jax.prepare.reader import ExampleSource, open_set
 from omni_jax.prepare.schema import Turn
 from omni_jax.prepare.writer import read_checksums
 
-_VERSION = 1  # of the list
+_VERSION = 2  # of the list
 KEPT_SAMPLES = 1 << 29  # of decoded sound in memory, 1 GiB; what comes later is decoded each time
 _TEXTS = ("role", "text", "style", "heard", "voice", "phones")  # of a turn, kept in the list
 
@@ -35,6 +37,11 @@ class SoundingTurn(NamedTuple):
   record: int
   place: int  # in its record
 
+  @property
+  def name(self) -> str:
+    """Where it is, for messages."""
+    return _name(self.records, self.record, self.place)
+
   def audio(self) -> bytes:
     """Returns the sound file, read now."""
     return self.records[self.record].turns[self.place].audio
@@ -47,7 +54,8 @@ def sounding(turn: Turn, *, records: ExampleSource, record: int, place: int) -> 
     UserError: its sound is no sound file.
   """
   known = Turn(**{name: getattr(turn, name) for name in _TEXTS})
-  return SoundingTurn(known, sound_length(turn.audio), records, record, place)
+  with naming(_name(records, record, place)):
+    return SoundingTurn(known, sound_length(turn.audio), records, record, place)
 
 
 def sounding_turns(sets: Sequence[Path], split: str, *, voices: Sequence[str] = ()) -> list[SoundingTurn]:
@@ -106,12 +114,25 @@ class Sounds:
   def _pcm(self, which: int) -> np.ndarray:
     pcm = self._kept.get(which)
     if pcm is None:
-      pcm = self._decoded(self._turns[which].audio())
+      pcm = self._decoded(self._turns[which])
       if len(pcm) <= self._room:
         self._kept[which], self._room = pcm, self._room - len(pcm)
     return pcm
 
-  def _decoded(self, audio: bytes) -> np.ndarray:
+  def _decoded(self, one: SoundingTurn) -> np.ndarray:
+    with naming(one.name):
+      pcm = self._brought(one.audio())
+    if one.length.sample_rate == self._sample_rate and len(pcm) != one.length.samples:
+      raise UserError(
+        f"{len(pcm)} samples, {one.length.samples} were listed",
+        where=one.name,
+        rule="sound is as long as its head says, and records are those that were listed",
+        remedy=f"make the set again, or delete {_list_path(one.records)} if the set was exchanged",
+      )
+    return pcm
+
+  def _brought(self, audio: bytes) -> np.ndarray:
+    """Returns the samples of a sound file at the wanted rate and level."""
     if self._sample_rate == SAMPLE_RATE and not self._peak:
       return decode_pcm(audio)
     waveform = decode_audio(audio, sample_rate=self._sample_rate)
@@ -120,18 +141,39 @@ class Sounds:
     return to_pcm(waveform)
 
 
+def _name(records: ExampleSource, record: int, place: int) -> str:
+  return f"{records.folder}, split {records.split}, record {record}, turn {place}"
+
+
+@contextlib.contextmanager
+def naming(where: str) -> Iterator[None]:
+  """Lets errors about bytes of sound say whose they are."""
+  try:
+    yield
+  except UserError as error:
+    raise UserError(error.what, where=where, rule=error.rule, remedy=error.remedy) from error
+
+
 def _listed(records: ExampleSource) -> list[SoundingTurn]:
   """Returns the turns with sound of a split, from the list beside it if it is of these shards."""
-  path, key = records.folder / f"sounds-{records.split}.jsonl", _key(records)
+  path, key = _list_path(records), _key(records)
   if key and path.is_file():
-    with contextlib.suppress(ValueError, TypeError, OSError):  # damaged, or just being written: it is made again
+    with contextlib.suppress(ValueError, OSError):  # damaged, or just being written: it is made again
       return _read_list(path, key, records)
   found = list(_found(records))
   if key:
-    lines = [json.dumps([*key, len(found)]), *(json.dumps(_row(one)) for one in found)]
+    rows = "".join(json.dumps(_row(one)) + "\n" for one in found)
     with contextlib.suppress(UserError):  # a set that others own is read each time
-      write_whole(path, "\n".join(lines) + "\n")
+      write_whole(path, f"{_head(key, rows)}\n{rows}")
   return found
+
+
+def _list_path(records: ExampleSource) -> Path:
+  return records.folder / f"sounds-{records.split}.jsonl"
+
+
+def _head(key: list, rows: str) -> str:
+  return json.dumps([*key, hashlib.sha256(rows.encode()).hexdigest()])
 
 
 def _found(records: ExampleSource) -> Iterator[SoundingTurn]:
@@ -142,14 +184,12 @@ def _found(records: ExampleSource) -> Iterator[SoundingTurn]:
 
 
 def _read_list(path: Path, key: list, records: ExampleSource) -> list[SoundingTurn]:
-  with path.open(encoding="utf-8") as file:
-    head = json.loads(file.readline())
-    rows = [json.loads(line) for line in file]
-  if head != [*key, len(rows)]:
-    raise ValueError("of other shards, or not whole")
+  head, _, rows = path.read_text(encoding="utf-8").partition("\n")
+  if head != _head(key, rows):
+    raise ValueError("of other shards, or not as it was written")
   return [
     SoundingTurn(Turn(**dict(zip(_TEXTS, texts, strict=True))), SoundLength(*length), records, record, place)
-    for record, place, length, texts in rows
+    for record, place, length, texts in map(json.loads, rows.splitlines())
   ]
 
 

@@ -146,6 +146,10 @@ class ImageSize:
     """Returns the patches of a packed row in windows, with the number of their image in the row."""
     return self._in_windows(row, window=self.window or len(row["patches"]))
 
+  def filled(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns which places for patches hold one, bool [B, W, P]."""
+    return batch["patch_segment_ids"] > 0
+
   def row(self, pictures: Pictures) -> dict[str, np.ndarray]:
     """Returns what the model reads of one prompt, in one window; the number of patches is one of few."""
     row = packed(pictures, {"patches": (64, 0), "patch_positions": (64, NO_PATCH)})
@@ -208,8 +212,8 @@ class SampleWriter(Protocol):
     """Returns the files of a record that stand in its sample beside tokens: an image, or a recording."""
     ...
 
-  def sample(self, grid: Grid, shown: Sequence[bytes]) -> Sample:
-    """Returns the sample of a grid and the files in it; raises a UserError where one is damaged."""
+  def sample(self, grid: Grid, pictures: Pictures) -> Sample:
+    """Returns the sample of a grid and the files in it, read; raises a UserError where they are of another length."""
     ...
 
 
@@ -265,19 +269,15 @@ class Writer:
       UserError: the record lacks what the view needs, or nothing to learn is left before the cut.
     """
     size = self.measure(example, hear_style=hear_style)
-    return self.sample(size.grid, self.shown(example)[: size.images])
+    return self.sample(size.grid, self._images.read(self.shown(example)[: size.images]))
 
   def shown(self, example: Example) -> list[bytes]:
     """Returns its image, if it has one."""
     return [example.image] if example.image else []
 
-  def sample(self, grid: Grid, shown: Sequence[bytes]) -> Sample:
-    """Returns the sample of a grid and the images in it.
-
-    Raises:
-      UserError: bytes that are no image.
-    """
-    return learned(grid, kinds=self._kinds, source=self._source, images=self._images.read(shown).arrays)
+  def sample(self, grid: Grid, pictures: Pictures) -> Sample:
+    """Returns the sample of a grid and the images in it."""
+    return learned(grid, kinds=self._kinds, source=self._source, images=pictures.arrays)
 
   def measure(self, example: Example, *, hear_style: bool) -> Size:
     """Returns how long the sample of `example` is, and its grid, without decoding its image.

@@ -24,8 +24,10 @@ from pathlib import Path
 
 import grain
 
+from omni_jax.batches.meanings import vocabulary_meanings
 from omni_jax.batches.mixture import mix, quarantines
 from omni_jax.batches.packing import Reading, pack
+from omni_jax.batches.pictures import Pictures
 from omni_jax.batches.planned import Planned
 from omni_jax.batches.sources import ImageSize, Sample, Size, Source, learned
 from omni_jax.batches.views import exchange, lacks, turn_units
@@ -47,6 +49,7 @@ from omni_jax.tokens.speech_gpt import (
 from omni_jax.tokens.vocabulary import UNIT
 
 _NO_IMAGES = ImageSize(patch=1, merge=1, min_pixels=1, max_pixels=1)  # nothing is cut
+_NOTHING = Pictures((), {})
 
 
 class Kind(enum.Enum):
@@ -105,7 +108,7 @@ class InstructBatches:
 
   def __post_init__(self):
     allowed = _VIEWS[self.kind]
-    strange = [source.view for source in self.sources if source.view not in allowed]
+    strange = [view for source in self.sources for view in source.views if view not in allowed]
     if not self.sources or strange or self.rows < 1 or self.length < 2 or not all(self.descriptions):
       raise UserError(
         f"{self.rows} rows of {self.length} tokens, {len(self.sources)} sources"
@@ -154,6 +157,7 @@ class InstructBatches:
       [*to_json(key), self.length],
       _NO_IMAGES,
       0,
+      lambda: vocabulary_meanings(writer.vocabulary, writer.tokenizer),
     )
 
 
@@ -176,7 +180,7 @@ class InstructWriter:
     Raises:
       UserError: the record lacks what the view needs.
     """
-    return self.sample(self.measure(example, hear_style=hear_style).grid, [])
+    return self.sample(self.measure(example, hear_style=hear_style).grid, _NOTHING)
 
   def shown(self, example: Example) -> list[bytes]:
     """Returns nothing: units are tokens."""
@@ -192,9 +196,9 @@ class InstructWriter:
     grid = truncate(self.grid(example), self._batches.length + 1)
     return Size(grid, len(grid) - 1, 0, 0, 0, int((self._kinds[grid.tokens[0, :-1]] == UNIT).sum()))
 
-  def sample(self, grid: Grid, shown: Sequence[bytes]) -> Sample:
+  def sample(self, grid: Grid, pictures: Pictures) -> Sample:
     """Returns the sample of a grid."""
-    del shown
+    del pictures
     return learned(grid, kinds=self._kinds, source=self._source, images={})
 
   def grid(self, example: Example) -> Grid:

@@ -1,5 +1,6 @@
 """What reading costs: rates of whole batches, and where the time of one goes."""
 
+import functools
 import itertools
 import time
 from collections.abc import Callable
@@ -7,12 +8,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from omni_jax.batches.packing import lay
-from omni_jax.batches.planned import PlannedBatches
+from omni_jax.batches.packing import Packed, lay
+from omni_jax.batches.planned import Planned
 
 Result = TypeVar("Result")
 
-STAGES = ("plan", "read images", "cut images", "read tokens", "mark targets", "lay rows")
+STAGES = ("plan", "read files", "cut files", "read tokens", "mark targets", "lay rows")
 
 
 class Rates(NamedTuple):
@@ -24,7 +25,7 @@ class Rates(NamedTuple):
     examples: samples in a second.
     tokens: real tokens in a second.
     padding: share of a batch's places for tokens that nothing fills.
-    image_padding: the same of its places for pieces of images; none: 0.
+    file_padding: the same of its places for pieces of images, or for recordings; none: 0.
   """
 
   first: float
@@ -32,10 +33,10 @@ class Rates(NamedTuple):
   examples: float
   tokens: float
   padding: float
-  image_padding: float
+  file_padding: float
 
 
-def rates(data: Any, *, batches: int) -> Rates:
+def rates(data: Packed, *, batches: int) -> Rates:
   """Returns how fast `data.open()` gives batches, the first left out of all but `first`.
 
   Args:
@@ -46,6 +47,7 @@ def rates(data: Any, *, batches: int) -> Rates:
   iterator = iter(data.open())
   next(iterator)
   first = time.perf_counter() - start
+  reading = data.read_as()
   examples = tokens = places = pieces = rooms = 0
   start = time.perf_counter()
   for _ in range(batches):
@@ -53,52 +55,42 @@ def rates(data: Any, *, batches: int) -> Rates:
     segments = batch["segment_ids"]
     examples += int(segments.max(axis=1, initial=0).sum())
     tokens, places = tokens + int(np.count_nonzero(segments)), places + segments.size
-    images = batch.get("patch_segment_ids", batch.get("tile_segment_ids", np.zeros(0)))
-    pieces, rooms = pieces + int(np.count_nonzero(images)), rooms + images.size
+    filled = reading.images.filled(batch) if reading.pieces else np.zeros(0)
+    pieces, rooms = pieces + int(np.count_nonzero(filled)), rooms + filled.size
   spent = time.perf_counter() - start
-  image_padding = 1 - pieces / rooms if rooms else 0.0
-  return Rates(first, spent / batches, examples / spent, tokens / spent, 1 - tokens / places, image_padding)
+  file_padding = 1 - pieces / rooms if rooms else 0.0
+  return Rates(first, spent / batches, examples / spent, tokens / spent, 1 - tokens / places, file_padding)
 
 
-def stages(data: PlannedBatches, *, rows: int) -> dict[str, float]:
+def stages(data: Planned, *, rows: int) -> dict[str, float]:
   """Returns the seconds that each stage of reading takes for a batch, by name.
 
   Args:
     data: planned batches.
     rows: of the plan that are read for it, one after another.
   """
-  prepared = data.prepared()
+  config, (plan, parts, reading) = data.packed, data.prepared()
   spent: dict[str, float] = dict.fromkeys(STAGES, 0.0)
-  laid = []
+  timed = functools.partial(_timed, spent)
+  like, laid = None, []
   for number in range(rows):
-    entries = _timed(spent, "plan", lambda number=number: prepared.plan.row(number))
     samples = []
-    for entry in entries:
-      part = prepared.parts[entry["source"]]
-      view, record, heard = part.views[entry["view"]], int(entry["record"]), bool(entry["heard"])
-      images = int(view.counts[record]["images"])
-      example = _timed(spent, "read images", lambda part=part, record=record: part.records[record]) if images else None
-      shown = [example.image][:images] if example else []
-      pictures = _timed(spent, "cut images", lambda shown=shown: data.images.read(shown))
-      grid = _timed(spent, "read tokens", lambda view=view, record=record, heard=heard: view.grid(record, heard=heard))
-      writer = part.writers[entry["view"]]
-      sample = _timed(spent, "mark targets", lambda writer=writer, grid=grid: writer.sample(grid, []))
-      samples.append(sample._replace(images=pictures.arrays))
-    row = _timed(
-      spent,
-      "lay rows",
-      lambda samples=samples: lay(
-        samples, like=samples[0], length=data.length, images=data.images, pieces=data.patches
-      ),
-    )
-    laid.append(row)
-  _timed(spent, "lay rows", lambda: {name: np.stack([row[name] for row in laid]) for name in laid[0]})
-  return {name: seconds * data.rows / rows for name, seconds in spent.items()}
+    for entry in timed("plan", plan.row, number):
+      part, view, record = parts[entry["source"]], int(entry["view"]), int(entry["record"])
+      _, shown = timed("read files", part.shown, view, record)
+      pictures = timed("cut files", reading.images.read, shown)
+      grid = timed("read tokens", part.views[view].grid, record, heard=bool(entry["heard"]))
+      samples.append(timed("mark targets", part.writers[view].sample, grid, pictures))
+    like = samples[0] if like is None else like
+    sizes = {"length": config.length, "images": reading.images, "pieces": reading.pieces}
+    laid.append(timed("lay rows", lay, samples, like=like, **sizes))
+  timed("lay rows", lambda: {name: np.stack([row[name] for row in laid]) for name in laid[0]})
+  return {name: seconds * config.rows / rows for name, seconds in spent.items()}
 
 
-def _timed(spent: dict[str, float], name: str, work: Callable[[], Result]) -> Result:
+def _timed(spent: dict[str, float], name: str, work: Callable[..., Result], *args: Any, **options: Any) -> Result:
   start = time.perf_counter()
-  result = work()
+  result = work(*args, **options)
   spent[name] += time.perf_counter() - start
   return result
 

@@ -93,7 +93,13 @@ class Utterances:
   def __init__(self, sets: Sequence[Path], split: str):
     found = sounding_turns(sets, split)
     for one in found:
-      assert one.length.sample_rate == SAMPLE_RATE, f"records hold audio at {SAMPLE_RATE} Hz, found {one.length}"
+      if one.length.sample_rate != SAMPLE_RATE:
+        raise UserError(
+          f"sound at {one.length.sample_rate} Hz",
+          where=one.name,
+          rule=f"records hold sound at {SAMPLE_RATE} Hz",
+          remedy="make the set again, or bring its sound to this rate",
+        )
     self.turns = [one.turn for one in found]
     self.samples = np.array([one.length.samples for one in found])
     self._sounds = Sounds(found)

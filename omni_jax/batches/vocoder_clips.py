@@ -15,7 +15,7 @@ import grain
 import numpy as np
 
 from omni_jax.batches.dealing import ClipSource, deal
-from omni_jax.batches.sounds import KEPT_SAMPLES
+from omni_jax.batches.sounds import KEPT_SAMPLES, naming
 from omni_jax.batches.spoken import FRAMES_PER_UNIT, Spoken, SpokenSets, spoken_turns
 from omni_jax.core.styles import Style
 from omni_jax.prepare.audio import decode_audio, from_pcm, to_pcm
@@ -97,7 +97,9 @@ class _Clips:
     """Returns an utterance, kept if there is room: its F0 takes longest."""
     sound = self._sounds.get(which)
     if sound is None:
-      sound = _Sound(self.turns[which][0].audio())
+      one, _ = self.turns[which]
+      with naming(one.name):
+        sound = _Sound(one.audio())
       if sound.pcm.size <= self._room:
         self._sounds[which], self._room = sound, self._room - sound.pcm.size
     return sound

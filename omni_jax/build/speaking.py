@@ -21,7 +21,7 @@ from omni_jax.build.styling import BY_WORDS, Judge, Judgement
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
 from omni_jax.prepare.audio import encode_flac
-from omni_jax.prepare.schema import Example
+from omni_jax.prepare.schema import Example, Turn
 from omni_jax.prepare.speakable import ENGLISH, Speakable
 from omni_jax.prepare.voices import catalogue
 
@@ -147,7 +147,7 @@ class Spoken:
 
 
 def _with_sound(example: Example, lines: Sequence[Line], sounds: Sequence[np.ndarray]) -> Example:
-  """Returns the record with its turns said."""
+  """Returns the record with its turns said; what was known of other sound is left out."""
   if len(example.turns) > 1 and [turn.role for turn in example.turns] != ["user", "assistant"] * (len(lines) // 2):
     raise UserError(
       f"turns of {', '.join(turn.role for turn in example.turns)}",
@@ -156,7 +156,7 @@ def _with_sound(example: Example, lines: Sequence[Line], sounds: Sequence[np.nda
       remedy="leave it out, or keep an even number of turns",
     )
   turns = tuple(
-    dataclasses.replace(turn, style=str(line.style), voice=line.voice, audio=encode_flac(sound))
+    Turn(turn.role, turn.text, encode_flac(sound), style=str(line.style), voice=line.voice, phones=turn.phones)
     for turn, line, sound in zip(example.turns, lines, sounds, strict=True)
   )
   if len(turns) == 1:

@@ -127,9 +127,7 @@ class Captioned:
 
     def work(examples: Sequence[Example]) -> list[Example]:
       bare = [place for place, example in enumerate(examples) if example.image and not example.turns[-1].text.strip()]
-      asked = [
-        Question(text=examples[place].turns[0].text or self.request, image=examples[place].image) for place in bare
-      ]
+      asked = [self._question(examples[place]) for place in bare]
       results = list(examples)
       for place, question, answer in zip(bare, asked, assistant.answer(asked) if asked else [], strict=True):
         if answer.problem or not answer.text.strip():
@@ -142,7 +140,15 @@ class Captioned:
     return apart(work)
 
   def _question(self, example: Example) -> Question:
-    return Question(text=example.turns[0].text or self.request, image=example.image)
+    roles = [turn.role for turn in example.turns]
+    if roles != ["user", "assistant"]:
+      raise UserError(
+        f"turns of {', '.join(roles)}",
+        where=example.id,
+        rule="a caption is one answer to one request",
+        remedy="leave it out, or keep one exchange",
+      )
+    return Question(text=example.turns[0].text.strip() or self.request, image=example.image)
 
 
 @functools.lru_cache(maxsize=1)

@@ -10,8 +10,8 @@ import itertools
 from pathlib import Path
 
 from omni_jax.batches.exhibit import page
-from omni_jax.batches.planned import PlannedBatches
-from omni_jax.batches.sequences import SequenceBatches
+from omni_jax.batches.packing import Packed
+from omni_jax.batches.planned import Planned
 from omni_jax.batches.survey import Survey, described, leak_lines, survey
 from omni_jax.batches.timing import rates, stages, step_seconds
 from omni_jax.cli.configs import load_config
@@ -97,9 +97,9 @@ def _splits(folder: Path) -> list[str]:
   return splits
 
 
-def _data(arguments: argparse.Namespace) -> tuple[Run, SequenceBatches]:
+def _data(arguments: argparse.Namespace) -> tuple[Run, Packed]:
   chosen = load_config(arguments.config, returns=Run, arguments=(arguments.workdir,), settings=arguments.set)
-  if not isinstance(chosen.data, SequenceBatches):
+  if not isinstance(chosen.data, Packed):
     raise UserError(
       f"the run reads {type(chosen.data).__name__}",
       where=f"--config {arguments.config}",
@@ -128,10 +128,10 @@ def _show(arguments: argparse.Namespace) -> None:
       rule=f"records are numbered 0 to {len(records) - 1}",
       remedy="choose one of these",
     )
-  example, dialogue = records[arguments.number], data.dialogue()
-  grid = data.writer(source, dialogue=dialogue).measure(example, hear_style=source.style_dropout < 1).grid
+  example, reading = records[arguments.number], data.read_as()
+  grid = reading.writer(source).measure(example, hear_style=source.style_dropout < 1).grid
   where = f"{source.folder}, split {source.split}, record {arguments.number}"
-  write_whole(arguments.out, page(example, grid, dialogue=dialogue, view=source.view, where=where))
+  write_whole(arguments.out, page(example, grid, meanings=reading.meanings(), view=source.view, where=where))
   print(arguments.out)
 
 
@@ -141,8 +141,8 @@ def _bench(arguments: argparse.Namespace) -> None:
   print(f"{chosen.name}: {data.rows} rows of {data.length} tokens, {len(data.sources)} sources")
   print(f"  first batch after {found.first:.2f} s, each further one {found.batch * 1e3:.1f} ms")
   print(f"  {found.examples:.0f} examples/s, {found.tokens:.0f} tokens/s")
-  print(f"  padding: {found.padding:.2%} of the tokens, {found.image_padding:.2%} of the places for images")
-  if isinstance(data, PlannedBatches):
+  print(f"  padding: {found.padding:.2%} of the tokens, {found.file_padding:.2%} of the places for images or sound")
+  if isinstance(data, Planned):
     spent = stages(data, rows=min(4 * data.rows, 64))
     for name, seconds in spent.items():
       print(f"  {name:<14} {seconds * 1e3:8.2f} ms a batch, {seconds / sum(spent.values()):4.0%}")

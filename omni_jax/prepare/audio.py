@@ -67,13 +67,14 @@ def _flac_samples(data: bytes) -> np.ndarray | None:
   except ImportError:  # an older environment: the same samples, later
     return None
   head = int.from_bytes(data[18:26], "big")  # of STREAMINFO: 20 bits of rate, 3 of channels, 5 of depth, 36 of length
-  if data[:4] != b"fLaC" or head >> 36 != SAMPLE_RATE << 8 | 16 - 1 or not head & _FLAC_LENGTH:
+  length = head & _FLAC_LENGTH
+  if data[:4] != b"fLaC" or head >> 36 != SAMPLE_RATE << 8 | 16 - 1 or not 0 < length <= _MOST_VALUES:
     return None
   try:
     samples = np.frombuffer(miniaudio.flac_read_s16(data).samples, np.int16)
   except miniaudio.DecodeError:
     return None
-  return samples if len(samples) == head & _FLAC_LENGTH else None
+  return samples if len(samples) == length else None
 
 
 def load_audio(path: Path | str, *, sample_rate: int = SAMPLE_RATE) -> np.ndarray:

@@ -37,6 +37,7 @@ _RULE = re.compile(r"^\s*(?:[-*_]\s*){3,}$", re.MULTILINE)
 _QUOTED = re.compile(r"^\s*(?:>\s?)+")
 _LINE_MARK = re.compile(r"^\s*(?:#{1,6}\s+|[-*+•]\s+|\(?\d{1,3}[.)]\s+)+")
 _EMPHASIS = re.compile(r"(\*{1,3}|(?<!\w)_{1,3}|~~)(?=\S)(.+?)(?<=\S)\1(?!\w)", re.DOTALL)
+_MOST_SIGNS = 100  # of a word with all around it; patterns that look for a second sign take the square of the length
 _ENDS = ".!?:;,。！？：；，…"
 _SAID = re.compile(rf"[A-Za-z\u00c0-\u024f0-9{HAN}\s.,;:!?'\"()%$€£&+/°…。！？：；，、“”‘’《》（）—–-]")
 
@@ -79,7 +80,10 @@ class Speakable:
     for code in _INLINE_CODE.findall(plain):
       if _LOOKS_LIKE_CODE.search(code):
         raise _unspeakable(f"code: {code!r:.40}", where)
-    plain = _ADDRESS.sub("", _LINK.sub(r"\1", _IMAGE.sub("", _INLINE_CODE.sub(r"\1", plain))))
+    plain = _IMAGE.sub("", _INLINE_CODE.sub(r"\1", plain))
+    if len(plain) > _MOST_SIGNS * self.most:
+      raise _unspeakable(f"{len(plain)} signs", where, f"1 to {self.most} words are said in one turn")
+    plain = _ADDRESS.sub("", _LINK.sub(r"\1", plain))
     said = " ".join(filter(None, map(_line, _RULE.sub("", plain).splitlines())))
     while (bare := _EMPHASIS.sub(r"\2", said)) != said:
       said = bare

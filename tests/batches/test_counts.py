@@ -42,7 +42,7 @@ def test_a_count_is_the_length_of_the_sample(view, images, dialogue, workdir, tm
   for index, row in enumerate(made.counts):
     for heard in (False, True):
       sample = writer(records[index], hear_style=heard)
-      again = writer.sample(made.grid(index, heard=heard), [records[index].image][: row["images"]])
+      again = writer.sample(made.grid(index, heard=heard), images.read([records[index].image][: row["images"]]))
       for name, array in fields(sample).items():
         np.testing.assert_array_equal(fields(again)[name], array) if name != "tiles" else None
         assert fields(again)[name].dtype == array.dtype and len(fields(again)[name]) == len(array)

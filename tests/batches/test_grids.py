@@ -14,7 +14,7 @@ from omni_jax.prepare.schema import Example, Turn
 from omni_jax.prepare.writer import write_split
 from omni_jax.tokens.extension import load_tokenizer
 from omni_jax.tokens.mini_omni import MiniOmniLayout
-from tests.batches.conftest import sentence
+from tests.batches.conftest import picture, sentence
 
 LAYOUT = MiniOmniLayout(num_pieces=320, text_size=384, num_codes=12, codebook_size=76)
 HEARING = RecordingLayout(hop=320, most=20)
@@ -135,6 +135,23 @@ def test_earlier_turns_stand_before_the_question_where_batches_say_so(coded_sets
   assert samples[3].loss_mask.sum() == alone.loss_mask.sum()
 
 
+def test_records_of_one_picture_keep_their_own_recordings(coded_sets, tmp_path):
+  draw = np.random.default_rng(1)
+  turns = [(coded("user", draw), coded("assistant", draw)) for _ in range(6)]
+  shown = picture(draw)
+  records = [Example(str(i), "spoken_visual_question", pair, shown) for i, pair in enumerate(turns)]
+  write_split(tmp_path / "seen", "train", records)
+  sources = [
+    Source(folder=tmp_path / "seen", split="train", view=view, weight=1.0) for view in ("spoken_reply", "recognise")
+  ]
+  config = dataclasses.replace(batches(coded_sets, "recognise", cache_bytes=1 << 22), sources=tuple(sources))
+  reader = iter(config.open())
+  for _ in range(12):
+    batch = next(reader)
+    places = (batch["tokens"][..., 0] == LAYOUT.text_size + LAYOUT.place).sum(axis=1)
+    np.testing.assert_array_equal(places, batch["recording_frames"].sum(axis=1))
+
+
 def test_packed_rows_hold_whole_samples_with_their_recordings(coded_sets):
   config = batches(coded_sets, *TASKS_OF_VIEWS, cache_bytes=1 << 20)
   reader = iter(config.open())
@@ -173,6 +190,13 @@ def test_what_a_task_needs_is_demanded(coded_sets, view, change, what):
 def test_configs_that_cannot_be_read_are_refused(coded_sets):
   with pytest.raises(UserError, match="views image_text"):
     batches(coded_sets, "image_text")
+  several = source(coded_sets, "dialogue", other_views=("image_text",))
+  with pytest.raises(UserError, match="views image_text"):
+    dataclasses.replace(batches(coded_sets, "dialogue"), sources=(several,))
+  for options in ({"other_views": ("text",)}, {"changes": ((5, 0.0),)}):
+    config = dataclasses.replace(batches(coded_sets, "text"), sources=(source(coded_sets, "dialogue", **options),))
+    with pytest.raises(UserError, match="need a planned order"):
+      config.open()
   with pytest.raises(UserError, match="a tokenizer of"):
     dataclasses.replace(batches(coded_sets, "text"), layout=dataclasses.replace(LAYOUT, num_pieces=100)).open()
   with pytest.raises(UserError, match="at least one vector"):

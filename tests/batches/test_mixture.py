@@ -37,7 +37,7 @@ def test_a_cache_keeps_what_fits_and_each_image_once():
 
   cache = Cache(210 + 432 + 210 + 10)
   for name in ("a", "b", "c"):
-    cache.put(name, sample(), image=b"png")
+    cache.put(name, sample(), shown=[b"png"])
   first, second = cache.get("a"), cache.get("b")
   assert first is not None and second is not None and cache.get("c") is None
   assert first.images is second.images
@@ -49,7 +49,7 @@ def test_a_cache_keeps_the_recordings_of_each_sample_apart():
   cache = Cache(1 << 20)
   for name, sound in (("a", 1), ("b", 2)):
     sample = Sample(row, row, row, row, weights, kinds, {"recordings": np.full((1, 8), sound, np.int16)})
-    cache.put(name, sample, image=b"")
+    cache.put(name, sample, shown=[])
   kept = [cache.get(name) for name in ("a", "b")]
   assert [int(one.images["recordings"][0, 0]) for one in kept if one is not None] == [1, 2]
 
@@ -61,7 +61,7 @@ def test_a_cache_counts_images_that_wait_to_be_decoded():
   size = 4 * row.nbytes + weights.nbytes + kinds.nbytes + late.nbytes
   for room, kept in ((size + 500, True), (size + 499, False)):
     cache = Cache(room)
-    cache.put("a", sample, image=b"x" * 500)
+    cache.put("a", sample, shown=[b"x" * 500])
     assert (cache.get("a") is not None) == kept
 
 

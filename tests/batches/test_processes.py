@@ -12,41 +12,18 @@ from pathlib import Path
 import pytest
 
 from omni_jax.batches.planned import PlannedBatches
-from omni_jax.batches.sources import ImageSize, Source
 from omni_jax.core.config import to_json
-from omni_jax.tokens.answers import NativeLayout
-from omni_jax.tokens.templates import TINY
+from tests.batches.test_planned import config  # noqa: F401, a fixture
 
 STEPS, ENDLESS = 8, 100_000
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def config(workdir, tmp_path) -> PlannedBatches:
-  ways = {"speech": "recognise", "caption": "image_text", "dialogue": "dialogue"}
-  return PlannedBatches(
-    text=workdir / "text",
-    template=TINY,
-    layout=NativeLayout(text_chunk=2, unit_chunk=5),
-    sources=tuple(
-      Source(folder=workdir / "units" / name, split="train", view=view, weight=1.0, style_dropout=0.3)
-      for name, view in ways.items()
-    ),
-    rows=4,
-    length=128,
-    patches=192,
-    images=ImageSize(patch=4, merge=2, min_pixels=64, max_pixels=1024),
-    quarantine=tmp_path / "quarantine.jsonl",
-    seed=1,
-    plans=tmp_path / "plans",
-  )
-
-
-def start(config: PlannedBatches, folder: Path, *, parts: int, steps: int) -> list[subprocess.Popen]:
+def start(data: PlannedBatches, folder: Path, *, parts: int, steps: int) -> list[subprocess.Popen]:
   """Starts the processes of a run, each with a hash seed of its own."""
   folder.mkdir(parents=True, exist_ok=True)
   path = folder / "config.json"
-  path.write_text(json.dumps(to_json(config)))
+  path.write_text(json.dumps(to_json(data)))
   command = [sys.executable, "-m", "tests.batches.reader_process", str(path)]
   settings = {"cwd": ROOT, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "stderr": subprocess.PIPE}
   return [
@@ -73,7 +50,7 @@ def batches(folder: Path, parts: int) -> list[list[str]]:
 
 
 @pytest.mark.slow
-def test_processes_killed_and_resumed_on_another_number_read_the_same_batches(config, tmp_path):
+def test_processes_killed_and_resumed_on_another_number_read_the_same_batches(config, tmp_path):  # noqa: F811
   runs = {parts: start(config, tmp_path / f"of_{parts}", parts=parts, steps=STEPS) for parts in (1, 2)}  # one plan
   other = dataclasses.replace(config, plans=tmp_path / "other")  # counted and planned by four at once, and killed
   folder = tmp_path / "killed"
@@ -98,12 +75,12 @@ def test_processes_killed_and_resumed_on_another_number_read_the_same_batches(co
     assert batches(tmp_path / f"on_{parts}", parts) == expected[2:]
 
 
-def start_after(config: PlannedBatches, killed: Path, folder: Path, *, parts: int) -> list[subprocess.Popen]:
+def start_after(data: PlannedBatches, killed: Path, folder: Path, *, parts: int) -> list[subprocess.Popen]:
   """Starts so many processes from the position after two batches, which the killed ones had all come past."""
   folder.mkdir()
   state = json.loads((killed / "0.state").read_text())
-  assert state["row"] >= 2 * config.rows
+  assert state["row"] >= 2 * data.rows
   for part in range(parts):
-    (folder / f"{part}.state").write_text(json.dumps(state | {"row": 2 * config.rows}))
-  own = dataclasses.replace(config, workers=1 if parts == 2 else 0)
+    (folder / f"{part}.state").write_text(json.dumps(state | {"row": 2 * data.rows}))
+  own = dataclasses.replace(data, workers=1 if parts == 2 else 0)
   return start(own, folder, parts=parts, steps=STEPS)

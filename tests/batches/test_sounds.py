@@ -1,6 +1,7 @@
 import io
 import sys
 
+import miniaudio
 import numpy as np
 import pytest
 import soundfile
@@ -38,6 +39,21 @@ def test_flac_of_records_is_decoded_to_the_bit_by_either_decoder(monkeypatch):
   monkeypatch.undo()
   monkeypatch.setitem(sys.modules, "miniaudio", None)
   np.testing.assert_array_equal(decode_pcm(data), expected)
+
+
+def test_a_head_that_promises_too_much_is_left_to_the_decoder_that_reads_in_blocks(monkeypatch):
+  monkeypatch.setattr(audio, "_MOST_VALUES", 10_000)
+  asked = []
+  quick = miniaudio.flac_read_s16
+  monkeypatch.setattr(miniaudio, "flac_read_s16", lambda data: asked.append(len(data)) or quick(data))
+  for size, expected in ((10_000, 1), (10_001, 1)):
+    assert len(decode_pcm(encode_flac(np.zeros(size, np.float32)))) == size
+    assert len(asked) == expected
+  data = bytearray(encode_flac(np.zeros(10_000, np.float32)))
+  data[21] |= 0xF  # the highest bits of the number of samples: 64 G of them
+  with pytest.raises(UserError, match="cannot read audio"):
+    decode_pcm(bytes(data))
+  assert len(asked) == 1
 
 
 def test_a_damaged_frame_is_told(monkeypatch):
@@ -82,19 +98,32 @@ def test_turns_are_listed_once_and_their_sound_is_read_when_it_is_asked_for(tmp_
     np.testing.assert_array_equal(decode_pcm(one.audio()), to_pcm(wave))
 
 
-@pytest.mark.parametrize("damage", ["cut", "other shards"])
+@pytest.mark.parametrize("damage", ["cut", "changed", "deep", "no text", "other shards"])
 def test_a_list_of_another_set_is_made_again(tmp_path, damage):
   folder = _set(tmp_path / "set", [np.full(100, 0.1, np.float32), np.full(220, 0.1, np.float32)])
   sounding_turns([folder], "train")
+  path, expected = folder / "sounds-train.jsonl", [100, 220]
   if damage == "cut":
-    path = folder / "sounds-train.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
-    expected = [100, 220]
+  elif damage == "changed":
+    path.write_text(path.read_text().replace("[16000, 220]", "[16000, 221]").replace("[220, 16000]", "[221, 16000]"))
+  elif damage == "deep":
+    path.write_text("[" * 100_000)
+  elif damage == "no text":
+    path.write_bytes(b"\xff\xfe" * 9)
   else:
-    _set(folder, [np.full(100, 0.1, np.float32), np.full(221, 0.1, np.float32)])
     expected = [100, 221]
+    _set(folder, [np.full(size, 0.1, np.float32) for size in expected])
   for _ in range(2):
-    assert [one.length.samples for one in sounding_turns([folder], "train")] == expected
+    found = sounding_turns([folder], "train")
+    assert [one.length.samples for one in found] == expected
+    assert [len(Sounds(found).whole(which)) for which in range(2)] == expected
+
+
+def test_sound_of_another_length_than_listed_is_told(tmp_path):
+  (one,) = sounding_turns([_set(tmp_path / "set", [np.full(100, 0.1, np.float32)])], "train")
+  with pytest.raises(UserError, match="100 samples, 90 were listed"):
+    Sounds([one._replace(length=one.length._replace(samples=90))]).whole(0)
 
 
 def test_a_set_that_others_own_is_read_each_time(tmp_path, monkeypatch):
@@ -105,3 +134,13 @@ def test_a_set_that_others_own_is_read_each_time(tmp_path, monkeypatch):
 
   monkeypatch.setattr(sounds, "write_whole", refuse)
   assert len(sounding_turns([folder], "train")) == 1 and not (folder / "sounds-train.jsonl").exists()
+
+
+@pytest.mark.parametrize("cut", ["head", "end"])
+def test_damaged_sound_is_told_by_its_record(tmp_path, cut):
+  whole = encode_flac(0.3 * np.random.default_rng(0).normal(size=5000).clip(-3, 3))
+  turns = [Turn("user", "a", audio=whole), Turn("user", "b", audio=whole[:20] if cut == "head" else whole[:-50])]
+  write_split(tmp_path / "set", "train", [Example(turn.text, "speech", (turn,)) for turn in turns])
+  with pytest.raises(UserError, match="cannot read audio") as error:
+    Sounds(sounding_turns([tmp_path / "set"], "train")).whole(1)
+  assert str(error.value.where).endswith("set, split train, record 1, turn 0")

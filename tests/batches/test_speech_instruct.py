@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -77,6 +79,12 @@ def test_batches_are_packed_and_long_samples_are_cut(workdir):
 def test_what_cannot_be_written_is_refused(workdir):
   with pytest.raises(UserError, match="views dialogue"):
     batches(workdir, Kind.CROSS_MODAL, "dialogue")
+  both = dataclasses.replace(batches(workdir, Kind.CHAIN, "dialogue").sources[0], other_views=("recognise",))
+  with pytest.raises(UserError, match="views recognise"):
+    dataclasses.replace(batches(workdir, Kind.CHAIN, "dialogue"), sources=(both,))
+  changing = dataclasses.replace(batches(workdir, Kind.CROSS_MODAL, "recognise").sources[0], changes=((5, 0.0),))
+  with pytest.raises(UserError, match="need a planned order"):
+    dataclasses.replace(batches(workdir, Kind.CROSS_MODAL, "recognise"), sources=(changing,)).open()
   config = batches(workdir, Kind.CHAIN, "dialogue")
   write = InstructWriter(config.sources[0], batches=config, writer=config.writer())
   with pytest.raises(UserError, match="without units"):

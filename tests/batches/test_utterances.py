@@ -126,6 +126,14 @@ def test_a_set_without_sound_is_told(tmp_path, config):
     dataclasses.replace(config, sets=(tmp_path / "text",)).open()
 
 
+def test_sound_at_another_rate_is_told(tmp_path):
+  turn = Turn("user", "a", audio=encode_flac(np.zeros(4000, np.float32), 22050))
+  write_split(tmp_path / "fast", "train", [Example("a", "speech", (turn,))])
+  with pytest.raises(UserError, match="sound at 22050 Hz") as error:
+    Utterances((tmp_path / "fast",), "train")
+  assert "record 0" in error.value.where
+
+
 def test_the_last_row_can_be_held_out(config):
   turns = [
     Turn("user", f"other {index}", audio=encode_flac(np.full(1000 + 4000 * index, 0.25)), phones="c " * index + "c")

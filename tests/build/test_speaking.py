@@ -48,6 +48,14 @@ def test_a_text_is_an_utterance_and_a_picture_stays(say):
   assert validate(seen).task == "spoken_visual_question" and seen.image == picture_bytes()
 
 
+def test_units_of_other_sound_are_left_out(say):
+  old = Turn("user", "hello", b"fLaC", units=[1, 2], unit_frames=[3, 4], heard="male-sad-low", phones="h e")
+  (spoken,) = say([Example("a", "speech", (old,))])
+  (turn,) = spoken.turns
+  assert not len(turn.units) and not len(turn.unit_frames) and not turn.heard and turn.phones == "h e"
+  assert len(decode_audio(turn.audio)) > 4000
+
+
 def test_one_record_that_cannot_be_said_goes_alone(say):
   good, bad = text("good", "hello", "hi"), text("bad", "hello", " ")
   odd = text("odd", "hello", "hi", "and")

@@ -86,6 +86,19 @@ def test_pictures_get_captions_and_captions_stay(known, tmp_path):
   assert isinstance(mute, Rejected) and "no words" in mute.reason
 
 
+def test_pictures_with_other_turns_are_put_aside_alone(known, tmp_path):
+  turns = (Turn("user", ""), Turn("assistant", "a cat"), Turn("user", "and"), Turn("assistant", ""))
+  examples = [
+    Example("a", "annotations", turns, picture_bytes()),
+    Example("b", "caption", turns[-1:], picture_bytes()),
+    Example("c", "caption", (Turn("user", " "), Turn("assistant", " ")), picture_bytes()),
+  ]
+  several, alone, bare = Captioned(trained=Trained(workdir=tmp_path)).open()(examples)
+  for rejected in (several, alone):
+    assert isinstance(rejected, Rejected) and "turns of" in rejected.reason
+  assert bare.turns[0].text == "what do you see"
+
+
 def test_a_folder_without_stages_is_told(tmp_path):
   with pytest.raises(UserError):
     _ = Trained(workdir=tmp_path).mark

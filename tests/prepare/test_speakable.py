@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from omni_jax.core.errors import UserError
@@ -48,6 +50,16 @@ def test_formatting_goes_and_words_stay(written, said):
 def test_what_cannot_be_said_is_put_aside(written, what):
   with pytest.raises(UserError, match=what.replace("{", r"\{")):
     ENGLISH.spoken(written, where="x")
+
+
+@pytest.mark.parametrize("sign", ["*a ", "~~a", "a.", "[", "word "])
+def test_a_long_text_is_put_aside_before_it_takes_hours(sign):
+  start = time.process_time()
+  with pytest.raises(UserError, match=r"\d{6} signs"):
+    ENGLISH.spoken(sign * 300_000, where="x")
+  assert time.process_time() - start < 5
+  picture = f"![a cat](data:image/png;base64,{'A' * 200_000})"
+  assert ENGLISH.spoken(f"{picture} *This* is a cat.", where="x") == "This is a cat."
 
 
 def test_mandarin():

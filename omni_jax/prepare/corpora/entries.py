@@ -7,7 +7,7 @@ A corpus is a frozen dataclass, so that it goes to other processes and machines 
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -108,6 +108,26 @@ def require_some(paths: list[Path], *, where: Path, rule: str) -> list[Path]:
   if not paths:
     raise UserError("nothing to read", where=where, rule=rule, remedy="check the path and the kind of the source")
   return paths
+
+
+def files_below(folder: Path, endings: Collection[str], *, holds: str) -> Iterator[Entry]:
+  """Yields an entry for each file of some kinds at any depth, in the order of their paths.
+
+  Its id is its path without the ending, and `at` is its path alone, for `inside`.
+
+  Args:
+    folder: that is searched.
+    endings: of the files, in lower case with the dot.
+    holds: what the folder should hold, for the message.
+
+  Raises:
+    UserError: it is no folder, or holds no such file.
+  """
+  root = require_folder(folder, holds=holds)
+  found = sorted(path for path in root.rglob("*") if path.suffix.lower() in endings)
+  for path in require_some(found, where=root, rule=f"{holds} end with {', '.join(endings)}"):
+    name = path.relative_to(root)
+    yield Entry(str(name.with_suffix("")), (str(name),))
 
 
 def inside(root: Path, name: str) -> Path:

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-from omni_jax.prepare.corpora.entries import LIMITS, Entry, Limits, inside, require_folder, require_some
+from omni_jax.prepare.corpora.entries import LIMITS, Entry, Limits, files_below, inside
 from omni_jax.prepare.corpora.lines import MAX_BYTES, read_at
 from omni_jax.prepare.corpora.sound import ENDINGS
 from omni_jax.prepare.corpora.utterance import utterance
@@ -25,12 +25,8 @@ class SoundFolder:
   limits: Limits = LIMITS
 
   def entries(self) -> Iterator[Entry]:
-    """Yields one entry for each sound file."""
-    root = require_folder(self.root, holds="sound files")
-    found = sorted(path for path in root.rglob("*") if path.suffix.lower() in ENDINGS)
-    for path in require_some(found, where=root, rule=f"sound files end with {', '.join(ENDINGS)}"):
-      name = path.relative_to(root)
-      yield Entry(str(name.with_suffix("")), (str(name),))
+    """Yields an entry for each sound file."""
+    return files_below(self.root, ENDINGS, holds="sound files")
 
   def read(self, entry: Entry) -> Example:
     """Returns the utterance."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from omni_jax.core.errors import UserError
-from omni_jax.prepare.corpora.entries import LIMITS, Entry, Limits, inside, require_folder, require_some, require_text
+from omni_jax.prepare.corpora.entries import LIMITS, Entry, Limits, files_below, inside, require_text
 from omni_jax.prepare.corpora.lines import MAX_BYTES, read_at
 from omni_jax.prepare.corpora.pictures import ENDINGS, read_picture
 from omni_jax.prepare.schema import Example, Turn
@@ -32,12 +32,8 @@ class PictureFolder:
   limits: Limits = LIMITS
 
   def entries(self) -> Iterator[Entry]:
-    """Yields one entry for each picture."""
-    root = require_folder(self.root, holds="pictures")
-    found = sorted(path for path in root.rglob("*") if path.suffix.lower() in ENDINGS)
-    for path in require_some(found, where=root, rule=f"pictures end with {', '.join(ENDINGS)}"):
-      name = path.relative_to(root)
-      yield Entry(str(name.with_suffix("")), (str(name),))
+    """Yields an entry for each picture."""
+    return files_below(self.root, ENDINGS, holds="pictures")
 
   def read(self, entry: Entry) -> Example:
     """Returns the picture and its caption."""
