@@ -119,7 +119,7 @@ class Store:
   def prepare(self, *, params: dict[str, Array], moments: Any) -> None:
     """Lets a thread map the host memory that saves of such arrays need: the first would stand still for it."""
     self.wait()
-    self._pending = self._finisher.submit(self._copy.prepare, (params, moments))
+    self._pending = self._finisher.submit(_map, self._copy.places((params, moments)))
 
   def _begin(self, step: int, items: dict[str, Any]) -> Any:
     response = self._checkpointer.save_checkpointables_async(step, items, force=True)
@@ -214,6 +214,12 @@ class Store:
     free = shutil.disk_usage(self._folder).free
     if free < size:
       raise OSError(errno.ENOSPC, f"No space left: step {step} takes up to {size} bytes, {free} are free")
+
+
+def _map(places: list[np.ndarray]) -> None:
+  """Lets the kernel map memory, which it does when it is first written to."""
+  for place in places:
+    place.fill(0)
 
 
 def checkpoints_folder(stage_folder: Path) -> Path:
