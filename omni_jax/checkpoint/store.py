@@ -15,6 +15,7 @@ import errno
 import logging
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -106,7 +107,7 @@ class Store:
     """
     self.wait()
     with saving_errors(self._folder, step):
-      self._check_space(step, size=sum(leaf.nbytes for leaf in jax.tree.leaves((params, moments))))
+      self._check_folder(step, size=sum(leaf.nbytes for leaf in jax.tree.leaves((params, moments))))
       (params, moments), is_apart = self._copy.take((params, moments))
       items = {"params": nest(params), "position": Position(position)}
       items |= {} if moments is None else {"moments": nest(trees.flatten(moments))}
@@ -210,7 +211,9 @@ class Store:
       self._finisher.shutdown()
       self._checkpointer.close()
 
-  def _check_space(self, step: int, *, size: int) -> None:
+  def _check_folder(self, step: int, *, size: int) -> None:
+    """Raises OSError where a save would fail: threads of orbax then wait for its folder, and keep the process alive."""
+    tempfile.TemporaryFile(dir=self._folder).close()
     free = shutil.disk_usage(self._folder).free
     if free < size:
       raise OSError(errno.ENOSPC, f"No space left: step {step} takes up to {size} bytes, {free} are free")

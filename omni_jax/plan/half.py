@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -56,7 +57,7 @@ def compile_half(run: Run, topology: Topology, *, options: Mapping[str, str], ar
       child.join()
 
 
-def _raise_of(child: SpawnProcess, receiver: Connection, *, run: Run) -> None:
+def _raise_of(child: SpawnProcess, receiver: Any, *, run: Run) -> None:
   """Raises what a compile that has ended met, if it did."""
   try:
     error = receiver.recv()

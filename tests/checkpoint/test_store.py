@@ -109,13 +109,16 @@ def test_a_full_disk_is_told_and_the_checkpoint_before_stays(tmp_path, monkeypat
 def test_a_folder_that_cannot_be_written_is_told_and_the_last_checkpoint_stays(tmp_path):
   params = make_stage(tmp_path)
   opened, folder = store.Store(tmp_path, keep=2), store.checkpoints_folder(tmp_path)
+  others = set(threading.enumerate())
   folder.rename(tmp_path / "away")
   folder.write_text("in the way")
   with pytest.raises(UserError, match="was not saved"):
     opened.save(2, params=params, moments=(jnp.ones(()),), position={})
     opened.wait()
+  assert set(threading.enumerate()) <= others, "no thread waits for a folder that does not come"
   folder.unlink()
   (tmp_path / "away").rename(folder)
+  opened.close()
   assert store.latest_step(tmp_path) == 1 and store.stored_shapes(tmp_path, step=1).keys() == params.keys()
 
 
