@@ -28,12 +28,17 @@ class HostCopy:
     is_whole = all(new is not old for new, old in zip(copied, leaves, strict=True))
     return jax.tree.unflatten(structure, copied), is_whole
 
-  def prepare(self, tree: Any) -> None:
-    """Maps the memory that `take` will need for this tree, which need not be ready."""
-    for number, leaf in enumerate(jax.tree.leaves(tree)):
-      if is_on_host(leaf):
-        for part in leaf.addressable_shards:
-          self._place((number, _place_of(part.index)), part.data).fill(0)
+  def places(self, tree: Any) -> list[np.ndarray]:
+    """Returns the memory that `take` will need for this tree, which need not be ready: not mapped until written to.
+
+    It is looked up here, not in a thread that maps it: by then a step may have consumed the tree.
+    """
+    return [
+      self._place((number, _place_of(part.index)), part.data)
+      for number, leaf in enumerate(jax.tree.leaves(tree))
+      if is_on_host(leaf)
+      for part in leaf.addressable_shards
+    ]
 
   def _take(self, number: int, leaf: Any) -> Any:
     if not is_on_host(leaf):

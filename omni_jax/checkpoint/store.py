@@ -15,6 +15,7 @@ import errno
 import logging
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -106,7 +107,7 @@ class Store:
     """
     self.wait()
     with saving_errors(self._folder, step):
-      self._check_space(step, size=sum(leaf.nbytes for leaf in jax.tree.leaves((params, moments))))
+      self._check_folder(step, size=sum(leaf.nbytes for leaf in jax.tree.leaves((params, moments))))
       (params, moments), is_apart = self._copy.take((params, moments))
       items = {"params": nest(params), "position": Position(position)}
       items |= {} if moments is None else {"moments": nest(trees.flatten(moments))}
@@ -119,7 +120,7 @@ class Store:
   def prepare(self, *, params: dict[str, Array], moments: Any) -> None:
     """Lets a thread map the host memory that saves of such arrays need: the first would stand still for it."""
     self.wait()
-    self._pending = self._finisher.submit(self._copy.prepare, (params, moments))
+    self._pending = self._finisher.submit(_map, self._copy.places((params, moments)))
 
   def _begin(self, step: int, items: dict[str, Any]) -> Any:
     response = self._checkpointer.save_checkpointables_async(step, items, force=True)
@@ -210,10 +211,18 @@ class Store:
       self._finisher.shutdown()
       self._checkpointer.close()
 
-  def _check_space(self, step: int, *, size: int) -> None:
+  def _check_folder(self, step: int, *, size: int) -> None:
+    """Raises OSError where a save would fail: threads of orbax then wait for its folder, and keep the process alive."""
+    tempfile.TemporaryFile(dir=self._folder).close()
     free = shutil.disk_usage(self._folder).free
     if free < size:
       raise OSError(errno.ENOSPC, f"No space left: step {step} takes up to {size} bytes, {free} are free")
+
+
+def _map(places: list[np.ndarray]) -> None:
+  """Lets the kernel map memory, which it does when it is first written to."""
+  for place in places:
+    place.fill(0)
 
 
 def checkpoints_folder(stage_folder: Path) -> Path:

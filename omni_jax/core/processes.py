@@ -6,10 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-from jax._src import distributed  # where JAX keeps the client of its coordination service; it has no public name
 from jax.stages import Wrapped
 
 from omni_jax.core.errors import UserError
+
+try:
+  from jax._src import distributed  # keeps the client of JAX's coordination service, which has no public name
+except ImportError:  # another JAX; a process on its own needs none
+  distributed = None
 
 # Seconds that the first process waits for the last: machines of a large job do not start together.
 _START_SECONDS = 1800
@@ -80,13 +84,20 @@ def meet(place: str) -> None:
   Processes have to come to the same places in the same order, in one thread.
 
   Raises:
+    UserError: this JAX keeps its coordination service elsewhere.
     JaxRuntimeError: they do not come within an hour, or one of them is gone: `is_loss` knows it.
   """
   if jax.process_count() == 1:
     return
   name = f"omni/{place}/{next(_meetings)}"
-  client = distributed.global_state.client
-  assert client is not None, "processes that are several joined by join()"
+  client: Any = getattr(getattr(distributed, "global_state", None), "client", None)
+  if not hasattr(client, "wait_at_barrier"):
+    raise UserError(
+      f"JAX {jax.__version__} has no jax._src.distributed.global_state.client that waits at a barrier",
+      where=f"{jax.process_count()} processes that meet: {place}",
+      rule="processes join by the coordination service of JAX, which is where JAX 0.10.2 keeps it",
+      remedy="pip install jax==0.10.2 on every host, or train in one process",
+    )
   client.wait_at_barrier(name, _MEETING_SECONDS * 1000)
 
 

@@ -11,7 +11,6 @@ that end is proven where there is one; everything else is the same path on a CPU
 import hashlib
 import importlib.metadata
 import json
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -118,8 +117,11 @@ def _read(file: Path) -> tuple[dict[str, Any], bytes]:
     raise UserError(
       f"cannot read: {error.strerror or error}", where=file, rule="--executable names a file", remedy=_AGAIN
     ) from error
-  facts = json.loads(head) if re.match(rb'^\{"[ -~]*\}$', head) else {}
-  if facts.get("payload") != hashlib.sha256(payload).hexdigest():
+  try:
+    facts = json.loads(head)
+  except ValueError:  # no JSON, or no text
+    facts = None
+  if not isinstance(facts, dict) or facts.get("payload") != hashlib.sha256(payload).hexdigest():
     raise UserError(
       "no executable, or a damaged one", where=file, rule="its first line has the hash of the rest", remedy=_AGAIN
     )

@@ -8,14 +8,14 @@ stack) are told. Twice the memory of the state and a wait for every step: a mode
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax._src import source_info_util  # what an operation knows of the lines it was written in has no public reader
-from jax.extend import core
+from jax.extend import core, source_info_util
 from jax.stages import Wrapped
 
 from omni_jax.core.errors import UserError
@@ -23,6 +23,8 @@ from omni_jax.core.processes import together
 
 _CALLS = ("jaxpr", "call_jaxpr")  # parameters under which operations keep a program that they run once
 _LINES = 5  # of code that are told, innermost first
+_FRAMES = 1000  # that are looked at for these: all, in practice
+_FRAME = re.compile(r"(.+?):(\d+)(?::\d+)? \((.+)\)$")  # as JAX writes it
 
 
 class Origin(NamedTuple):
@@ -134,7 +136,8 @@ def _holds(value: Any, test: Callable) -> bool:
 
 
 def _lines(equation: Any) -> tuple[str, ...]:
-  frames = source_info_util.user_frames(equation.source_info.traceback)
-  own = [frame for frame in frames if "site-packages" not in frame.file_name and Path(frame.file_name).exists()]
-  return tuple(f"{'/'.join(Path(frame.file_name).parts[-2:])}:{frame.start_line} in {frame.function_name}"
-               for frame in own[:_LINES])  # fmt: skip
+  """Returns the innermost lines of code that made an operation, without those of packages."""
+  told = source_info_util.summarize(equation.source_info, num_frames=_FRAMES).splitlines()
+  frames = [(Path(found[1]), found[2], found[3]) for line in reversed(told) if (found := _FRAME.match(line))]
+  own = [frame for frame in frames if "site-packages" not in frame[0].parts and frame[0].exists()]
+  return tuple(f"{'/'.join(path.parts[-2:])}:{line} in {function}" for path, line, function in own[:_LINES])

@@ -41,9 +41,9 @@ class Tracer:
 
   def look(self, done: int) -> None:
     """Begins a trace after step `done`, if one is asked for; not for every step, since folders may be far away."""
-    if self.is_tracing or jax.process_index() != 0 or not self._request.exists():
+    if self.is_tracing or jax.process_index() != 0 or not self._request.is_file():
       return
-    text = self._request.read_text().strip()
+    text = self._request.read_text(errors="replace").strip()
     self._request.unlink()
     steps = min(int(text), _MOST_STEPS) if text.isdecimal() and int(text) else _STEPS
     jax.profiler.start_trace(str(self._folder))

@@ -32,9 +32,9 @@ def test_a_step_that_consumes_the_state_leaves_the_copy_alone():
 
 def test_the_next_copy_lies_in_the_same_memory():
   copy = HostCopy()
-  copy.prepare(tree(0))
+  prepared = [place.ctypes.data for place in copy.places(tree(0))]
   places = [[where(leaf) for leaf in jax.tree.leaves(copy.take(tree(value))[0])] for value in (1, 2)]
-  assert places[0] == places[1]
+  assert prepared == places[0] == places[1]
   assert all(place % 64 == 0 for place in places[0])  # otherwise JAX copies once more, into other memory
   grown, _ = copy.take({**tree(3), "a": jnp.full((4, 5), 3.0)})
   np.testing.assert_array_equal(grown["a"], np.full((4, 5), 3.0))

@@ -1,3 +1,5 @@
+import contextlib
+import threading
 import time
 from pathlib import Path
 
@@ -107,14 +109,104 @@ def test_a_full_disk_is_told_and_the_checkpoint_before_stays(tmp_path, monkeypat
 def test_a_folder_that_cannot_be_written_is_told_and_the_last_checkpoint_stays(tmp_path):
   params = make_stage(tmp_path)
   opened, folder = store.Store(tmp_path, keep=2), store.checkpoints_folder(tmp_path)
+  others = set(threading.enumerate())
   folder.rename(tmp_path / "away")
   folder.write_text("in the way")
   with pytest.raises(UserError, match="was not saved"):
     opened.save(2, params=params, moments=(jnp.ones(()),), position={})
     opened.wait()
+  assert set(threading.enumerate()) <= others, "no thread waits for a folder that does not come"
   folder.unlink()
   (tmp_path / "away").rename(folder)
+  opened.close()
   assert store.latest_step(tmp_path) == 1 and store.stored_shapes(tmp_path, step=1).keys() == params.keys()
+
+
+def save(opened, step):
+  """Begins to save a state all of whose numbers are the step's."""
+  params = {"first": jnp.full((64, 64), float(step)), "last": jnp.full((7,), float(step))}
+  opened.save(step, params=params, moments=(jnp.full((), float(step)),), position={"step": step})
+  return params
+
+
+@contextlib.contextmanager
+def held_back(monkeypatch):
+  """Keeps the thread that writes from beginning, until the event that this gives is set."""
+  goes_on, finish = threading.Event(), store.Store._finish
+
+  def wait_and_finish(*arguments):
+    assert goes_on.wait(60)
+    finish(*arguments)
+
+  monkeypatch.setattr(store.Store, "_finish", wait_and_finish)
+  try:
+    yield goes_on
+  finally:
+    goes_on.set()
+
+
+def assert_is_whole(folder, step):
+  """What is stored of a step is of this step alone."""
+  shapes = abstract({"first": jnp.zeros((64, 64)), "last": jnp.zeros((7,))})
+  for path, leaf in store.load_params(folder, shapes, step=step).items():
+    np.testing.assert_array_equal(leaf, np.full(leaf.shape, float(step)), err_msg=path)
+
+
+def test_a_save_while_the_one_before_is_written_waits_for_it(tmp_path, monkeypatch):
+  opened = store.Store(tmp_path, keep=2)
+  with held_back(monkeypatch) as goes_on:
+    save(opened, 1)
+    other = threading.Thread(target=save, args=(opened, 2))
+    other.start()
+    other.join(0.5)
+    assert other.is_alive(), "else it would copy into memory that is being written"
+    goes_on.set()
+    other.join(60)
+  opened.close()
+  assert_is_whole(tmp_path, 1)
+  assert_is_whole(tmp_path, 2)
+
+
+def test_a_step_that_consumes_the_state_leaves_what_is_being_written_alone(tmp_path, monkeypatch):
+  opened = store.Store(tmp_path, keep=1)
+  step = jax.jit(lambda params: jax.tree.map(lambda leaf: leaf + 7, params), donate_argnums=0)
+  with held_back(monkeypatch) as goes_on:
+    jax.block_until_ready(step(save(opened, 1)))
+    goes_on.set()
+  opened.close()
+  assert_is_whole(tmp_path, 1)
+
+
+def test_what_the_writer_met_is_raised_by_the_next_save_and_the_one_after_is_whole(tmp_path, monkeypatch):
+  opened = store.Store(tmp_path, keep=3)
+  save(opened, 1)
+  opened.wait()
+  with monkeypatch.context() as full:
+    full.setattr(store.Store, "_begin", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    save(opened, 2)
+    with pytest.raises(UserError, match="the disk is full: the checkpoint under way was not saved"):
+      save(opened, 3)
+  assert store.latest_step(tmp_path) == 1
+  save(opened, 4)
+  save(opened, 5)
+  opened.close()
+  for number in (1, 4, 5):
+    assert_is_whole(tmp_path, number)
+
+
+def test_memory_is_mapped_though_a_step_consumes_the_state_meanwhile(tmp_path, monkeypatch):
+  opened = store.Store(tmp_path, keep=1)
+  params = {"first": jnp.ones((64, 64))}
+  goes_on, submit = threading.Event(), opened._finisher.submit
+  with monkeypatch.context() as late:
+    late.setattr(opened._finisher, "submit", lambda call, *given: submit(lambda: goes_on.wait(60) and call(*given)))
+    opened.prepare(params=params, moments=None)
+  jax.block_until_ready(jax.jit(lambda params: params["first"] + 1, donate_argnums=0)(params))
+  assert params["first"].is_deleted()
+  goes_on.set()
+  save(opened, 1)
+  opened.close()
+  assert_is_whole(tmp_path, 1)
 
 
 def test_an_address_is_no_folder():

@@ -1,3 +1,5 @@
+import types
+
 import jax
 import numpy as np
 import pytest
@@ -77,6 +79,15 @@ def test_a_process_on_its_own_meets_nobody_and_compiles_when_it_calls():
   step = jax.jit(lambda state, batch: state + batch["a"].sum())
   processes.meet("here")
   assert processes.together(step) is step
+
+
+@pytest.mark.parametrize("moved", [None, types.SimpleNamespace(), types.SimpleNamespace(global_state=object())])
+def test_a_jax_that_keeps_its_service_elsewhere_is_told(monkeypatch, moved):
+  monkeypatch.setattr(processes, "distributed", moved)
+  processes.meet("alone")
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  with pytest.raises(UserError, match=r"JAX .* has no jax\._src[\s\S]*2 processes that meet: here"):
+    processes.meet("here")
 
 
 def test_a_step_begins_when_every_process_has_compiled_it(monkeypatch):

@@ -72,8 +72,9 @@ def refused(file, run: Run):
 
 def test_another_run_version_or_machine_is_told(file, tmp_path):
   assert "config" in refused(file, make_run(seed=1)) and "config" in refused(file, make_run(steps=3))
-  (tmp_path / "x").write_bytes(b"x")
-  assert "no executable" in refused(tmp_path / "x", make_run())
+  for damaged in (b"x", b"", b'{"payload}\n', b'{"payload": "x"}', b"[]\n", b'{"\xff": 1}\n'):
+    (tmp_path / "x").write_bytes(damaged)
+    assert "no executable" in refused(tmp_path / "x", make_run())
   assert "cannot read" in refused(tmp_path / "none", make_run())
   head, _, payload = file.read_bytes().partition(b"\n")
   facts = json.loads(head)

@@ -29,6 +29,11 @@ def test_only_what_is_asked_for_is_traced(tmp_path, monkeypatch):
     assert calls == ["start"] and not tracer.ends(3) and tracer.ends(4)
     tracer.finish()
     assert calls[1] == "stop" and "profile" in calls[2] and not tracer.ends(5)
-    (tmp_path / "trace").write_text("5")
+    (tmp_path / "trace").mkdir()
     tracer.look(5)
+    assert not tracer.is_tracing, "a folder asks for nothing, and does not end a run"
+    (tmp_path / "trace").rmdir()
+    (tmp_path / "trace").write_bytes(b"\xff")
+    tracer.look(5)
+    assert not tracer.ends(7) and tracer.ends(8), "what is no number is the usual number of steps"
   assert calls[3:] == ["start", "stop"], "a run that ends ends its trace"
