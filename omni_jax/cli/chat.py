@@ -13,15 +13,13 @@ import numpy as np
 
 from omni_jax.core.compilation_cache import enable_compilation_cache
 from omni_jax.core.styles import Style
-from omni_jax.generate.exchange import Answer, Answering, Question
+from omni_jax.generate.exchange import DEFAULT_STYLE, Answer, Answering, Question
 from omni_jax.generate.loading import STAGES, load_assistant, usual_stage
 from omni_jax.generate.sampling import Sampling
 from omni_jax.prepare.audio import load_audio, save_wav
 from omni_jax.prepare.images import load_image
 
 EXAMPLE = "omni chat --workdir runs/tiny --image picture.png --audio question.wav --out reply.wav"
-
-_DEFAULT_STYLE = "female-neutral-normal"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--image", type=Path, metavar="FILE", help="what you show")
   parser.add_argument("--audio", type=Path, metavar="FILE", help="what you say")
   parser.add_argument("--out", type=Path, metavar="FILE.wav", help="where the spoken answer goes")
-  parser.add_argument("--style", metavar="GENDER-EMOTION-PITCH", help=f"of the answer, for example {_DEFAULT_STYLE}")
+  parser.add_argument("--style", metavar="GENDER-EMOTION-PITCH", help=f"of the answer, for example {DEFAULT_STYLE}")
   parser.add_argument("--temperature", type=float, default=0.0, help="0 (now) always takes the likeliest token")
   parser.add_argument("--warm-up", action="store_true", help="answer once before, so that no time is compilation")
 
@@ -62,14 +60,14 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _question(arguments: argparse.Namespace) -> Question:
-  style = arguments.style
+  style = Style.parse(arguments.style) if arguments.style else None
   if arguments.out and arguments.audio is None and style is None:
-    style = _DEFAULT_STYLE
+    style = DEFAULT_STYLE
   return Question(
     text=arguments.text,
     image=None if arguments.image is None else load_image(arguments.image),
     waveform=None if arguments.audio is None else load_audio(arguments.audio),
-    style=Style.parse(style) if style else None,
+    style=style,
   )
 
 
