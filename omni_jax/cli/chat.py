@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from omni_jax.cli import assistants
 from omni_jax.core.compilation_cache import enable_compilation_cache
 from omni_jax.core.styles import Style
 from omni_jax.generate.exchange import DEFAULT_STYLE, Answer, Answering, Question
-from omni_jax.generate.loading import STAGES, load_assistant, usual_stage
 from omni_jax.generate.sampling import Sampling
 from omni_jax.prepare.audio import load_audio, save_wav
 from omni_jax.prepare.images import load_image
@@ -24,13 +24,8 @@ EXAMPLE = "omni chat --workdir runs/tiny --image picture.png --audio question.wa
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the flags of `omni chat`."""
-  parser.add_argument("--workdir", required=True, type=Path, help="the working folder, for example runs/tiny")
-  parser.add_argument(
-    "--stage",
-    help=f"of the language model, which says which system it is; now the first there is of {', '.join(STAGES)}",
-  )
-  for name, does in (("tokenizer", "hears you"), ("vocoder", "speaks the answer")):
-    parser.add_argument(f"--{name}", metavar="STAGE", help=f"the stage that {does}, where it is not the journey's")
+  said = "the stage that {}, where it is not the journey's"
+  assistants.add_arguments(parser, tokenizer=said.format("hears you"), vocoder=said.format("speaks the answer"))
   parser.add_argument("--text", default="", help="what you type")
   parser.add_argument("--image", type=Path, metavar="FILE", help="what you show")
   parser.add_argument("--audio", type=Path, metavar="FILE", help="what you say")
@@ -44,10 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
   """Asks and prints."""
   enable_compilation_cache()
   question = _question(arguments)
-  sampling = Sampling(temperature=arguments.temperature)
-  stage = arguments.stage or usual_stage(arguments.workdir)
-  parts = {name: getattr(arguments, name) for name in ("tokenizer", "vocoder") if getattr(arguments, name)}
-  assistant = load_assistant(arguments.workdir, stage=stage, sampling=sampling, **parts)
+  assistant = assistants.load(arguments, sampling=Sampling(temperature=arguments.temperature))
   if arguments.warm_up:
     for _ in assistant.stream(question):
       pass
