@@ -70,7 +70,7 @@ class Voice:
       raise ValueError(f"units are written <|speech_12|>, <12> or 12, not {units[:40]!r}")
     ids = np.array(re.findall(r"-?\d+", units) if isinstance(units, str) else units, np.float64).reshape(-1)
     row, top, *ends = self.facts["codebooks"], self.facts["codebook_size"] - 1, min(ids, default=0), max(ids, default=0)
-    if not ids.size or ids.size % row or not all(one in range(top + 1) for one in ids):
+    if not ids.size or ids.size % row or not np.isin(ids, np.arange(top + 1)).all():
       raise ValueError(f"{ids.size} units, {ends[0]:g} to {ends[1]:g}: no rows of {row} whole numbers of 0..{top}")
     return ids.astype(np.int64).reshape((-1, row) if row > 1 else -1)
 
@@ -93,8 +93,8 @@ if __name__ == "__main__":
   try:
     voice = Voice(given.stem, device=given.device)
     samples = np.concatenate(list(voice.pieces(given.units, given.style, frames=given.stream)))
-  except ValueError as error:
+    with open(given.out, "wb") as out, wave.open(out, "wb") as file:
+      file.setparams((1, 2, voice.facts["sample_rate"], 0, "NONE", ""))
+      file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+  except (OSError, ValueError) as error:
     parser.error(str(error))
-  with wave.open(given.out, "wb") as file:
-    file.setparams((1, 2, voice.facts["sample_rate"], 0, "NONE", ""))
-    file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())

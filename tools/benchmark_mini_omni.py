@@ -9,7 +9,7 @@ Prints medians, CPU seconds (all threads) beside wall seconds, since the machine
 steps a second.
 
     mkdir original && git -C mini-omni archive HEAD litgpt utils | tar -x -C original
-    PYTHONPATH=. python tools/benchmark_mini_omni.py --reference original [--steps 12] [--rounds 3] [--tiny]
+    python tools/benchmark_mini_omni.py --reference original [--steps 12] [--rounds 3] [--tiny]
 
 Without `--reference` ours is measured alone. 5 GiB of memory; `--tiny` is the same on a few thousand parameters.
 """

@@ -6,13 +6,14 @@ model, and for the others the modules that the tests compare with. `piper medium
 medium quality, a peer of another size. Prints CPU seconds, medians over rounds: wall time on a shared machine says
 little, and ratios say most. `x real time` is CPU seconds for a second of sound.
 
-    PYTHONPATH=. python tools/benchmark_vocoder.py [--seconds 10] [--rounds 3] [--only snac]
+    python tools/benchmark_vocoder.py [--seconds 10] [--rounds 3] [--only snac]
 """
 
 import argparse
 import dataclasses
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+sys.path.insert(0, str(Path(__file__).parents[1]))  # of configs and tests, which no installation brings
 
 import jax  # noqa: E402  (after the flags that it reads)
 import numpy as np  # noqa: E402
@@ -82,11 +84,11 @@ def main() -> None:
   torch.set_num_threads(1)
   print(f"one thread, float32, {arguments.seconds:.0f} s of sound, medians of {arguments.rounds} rounds")
   print(f"{'task':<34} {'route':<12} {'CPU s':>8} {'x real time':>12} {'to torch':>9} {'apart':>9}")
-  folder = Path(tempfile.mkdtemp())
-  for make in (source_filter, hifigan_piper, unit_hifigan, unit_to_speech, snac, training):
-    if arguments.only in make.__name__:
-      for task in make(arguments.seconds, folder):
-        report(task, arguments.rounds)
+  with tempfile.TemporaryDirectory() as folder:
+    for make in (source_filter, hifigan_piper, unit_hifigan, unit_to_speech, snac, training):
+      if arguments.only in make.__name__:
+        for task in make(arguments.seconds, Path(folder)):
+          report(task, arguments.rounds)
 
 
 def report(task: Task, rounds: int) -> None:

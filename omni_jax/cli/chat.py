@@ -11,33 +11,26 @@ from pathlib import Path
 
 import numpy as np
 
+from omni_jax.cli import assistants
 from omni_jax.core.compilation_cache import enable_compilation_cache
 from omni_jax.core.styles import Style
-from omni_jax.generate.exchange import Answer, Answering, Question
-from omni_jax.generate.loading import STAGES, load_assistant, usual_stage
+from omni_jax.generate.exchange import DEFAULT_STYLE, Answer, Answering, Question
 from omni_jax.generate.sampling import Sampling
 from omni_jax.prepare.audio import load_audio, save_wav
 from omni_jax.prepare.images import load_image
 
 EXAMPLE = "omni chat --workdir runs/tiny --image picture.png --audio question.wav --out reply.wav"
 
-_DEFAULT_STYLE = "female-neutral-normal"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the flags of `omni chat`."""
-  parser.add_argument("--workdir", required=True, type=Path, help="the working folder, for example runs/tiny")
-  parser.add_argument(
-    "--stage",
-    help=f"of the language model, which says which system it is; now the first there is of {', '.join(STAGES)}",
-  )
-  for name, does in (("tokenizer", "hears you"), ("vocoder", "speaks the answer")):
-    parser.add_argument(f"--{name}", metavar="STAGE", help=f"the stage that {does}, where it is not the journey's")
+  said = "the stage that {}, where it is not the journey's"
+  assistants.add_arguments(parser, tokenizer=said.format("hears you"), vocoder=said.format("speaks the answer"))
   parser.add_argument("--text", default="", help="what you type")
   parser.add_argument("--image", type=Path, metavar="FILE", help="what you show")
   parser.add_argument("--audio", type=Path, metavar="FILE", help="what you say")
   parser.add_argument("--out", type=Path, metavar="FILE.wav", help="where the spoken answer goes")
-  parser.add_argument("--style", metavar="GENDER-EMOTION-PITCH", help=f"of the answer, for example {_DEFAULT_STYLE}")
+  parser.add_argument("--style", metavar="GENDER-EMOTION-PITCH", help=f"of the answer, for example {DEFAULT_STYLE}")
   parser.add_argument("--temperature", type=float, default=0.0, help="0 (now) always takes the likeliest token")
   parser.add_argument("--warm-up", action="store_true", help="answer once before, so that no time is compilation")
 
@@ -46,10 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
   """Asks and prints."""
   enable_compilation_cache()
   question = _question(arguments)
-  sampling = Sampling(temperature=arguments.temperature)
-  stage = arguments.stage or usual_stage(arguments.workdir)
-  parts = {name: getattr(arguments, name) for name in ("tokenizer", "vocoder") if getattr(arguments, name)}
-  assistant = load_assistant(arguments.workdir, stage=stage, sampling=sampling, **parts)
+  assistant = assistants.load(arguments, sampling=Sampling(temperature=arguments.temperature))
   if arguments.warm_up:
     for _ in assistant.stream(question):
       pass
@@ -62,14 +52,14 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _question(arguments: argparse.Namespace) -> Question:
-  style = arguments.style
+  style = Style.parse(arguments.style) if arguments.style else None
   if arguments.out and arguments.audio is None and style is None:
-    style = _DEFAULT_STYLE
+    style = DEFAULT_STYLE
   return Question(
     text=arguments.text,
     image=None if arguments.image is None else load_image(arguments.image),
     waveform=None if arguments.audio is None else load_audio(arguments.audio),
-    style=Style.parse(style) if style else None,
+    style=style,
   )
 
 

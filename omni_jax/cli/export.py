@@ -1,8 +1,8 @@
 """Write a vocoder for other runtimes, once its output there equals that of JAX; nothing is left behind otherwise.
 
 onnx       for onnxruntime on any CPU or GPU; `runtime/speak.py` speaks with it and needs numpy and onnxruntime only.
-           STEM.onnx, or two files where a runtime repeats units for as many frames as they last in between,
-           STEM.units.onnx and STEM.sound.onnx. Metadata says sample rate, hop, units, styles, context and parity.
+           STEM.sound.onnx makes samples of frames; where units last for several, STEM.units.onnx before it tells how
+           many. Metadata says sample rate, hop, units, styles, context and parity.
 piper      one ONNX graph with Piper's inputs, so that runtimes of Piper's voices speak units: STEM.piper.onnx and its
            config STEM.piper.onnx.json. Nothing can be streamed.
 stablehlo  one file for JAX on CPUs, CUDA GPUs and TPUs, STEM.stablehlo.

@@ -5,11 +5,10 @@ Units are printed reduced, so that `omni say --units` speaks them; codes of seve
 
 import argparse
 from pathlib import Path
-from typing import Any
 
+from omni_jax.cli import assistants
 from omni_jax.core.compilation_cache import enable_compilation_cache
 from omni_jax.generate.exchange import Ability
-from omni_jax.generate.loading import STAGES, load_assistant, usual_stage
 from omni_jax.generate.speech_stages import TOKENIZER, load_tokenizer
 from omni_jax.prepare.audio import load_audio
 from omni_jax.tokens.units import reduce_units
@@ -19,11 +18,7 @@ EXAMPLE = "omni hear --workdir runs/tiny --audio question.wav"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the flags of `omni hear`."""
-  parser.add_argument("--workdir", required=True, type=Path, help="the working folder, for example runs/tiny")
-  parser.add_argument("--stage", help=f"of the language model; now the first there is of {', '.join(STAGES)}")
-  parser.add_argument(
-    "--tokenizer", metavar="STAGE", help=f"of speech; now {TOKENIZER}, or what the stage learned with"
-  )
+  assistants.add_arguments(parser, tokenizer=f"of speech; now {TOKENIZER}, or what the stage learned with")
   parser.add_argument("--audio", required=True, nargs="+", type=Path, metavar="FILE", help="recordings of any rate")
   parser.add_argument("--units", action="store_true", help="print units; no language model is needed")
 
@@ -35,9 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
     _print_units(arguments)
     return
   waveforms = [load_audio(path) for path in arguments.audio]
-  stage = arguments.stage or usual_stage(arguments.workdir)
-  parts = {"tokenizer": arguments.tokenizer} if arguments.tokenizer else {}
-  assistant: Any = load_assistant(arguments.workdir, stage=stage, **parts)
+  assistant = assistants.load(arguments)
   words = assistant.recognise(waveforms)
   styles = [""] * len(words)
   if Ability.HEARS_STYLES in assistant.abilities:

@@ -56,11 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
   """Plans."""
   topology = find_topology(arguments.topology)
-  if arguments.executable is not None and (arguments.quick or arguments.search is not None):
-    raise UserError(
-      "--executable with --quick or --search", where="omni plan", rule="one whole compile makes an executable",
-      remedy="plan the chosen mesh once more with --executable alone",
-    )  # fmt: skip
+  _check(arguments)
   jax.config.update("jax_platforms", "cpu")  # nothing is run, so no accelerator is taken
   settings = [*arguments.set, *([f"mesh={arguments.mesh}"] if arguments.mesh is not None else [])]
   chosen = load_config(arguments.config, returns=Run, arguments=(arguments.workdir,), settings=settings)
@@ -75,13 +71,27 @@ def run(arguments: argparse.Namespace) -> None:
     plan = _planned(chosen, topology, devices=devices, half=arguments.quick, keep=arguments.executable)
   print("\n".join([plan.table(), *(f"  advice: {line}" for line in advise(plan))]))
   if arguments.json is not None:
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
     write_whole(arguments.json, plan.to_json() + "\n")
     print(arguments.json)
   if arguments.executable is not None:
     print(arguments.executable)
   if arguments.html is not None:
     _write_page(plan, arguments.html)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+  """Refuses flags that cannot be kept together, before anything is compiled."""
+  if arguments.executable is not None and (arguments.quick or arguments.search is not None):
+    raise UserError(
+      "--executable with --quick or --search", where="omni plan", rule="one whole compile makes an executable",
+      remedy="plan the chosen mesh once more with --executable alone",
+    )  # fmt: skip
+  of_one = [f"--{name}" for name in ("search", "json", "executable", "html") if getattr(arguments, name) is not None]
+  if arguments.scaling and of_one:
+    raise UserError(
+      f"--scaling with {' and '.join(of_one)}", where="omni plan", rule="a table of many machines is no single plan",
+      remedy="plan the chosen machine once more without --scaling",
+    )  # fmt: skip
 
 
 def _planned(chosen: Run, topology: Topology, *, devices: Sequence[Any], half: bool, keep: Path | None) -> Plan:
@@ -125,7 +135,6 @@ def _write_page(plan: Plan, file: Path) -> None:
       rule="its dump holds *-buffer-assignment.txt and *-live-range.txt, as libtpu's up to 0.0.52 does",
       remedy="plan without --html, or with that libtpu",
     )  # fmt: skip
-  file.parent.mkdir(parents=True, exist_ok=True)
   write_whole(file, draw(plan, plan.memory))
   print(file)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from omni_jax.cli import assistants
 from omni_jax.core.compilation_cache import enable_compilation_cache
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
 from omni_jax.generate.exchange import DEFAULT_STYLE
-from omni_jax.generate.loading import STAGES, load_assistant, usual_stage
 from omni_jax.generate.speech_stages import VOCODER, load_vocoder
 from omni_jax.prepare.audio import save_wav
 from omni_jax.tokens.units import parse_units
@@ -27,9 +27,7 @@ EXAMPLE = """omni say --workdir runs/tiny --text 'the dog is old' --style male-s
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
   """Declares the flags of `omni say`."""
-  parser.add_argument("--workdir", required=True, type=Path, help="the working folder, for example runs/tiny")
-  parser.add_argument("--stage", help=f"of the language model; now the first there is of {', '.join(STAGES)}")
-  parser.add_argument("--vocoder", default=VOCODER, metavar="STAGE", help=f"of the vocoder; now {VOCODER}")
+  assistants.add_arguments(parser, vocoder=f"of the vocoder; now {VOCODER}")
   said = parser.add_mutually_exclusive_group(required=True)
   said.add_argument("--text", help="what to say")
   said.add_argument("--units", help="what the vocoder says without a text: reduced units, or a file of them")
@@ -45,8 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
   if arguments.units is not None:
     _say_units(arguments, style)
     return
-  stage = arguments.stage or usual_stage(arguments.workdir)
-  assistant = load_assistant(arguments.workdir, stage=stage, vocoder=arguments.vocoder)
+  assistant = assistants.load(arguments)
   (spoken,) = assistant.synthesise([(arguments.text, style)], manner=arguments.condition)
   _save(arguments, spoken.waveform, assistant.sample_rate, f"{len(spoken.units)} units")
   if spoken.problem:
@@ -55,8 +52,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _say_units(arguments: argparse.Namespace, style: Style) -> None:
   path = Path(arguments.units)
-  units = parse_units(path.read_text() if path.suffix and path.is_file() else arguments.units)
-  vocoder = load_vocoder(arguments.workdir, stage=arguments.vocoder)
+  units = parse_units(path.read_text(errors="replace") if path.suffix and path.is_file() else arguments.units)
+  vocoder = load_vocoder(arguments.workdir, stage=arguments.vocoder or VOCODER)
   number = len(units)
   if vocoder.num_codebooks > 1:
     if number % vocoder.num_codebooks:

@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def preparation_of(
   arguments: argparse.Namespace, *, steps: tuple[Step, ...] = (), mark: str = "", chunk: int = 64
 ) -> Preparation:
-  """Returns the preparation of one source that the flags describe.
+  """Returns the preparation of one source that the flags describe; writes the list of phones that it goes by, if any.
 
   Args:
     arguments: of the command line.
@@ -102,6 +102,7 @@ def preparation_of(
       rule="a set has a source and a name",
       remedy="for example --source folder:recordings --name recordings",
     )
+  corpus = corpus_of(arguments.source, arguments.set)
   asked = Steps(steps=())
   if arguments.steps:
     asked = load_config(arguments.steps, returns=Steps, arguments=(arguments.workdir.resolve(),))
@@ -110,7 +111,7 @@ def preparation_of(
     write_phones(arguments.workdir / "corpus", arguments.phones)
     phones = (Phones(name=arguments.phones),)
   return Preparation(
-    corpus=corpus_of(arguments.source, arguments.set),
+    corpus=corpus,
     steps=(*asked.steps, *phones, *steps),
     portion=arguments.portion,
     chunk=chunk,

@@ -1,5 +1,7 @@
 """All systems that were evaluated in one working folder, side by side: the same figures on the same samples.
 
+Times alone are of other questions where a system sees: of those about images, which come with a longer prompt.
+
 Every figure is one that the systems' own results hold; nothing is measured here. A system that cannot do something, or
 was not asked, has no entry. Beside the systems stands a cascade, where it was evaluated: recognition, a written answer
 and text to speech, one after the other (`generate.cascade`).

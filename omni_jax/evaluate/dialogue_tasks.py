@@ -34,8 +34,7 @@ def dialogue(context: Context) -> Outcome:
   )
   compared = {"cascade": others[0], "asked in writing": others[1]}
   figures = _answer_figures(examples, training, right, compared)
-  if any(answer.heard_text for answer in answers):  # else the system does not write down what it heard
-    figures.append(_heard_figure(examples, answers, recognised))
+  figures += heard_figures("words of the user inside the answer", examples, answers, recognised)
   if Ability.HEARS_STYLES in context.system.abilities:
     figures += _style_figures(examples, answers, training)
   figures.append(_failures("dialogue", answers))
@@ -170,17 +169,16 @@ def _answer_figures(
   return figures
 
 
-def _heard_figure(examples: Sequence[Example], answers: Sequence[Answer], recognised: Sequence[str]) -> Figure:
+def heard_figures(
+  name: str, examples: Sequence[Example], answers: Sequence[Answer], recognised: Sequence[str], *, note: str = ""
+) -> list[Figure]:
+  """Returns how well answers write down the question; no figure of a system that never writes down what it heard."""
+  if not any(answer.heard_text for answer in answers):
+    return []
   texts = [example.turns[0].text for example in examples]
-  return Figure(
-    name="words of the user inside the answer",
-    measure="WER",
-    score=scores.word_errors(texts, [answer.heard_text for answer in answers]).score,
-    baselines={
-      "cascade": scores.word_errors(texts, recognised).score,
-      "chance": baselines.chance_errors(texts).score,
-    },
-  )
+  compared = {"cascade": scores.word_errors(texts, recognised).score, "chance": baselines.chance_errors(texts).score}
+  score = scores.word_errors(texts, [answer.heard_text for answer in answers]).score
+  return [Figure(name=name, measure="WER", score=score, baselines=compared, note=note)]
 
 
 def _style_figures(examples: Sequence[Example], answers: Sequence[Answer], training: Sequence[Example]) -> list[Figure]:

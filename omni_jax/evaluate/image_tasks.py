@@ -6,7 +6,7 @@ from typing import Any
 
 from omni_jax.evaluate import baselines, scores
 from omni_jax.evaluate.context import Context, sound
-from omni_jax.evaluate.dialogue_tasks import is_right
+from omni_jax.evaluate.dialogue_tasks import heard_figures, is_right
 from omni_jax.evaluate.figures import Figure, Goal, Outcome, at_least
 from omni_jax.evaluate.system import System
 from omni_jax.generate.exchange import Answer, Question
@@ -58,7 +58,12 @@ def spoken_images(context: Context) -> Outcome:
     rows["without triples"] = _right(pairs_only, examples)
     others.append(_without_triples(context, context.without_triples, rows, examples))
   figures = _by_kind("spoken image questions", examples, rows, training=_training(context), goal=_SPOKEN_GOAL)
-  figures += [*others, _heard(examples, answers, recognised), _failures(answers)]
+  name, note = (
+    "spoken image questions, the user's words inside the answer",
+    "cascade: the same recording by the recognition task, without the image",
+  )
+  heard = heard_figures(name, examples, answers, recognised, note=note)
+  figures += [*others, *heard, _failures(answers)]
   samples = [
     _sample(context, "spoken_images", row, *pair) for row, pair in enumerate(zip(examples, answers, strict=True))
   ]
@@ -134,20 +139,6 @@ def _without_triples(
       "cascade": scores.mean(_right(cascade, examples)),
     },
     note="the model never met an image and speech together; cascade: the same model, asked what it recognised",
-  )
-
-
-def _heard(examples: Sequence[Example], answers: Sequence[Answer], recognised: list[str]) -> Figure:
-  texts = [example.turns[0].text for example in examples]
-  return Figure(
-    name="spoken image questions, the user's words inside the answer",
-    measure="WER",
-    score=scores.word_errors(texts, [answer.heard_text for answer in answers]).score,
-    baselines={
-      "cascade": scores.word_errors(texts, recognised).score,
-      "chance": baselines.chance_errors(texts).score,
-    },
-    note="cascade: the same recording by the recognition task, without the image",
   )
 
 

@@ -61,8 +61,9 @@ def side_by_side(results: Mapping[str, Mapping[str, Any]]) -> str:
     cells = "".join(f"<td>{escape(told(entries[one])) if one in entries else ''}</td>" for one in results)
     rows += f"<tr><td>{escape(name)}</td>{cells}</tr>"
   note = (
-    '<p class="note">The same samples for all; in brackets the 95 % interval and the number of samples. A cascade '
-    "recognises, answers in writing and reads the answer aloud, one after the other.</p>"
+    '<p class="note">The same samples for all, but for times: a system that sees is timed on questions about images, '
+    "the others on questions without. In brackets the 95 % interval and the number of samples. A cascade recognises, "
+    "answers in writing and reads the answer aloud, one after the other.</p>"
   )
   return f'<div class="scroll"><table><tr><th>figure</th>{head}</tr>{rows}</table></div>{note}'
 

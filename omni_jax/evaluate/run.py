@@ -143,7 +143,7 @@ def _flite() -> str:
 
 def _stored(folder: Path, name: str) -> dict[str, Any]:
   path = folder / f"{name}.json"
-  return json.loads(path.read_text()) if path.is_file() else {}
+  return read_json(path, remedy="delete it, and the task is run again") if path.is_file() else {}
 
 
 def _identity(settings: Evaluation, workdir: Path, *, parts: Sequence[str]) -> str:

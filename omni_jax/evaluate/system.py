@@ -13,7 +13,7 @@ import numpy as np
 
 from omni_jax.core.styles import Style
 from omni_jax.generate.exchange import Ability, Answer, Question
-from omni_jax.prepare.audio import SAMPLE_RATE, resample
+from omni_jax.prepare.audio import resample
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -117,12 +117,7 @@ class System:
 
   def _heard(self, waveform: np.ndarray) -> np.ndarray:
     """Returns a sound of the vocoder as listeners take it, float32 at 16 kHz."""
-    rate = self._assistant.sample_rate
-    return (
-      resample(np.asarray(waveform, np.float32), sample_rate=rate)
-      if rate != SAMPLE_RATE
-      else np.asarray(waveform, np.float32)
-    )
+    return resample(np.asarray(waveform, np.float32), sample_rate=self._assistant.sample_rate)
 
   def _batched(self, name: str, function: Callable, items: Sequence[Item]) -> list:
     advance = self._progress(name, len(items))

@@ -1,4 +1,4 @@
-"""Programs as ONNX files, `STEM.onnx` or `STEM.units.onnx` and `STEM.sound.onnx`: written only if all equal JAX.
+"""Programs as ONNX files, STEM with the suffix of each (`programs.Program`): written only if all equal JAX.
 
 Every graph is run in onnxruntime first. Each file carries the whole metadata as JSON under METADATA: what a runtime
 needs, where it comes from, how far it is from JAX, and `export`, which the files of one vocoder share.

@@ -26,7 +26,7 @@ class _Parts(NamedTuple):
 
 
 def export_onnx(vocoder: Any, stem: Path, *, licence: str = NOT_STATED) -> ExportReport:
-  """Writes a vocoder as `STEM.onnx`, or as `STEM.units.onnx` and `STEM.sound.onnx`, for `runtime/speak.py`.
+  """Writes a vocoder as `STEM.sound.onnx`, and `STEM.units.onnx` where units last, for `runtime/speak.py`.
 
   Args:
     vocoder: a Vocoder, UnitHiFiGAN, SNAC, UnitVoice, or a UnitToSpeech, whose styles are then its speakers.
@@ -63,7 +63,7 @@ def export_stablehlo(vocoder: Any, stem: Path, *, licence: str = NOT_STATED) -> 
   """Writes a vocoder as `STEM.stablehlo`, one file for JAX on CPUs, CUDA GPUs and TPUs.
 
   Raises:
-    UserError: as `export_onnx`; a vocoder whose lengths are computed inside its one program.
+    UserError: as `export_onnx`; a vocoder whose lengths are computed inside of a program.
   """
   parts = _parts_of(vocoder, where=stem)
   return publish_stablehlo(parts.network, parts.programs, stem, facts=parts.facts | {"licence": licence})

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from omni_jax.core.errors import UserError
+from omni_jax.core.files import write_whole
 
 SAMPLE_RATE = 16000
 _LOWEST_RATE, _HIGHEST_RATE = 4000, 384000
@@ -113,12 +114,16 @@ def sound_length(data: bytes) -> SoundLength:
 
 
 def save_wav(path: Path | str, samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> None:
-  """Writes `samples` (float [A], clipped to -1..1) as a 16-bit WAV file; the folder is made if it is not there."""
+  """Writes `samples` (float [A], clipped to -1..1) as a 16-bit WAV file; the folder is made if it is not there.
+
+  Raises:
+    UserError: the file cannot be written; one that was there stays as it was.
+  """
   import soundfile
 
-  path = Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  soundfile.write(path, to_pcm(samples), sample_rate, format="WAV", subtype="PCM_16")
+  written = io.BytesIO()
+  soundfile.write(written, to_pcm(samples), sample_rate, format="WAV", subtype="PCM_16")
+  write_whole(Path(path), written.getvalue())
 
 
 def to_pcm(waveform: np.ndarray) -> np.ndarray:

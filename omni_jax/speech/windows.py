@@ -96,7 +96,7 @@ class WindowStream:
 
   def _advance(self, final: int, *, least: int) -> Iterator[Frames]:
     while self._done < final:
-      border = self._chunk_of(self._done) * self._chunk * self._hop + self._chunk * self._hop + self._early
+      border = (self._chunk_of(self._done) + 1) * self._chunk * self._hop + self._early
       end = min(border, final)
       if end < border and end - self._done < least:
         return

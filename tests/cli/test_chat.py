@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from omni_jax.cli import chat, hear, main, say
+from omni_jax.cli import assistants, chat, hear, main, say
 from omni_jax.core.styles import Style
 from omni_jax.generate.exchange import Ability, Answer, Event, SpokenText
 from omni_jax.prepare.audio import load_audio, save_wav
@@ -46,8 +46,8 @@ class FakeAssistant:
 def fake(monkeypatch):
   monkeypatch.setattr(FakeAssistant, "asked", [])
   monkeypatch.setattr(FakeAssistant, "loaded", [])
+  monkeypatch.setattr(assistants, "load_assistant", FakeAssistant.load)
   for module in (chat, say, hear):
-    monkeypatch.setattr(module, "load_assistant", FakeAssistant.load)
     monkeypatch.setattr(module, "enable_compilation_cache", lambda: None)
 
 
@@ -99,10 +99,14 @@ def test_say_and_hear(tmp_path, capsys):
     ["chat", "--image", "missing.png"],
     ["chat", "--text", "a", "--temperature", "-1"],
     ["say", "--text", "a", "--style", "male-bored-low", "--out", "x.wav"],
+    ["say", "--text", "a", "--out", f"{__file__}/x.wav"],
+    ["say", "--units", "picture.png", "--out", "x.wav"],
     ["hear", "--audio", "missing.wav"],
   ],
 )
-def test_wrong_input_is_told_in_one_message(flags, capsys, tmp_path):
+def test_wrong_input_is_told_in_one_message(flags, capsys, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "picture.png").write_bytes(b"\x89PNG\xff")
   assert main.main([flags[0], "--workdir", str(tmp_path), *flags[1:]]) == 2
   shown = capsys.readouterr().err
   assert "rule:" in shown and "remedy:" in shown

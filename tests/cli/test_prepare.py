@@ -50,8 +50,9 @@ def test_a_field_of_the_reader(tmp_path, corpus, capsys):
 
 @pytest.mark.parametrize("source", ["lj:/x", "ljspeech", "ljspeech:"])
 def test_a_source_that_is_none(tmp_path, capsys, source):
-  assert main(["prepare", "--source", source, "--name", "x", "--workdir", str(tmp_path)]) == 2
+  assert main(["prepare", "--source", source, "--name", "x", "--workdir", str(tmp_path), "--phones", "espeak"]) == 2
   assert "KIND:PATH" in capsys.readouterr().err
+  assert not list(tmp_path.iterdir()), "phones are those of a set"
 
 
 def test_a_corpus_of_everything_that_is_wrong(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """The wiring of every task, against a fake assistant that knows its little corpus by heart."""
 
+import dataclasses
 import json
 
 import pytest
@@ -146,6 +147,33 @@ def test_limit_must_be_positive():
     run.limited(SETTINGS, 0)
   assert run.limited(SETTINGS, 2).utterances == 2
   assert run.limited(SETTINGS, None) == SETTINGS
+
+
+def test_what_is_heard_is_scored_only_where_a_system_writes_it_down(evaluated, monkeypatch):
+  workdir, results = evaluated
+  assert figure(results, "words of the user inside") and figure(results, "spoken image questions, the user's words")
+
+  class Silent(FakeAssistant):
+    def answer(self, questions):
+      return [dataclasses.replace(answer, heard_text="") for answer in super().answer(questions)]
+
+  stage = workdir / "stages" / "mini_omni"
+  (stage / "checkpoints" / "7").mkdir(parents=True)
+  (stage / "run.json").write_text(json.dumps({"format": 1, "fingerprint": "mini_omni", "run": {}, "starts": []}))
+  tasks = ["dialogue", "spoken_images"]
+  silent = run.evaluate(SETTINGS, workdir, system="mini_omni", tasks=tasks, load=Silent)
+  assert {row["task"] for row in silent["figures"]} == set(tasks)
+  assert not [row["figure"] for row in silent["figures"] if "the user" in row["figure"] and row["measure"] == "WER"]
+
+
+def test_damaged_results_are_told(evaluated):
+  workdir, _ = evaluated
+  path = workdir / "evaluation" / "timings.json"
+  whole = path.read_text()
+  path.write_text(whole[:20])
+  with pytest.raises(UserError, match=r"cannot read JSON.*\n?.*timings\.json"):
+    run.evaluate(SETTINGS, workdir, tasks=["timings"], load=FakeAssistant)
+  path.write_text(whole)
 
 
 def test_what_a_system_cannot_do_is_left_out_with_the_reason(evaluated, monkeypatch):

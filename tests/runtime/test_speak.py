@@ -17,7 +17,7 @@ from tests.speech.drawn import drawn_model
 from tests.speech.small_vits import small_config
 from tests.speech.vocoders import make_vocoder, random_units
 
-UNITS = "<|speech_3|><|speech_17|> <5> 0,12"
+UNITS = "<|speech_3|><|speech_7|> <5> 0,11"  # of both vocoders
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_it_is_an_example():
 def test_units_are_read_in_every_spelling(stem):
   voice = load_runtime().Voice(str(stem))
   written = np.concatenate(list(voice.pieces(UNITS, CONDITIONS[0])))
-  np.testing.assert_array_equal(written, np.concatenate(list(voice.pieces([3, 17, 5, 0, 12], CONDITIONS[0]))))
+  np.testing.assert_array_equal(written, np.concatenate(list(voice.pieces([3, 7, 5, 0, 11], CONDITIONS[0]))))
 
 
 @pytest.mark.parametrize(
@@ -129,3 +129,6 @@ def test_it_speaks_where_nothing_else_is_installed(kind, rate, tmp_path):
   assert np.abs(spoken["whole"] - spoken["pieces"]).max() <= 1
   wrong = run(str(stem), "99999", "wrong.wav", "--style", style)
   assert wrong.returncode == 2 and f"0..{last}" in wrong.stderr and not (tmp_path / "wrong.wav").exists()
+  nowhere = run(str(stem), UNITS, "nowhere/said.wav", "--style", style)
+  assert nowhere.returncode == 2 and "error: " in nowhere.stderr and "nowhere/said.wav" in nowhere.stderr
+  assert "Traceback" not in nowhere.stderr
