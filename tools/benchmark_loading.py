@@ -48,7 +48,7 @@ BOUNDS = {"min_pixels": 4 * 28 * 28, "max_pixels": 256 * 28 * 28}
 SECONDS = 16
 PASSES = 3  # over recordings
 AHEAD = 6  # batches that `deal` may have ready
-LEAST_RECORDINGS = ROWS * (2 * AHEAD + 1)  # so that of a single pass one batch is left to time
+LEAST_RECORDINGS = ROWS * 10 * AHEAD  # so that what may be ready ahead is a tenth of a pass
 CUT = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+"
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
