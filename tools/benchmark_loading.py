@@ -48,6 +48,7 @@ BOUNDS = {"min_pixels": 4 * 28 * 28, "max_pixels": 256 * 28 * 28}
 SECONDS = 16
 PASSES = 3  # over recordings
 AHEAD = 6  # batches that `deal` may have ready
+LEAST_RECORDINGS = ROWS * 10 * AHEAD  # so that what may be ready ahead is a tenth of a pass
 CUT = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+"
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
@@ -66,7 +67,7 @@ def main() -> None:
   make_vocabulary(workdir / "text")
   compare(packed(workdir, "conversations", conversations(arguments.records)), rounds=rounds)
   compare(packed(workdir, "captions", captions(arguments.records // 8)), rounds=rounds)
-  compare_sound(workdir, arguments.records // 8, rounds=rounds)
+  compare_sound(workdir, max(arguments.records // 8, LEAST_RECORDINGS), rounds=rounds)
 
 
 def compare(data: PlannedBatches, *, rounds: int) -> None:

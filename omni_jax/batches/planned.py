@@ -20,6 +20,7 @@ import numpy as np
 from omni_jax.batches.counts import COUNT, Counted, count, counts_path
 from omni_jax.batches.mixture import Cache, Quarantine, quarantines
 from omni_jax.batches.packing import Packed, Reading, lay
+from omni_jax.batches.pictures import Pictures
 from omni_jax.batches.plan import Plan
 from omni_jax.batches.planner import Planner, Stock
 from omni_jax.batches.sequences import SequenceBatches, without_branches
@@ -133,7 +134,7 @@ def _prepared(config: PlannedPacked) -> "Prepared":
     for part in parts:
       for record, reason in part.misfits():
         part.aside.add(part.records[record].id, reason)
-  return Prepared(plan, tuple(parts), reading)
+  return Prepared(plan, tuple(parts), reading, reading.images.read(()))
 
 
 def _check(config: PlannedPacked) -> None:
@@ -180,6 +181,15 @@ class Prepared(NamedTuple):
   plan: Plan
   parts: tuple[Part, ...]
   reading: Reading
+  nothing: Pictures  # what stands in a sample of text and units alone
+
+  def pictures(self, shown: Sequence[bytes]) -> Pictures:
+    """Returns files of one record, read.
+
+    Raises:
+      UserError: one is damaged.
+    """
+    return self.reading.images.read(shown) if shown else self.nothing
 
 
 class PlannedRows:
@@ -235,10 +245,11 @@ class PlannedRows:
     if sample is not None:
       return sample
     source, view, record, heard = key
-    part, images = self._ready().parts[source], self._ready().reading.images
+    prepared = self._ready()
+    part = prepared.parts[source]
     example, shown = part.shown(view, record)
     try:
-      sample = part.writers[view].sample(part.views[view].grid(record, heard=bool(heard)), images.read(shown))
+      sample = part.writers[view].sample(part.views[view].grid(record, heard=bool(heard)), prepared.pictures(shown))
     except UserError as error:
       assert example is not None, "only images and recordings can be damaged"
       part.aside.add(example.id, error.what)

@@ -52,10 +52,10 @@ def spoken_turns(sets: SpokenSets, *, frames_per_unit: int | None = None) -> lis
     sounds, codes = open_set(corpus, sets.split), open_set(units, sets.split)
     for index in range(max(len(sounds), len(codes))):
       heard, coded = (source[index] if index < len(source) else None for source in (sounds, codes))
-      if heard is None or coded is None or heard.id != coded.id:
-        ids = [example.id if example else None for example in (heard, coded)]
+      if heard is None or coded is None or (heard.id, len(heard.turns)) != (coded.id, len(coded.turns)):
+        (name, turns), (other, others) = ((one.id, len(one.turns)) if one else (None, 0) for one in (heard, coded))
         raise UserError(
-          f"record {index} is {ids[0]!r} in the corpus and {ids[1]!r} in the units",
+          f"record {index} is {name!r} in the corpus and {other!r} in the units, of {turns} and {others} turns",
           where=units,
           rule="the units are those of this corpus, in the same order",
           remedy="run `omni encode` again",

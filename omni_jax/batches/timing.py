@@ -69,20 +69,20 @@ def stages(data: Planned, *, rows: int) -> dict[str, float]:
     data: planned batches.
     rows: of the plan that are read for it, one after another.
   """
-  config, (plan, parts, reading) = data.packed, data.prepared()
+  config, prepared = data.packed, data.prepared()
   spent: dict[str, float] = dict.fromkeys(STAGES, 0.0)
   timed = functools.partial(_timed, spent)
   like, laid = None, []
   for number in range(rows):
     samples = []
-    for entry in timed("plan", plan.row, number):
-      part, view, record = parts[entry["source"]], int(entry["view"]), int(entry["record"])
+    for entry in timed("plan", prepared.plan.row, number):
+      part, view, record = prepared.parts[entry["source"]], int(entry["view"]), int(entry["record"])
       _, shown = timed("read files", part.shown, view, record)
-      pictures = timed("cut files", reading.images.read, shown)
+      pictures = timed("cut files", prepared.pictures, shown)
       grid = timed("read tokens", part.views[view].grid, record, heard=bool(entry["heard"]))
       samples.append(timed("mark targets", part.writers[view].sample, grid, pictures))
     like = samples[0] if like is None else like
-    sizes = {"length": config.length, "images": reading.images, "pieces": reading.pieces}
+    sizes = {"length": config.length, "images": prepared.reading.images, "pieces": prepared.reading.pieces}
     laid.append(timed("lay rows", lay, samples, like=like, **sizes))
   timed("lay rows", lambda: {name: np.stack([row[name] for row in laid]) for name in laid[0]})
   return {name: seconds * config.rows / rows for name, seconds in spent.items()}

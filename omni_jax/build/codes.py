@@ -13,6 +13,8 @@ from typing import Protocol
 import numpy as np
 
 from omni_jax.build.driver import Preparation, Work, prepare
+from omni_jax.build.each import apart_each
+from omni_jax.build.made import read_marks
 from omni_jax.checkpoint.card import read_card
 from omni_jax.checkpoint.store import require_step
 from omni_jax.core.errors import UserError
@@ -20,7 +22,6 @@ from omni_jax.core.files import write_whole
 from omni_jax.generate.speech_stages import load_codec
 from omni_jax.prepare.audio import decode_audio
 from omni_jax.prepare.corpora.records import Records, require_splits
-from omni_jax.prepare.quarantine import Rejected, reason_of
 from omni_jax.prepare.schema import Example, Turn
 from omni_jax.prepare.writer import read_splits
 
@@ -50,11 +51,7 @@ class Codes:
   def open(self) -> Work:
     """Returns the step with the codec loaded."""
     codec: Codec = load_codec(self.workdir, stage=self.stage, vocoder=None)
-
-    def work(examples: Sequence[Example]) -> list[Example | Rejected]:
-      return [_coded(example, codec) for example in examples]
-
-    return work
+    return apart_each(lambda example: _coded(example, codec))
 
   @property
   def mark(self) -> str:
@@ -77,7 +74,7 @@ def code_corpus(sets: Sequence[str], workdir: Path, *, stage: str, say: Callable
   step = Codes(workdir=workdir, stage=stage)
   for name in sets:
     splits, folder = require_splits(workdir / "corpus" / name), workdir / "codes" / name
-    known = json.loads((folder / _CODED).read_text()) if (folder / _CODED).is_file() else {}
+    known = read_marks(folder / _CODED)
     if set(known.values()) - {step.mark}:
       raise UserError(
         f"codes of {', '.join(sorted(set(known.values())))}",
@@ -99,12 +96,9 @@ def code_corpus(sets: Sequence[str], workdir: Path, *, stage: str, say: Callable
   return workdir / "codes"
 
 
-def _coded(example: Example, codec: Codec) -> Example | Rejected:
+def _coded(example: Example, codec: Codec) -> Example:
   """Returns a record, turns with sound with the codec's codes as `units`."""
-  try:
-    turns = tuple(_with_codes(turn, codec) if turn.audio else turn for turn in example.turns)
-  except UserError as error:
-    return Rejected(example.id, reason_of(error))
+  turns = tuple(_with_codes(turn, codec) if turn.audio else turn for turn in example.turns)
   return dataclasses.replace(example, turns=turns)
 
 

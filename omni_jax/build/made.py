@@ -4,8 +4,11 @@ It is written after the split, so a split without its mark was interrupted and i
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+from omni_jax.checkpoint.card import read_card
+from omni_jax.checkpoint.store import require_step
 from omni_jax.core.errors import UserError
 from omni_jax.core.files import write_whole
 from omni_jax.prepare.writer import read_splits
@@ -26,7 +29,7 @@ def is_made(folder: Path, split: str, mark: str, *, remedy: str, replace: bool =
   Raises:
     UserError: it was made from something else, or `made.json` is damaged.
   """
-  made = _marks(folder).get(split)
+  made = read_marks(folder / MADE).get(split)
   if made is None or split not in read_splits(folder):
     return False
   if made == mark or replace:
@@ -41,11 +44,25 @@ def is_made(folder: Path, split: str, mark: str, *, remedy: str, replace: bool =
 
 def remember(folder: Path, split: str, mark: str) -> None:
   """Writes that a split was made from what `mark` stands for."""
-  write_whole(folder / MADE, json.dumps({**_marks(folder), split: mark}, indent=1))
-
-
-def _marks(folder: Path) -> dict[str, str]:
   path = folder / MADE
+  write_whole(path, json.dumps({**read_marks(path), split: mark}, indent=1))
+
+
+def mark_of_stages(stages: Sequence[Path]) -> str:
+  """Returns which trainings some stage folders hold.
+
+  Raises:
+    UserError: one is missing or damaged.
+  """
+  return json.dumps([[read_card(folder)["fingerprint"], require_step(folder)] for folder in stages])
+
+
+def read_marks(path: Path) -> dict[str, str]:
+  """Returns split -> mark of a file beside a set, empty if it is not there.
+
+  Raises:
+    UserError: it is damaged.
+  """
   try:
     return dict(json.loads(path.read_text())) if path.is_file() else {}
   except (ValueError, TypeError) as error:

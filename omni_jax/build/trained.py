@@ -9,7 +9,6 @@ Each loads the stages of a working folder once in each process; on an accelerato
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,9 +16,8 @@ import numpy as np
 
 from omni_jax.build.driver import Work
 from omni_jax.build.each import apart
+from omni_jax.build.made import mark_of_stages
 from omni_jax.build.speaking import Line
-from omni_jax.checkpoint.card import read_card
-from omni_jax.checkpoint.store import require_step
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import GENDERS
 from omni_jax.generate.assistant import Assistant
@@ -51,7 +49,7 @@ class Trained:
       UserError: a stage is missing or damaged.
     """
     stages = [self.workdir / "stages" / name for name in (self.stage, TOKENIZER, "style", VOCODER)]
-    return json.dumps([[read_card(folder)["fingerprint"], require_step(folder)] for folder in stages])
+    return mark_of_stages(stages)
 
   def load(self) -> Assistant:
     """Returns the assistant, loaded once in this process."""

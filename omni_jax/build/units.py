@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 
 from omni_jax.build.driver import Preparation, Work, prepare
-from omni_jax.checkpoint.card import read_card
-from omni_jax.checkpoint.store import load_model, require_step
+from omni_jax.build.each import apart
+from omni_jax.build.made import mark_of_stages
+from omni_jax.checkpoint.store import load_model
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
 from omni_jax.generate.speech_stages import load_tokenizer
 from omni_jax.prepare.audio import SAMPLE_RATE, decode_audio
 from omni_jax.prepare.corpora.records import Records, require_splits
-from omni_jax.prepare.quarantine import Rejected, reason_of
+from omni_jax.prepare.quarantine import Rejected
 from omni_jax.prepare.reader import open_set
 from omni_jax.prepare.schema import Example
 from omni_jax.prepare.writer import read_splits
@@ -84,8 +85,7 @@ class Units:
     Raises:
       UserError: a stage is missing or damaged.
     """
-    stages = [folder for folder in (self.tokenizer, self.style) if folder]
-    return json.dumps([[read_card(folder)["fingerprint"], require_step(folder)] for folder in stages])
+    return mark_of_stages([folder for folder in (self.tokenizer, self.style) if folder])
 
 
 def encode_corpus(config: EncodeConfig, workdir: Path, *, say: Callable[[str], None] = print) -> Path:
@@ -131,13 +131,7 @@ def encode_examples(
   Turns of `timed_voices` have `unit_frames` too. A record whose sound cannot be encoded is put aside.
   """
   settings: dict[str, Any] = {"keep_audio": keep_audio, "timed_voices": timed_voices}
-  try:
-    return list(_encode(examples, tokenizer, style_encoder, **settings))
-  except UserError as error:
-    if len(examples) == 1:
-      return [Rejected(examples[0].id, reason_of(error))]
-  singly = [encode_examples([example], tokenizer, style_encoder, **settings) for example in examples]  # find which
-  return [result for results in singly for result in results]
+  return list(apart(lambda some: _encode(some, tokenizer, style_encoder, **settings))(examples))
 
 
 def _encode(

@@ -37,6 +37,7 @@ _RULE = re.compile(r"^\s*(?:[-*_]\s*){3,}$", re.MULTILINE)
 _QUOTED = re.compile(r"^\s*(?:>\s?)+")
 _LINE_MARK = re.compile(r"^\s*(?:#{1,6}\s+|[-*+•]\s+|\(?\d{1,3}[.)]\s+)+")
 _EMPHASIS = re.compile(r"(\*{1,3}|(?<!\w)_{1,3}|~~)(?=\S)(.+?)(?<=\S)\1(?!\w)", re.DOTALL)
+_DATA = re.compile(r"\(data:[^()\s]{256,}\)")  # a picture within the text
 _MOST_SIGNS = 100  # of a word with all around it; patterns that look for a second sign take the square of the length
 _ENDS = ".!?:;,。！？：；，…"
 _SAID = re.compile(rf"[A-Za-z\u00c0-\u024f0-9{HAN}\s.,;:!?'\"()%$€£&+/°…。！？：；，、“”‘’《》（）—–-]")
@@ -73,17 +74,20 @@ class Speakable:
     Raises:
       UserError: it holds what cannot be said, too much or nothing to say, or another language.
     """
-    plain = html.unescape(unicodedata.normalize("NFC", require_text(text, where=where))).replace("\u00a0", " ")
+    plain = _DATA.sub("()", unicodedata.normalize("NFC", require_text(text, where=where)))
+    if len(plain) > _MOST_SIGNS * self.most:
+      raise _unspeakable(f"{len(plain)} signs", where, f"1 to {self.most} words are said in one turn")
+    try:
+      plain = html.unescape(plain).replace("\u00a0", " ")
+    except ValueError as error:  # the number of a sign with thousands of digits
+      raise _unspeakable(f"{error}", where, "a sign has a number of Unicode") from error
     for name, pattern in _UNSAID.items():
       if found := pattern.search(plain):
         raise _unspeakable(f"{name}: {found[0].strip()!r:.40}", where)
     for code in _INLINE_CODE.findall(plain):
       if _LOOKS_LIKE_CODE.search(code):
         raise _unspeakable(f"code: {code!r:.40}", where)
-    plain = _IMAGE.sub("", _INLINE_CODE.sub(r"\1", plain))
-    if len(plain) > _MOST_SIGNS * self.most:
-      raise _unspeakable(f"{len(plain)} signs", where, f"1 to {self.most} words are said in one turn")
-    plain = _ADDRESS.sub("", _LINK.sub(r"\1", plain))
+    plain = _ADDRESS.sub("", _LINK.sub(r"\1", _IMAGE.sub("", _INLINE_CODE.sub(r"\1", plain))))
     said = " ".join(filter(None, map(_line, _RULE.sub("", plain).splitlines())))
     while (bare := _EMPHASIS.sub(r"\2", said)) != said:
       said = bare

@@ -120,6 +120,13 @@ def test_units_of_another_corpus_are_refused(config, tmp_path):
     dataclasses.replace(config, units=(tmp_path / "speech",)).open()
 
 
+def test_units_of_other_turns_are_refused(config, tmp_path):
+  pair = (Turn("user", "x", units=[1]), Turn("assistant", "y", units=[2]))
+  write_split(tmp_path / "speech", config.split, [Example("0", "speech", pair[:1]), Example("1", "dialogue", pair)])
+  with pytest.raises(UserError, match="of 1 and 2 turns"):
+    dataclasses.replace(config, units=(tmp_path / "speech",)).open()
+
+
 def test_a_voice_that_nobody_has_is_refused(config):
   with pytest.raises(UserError, match="no utterance"):
     dataclasses.replace(config, voices=("nobody",)).open()

@@ -51,6 +51,9 @@ def test_sound_gets_its_codes_and_stays(tmp_path, monkeypatch):
   assert codec.coded == 2 and "already there" in said[-1]
   with pytest.raises(UserError, match="codes of loudness@3"):
     code_corpus(["talk"], tmp_path, stage="snac")
+  (folder / "talk" / "coded.json").write_text('{"train":')
+  with pytest.raises(UserError, match="damaged"):
+    code_corpus(["talk"], tmp_path, stage="loudness")
   with pytest.raises(UserError, match="no records"):
     code_corpus(["other"], tmp_path, stage="snac")
 

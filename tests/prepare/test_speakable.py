@@ -1,3 +1,4 @@
+import contextlib
 import time
 
 import pytest
@@ -52,7 +53,7 @@ def test_what_cannot_be_said_is_put_aside(written, what):
     ENGLISH.spoken(written, where="x")
 
 
-@pytest.mark.parametrize("sign", ["*a ", "~~a", "a.", "[", "word "])
+@pytest.mark.parametrize("sign", ["*a ", "~~a", "a.", "[", "word ", "![", "$", "x\n\n"])
 def test_a_long_text_is_put_aside_before_it_takes_hours(sign):
   start = time.process_time()
   with pytest.raises(UserError, match=r"\d{6} signs"):
@@ -60,6 +61,19 @@ def test_a_long_text_is_put_aside_before_it_takes_hours(sign):
   assert time.process_time() - start < 5
   picture = f"![a cat](data:image/png;base64,{'A' * 200_000})"
   assert ENGLISH.spoken(f"{picture} *This* is a cat.", where="x") == "This is a cat."
+
+
+@pytest.mark.parametrize("sign", ["*a ", "~~a", "a.", "[", "![", "a$_", "x\n\n\n", "-", "&#", "(data:"])
+def test_the_longest_text_that_is_looked_at_takes_seconds(sign):
+  start = time.process_time()
+  with contextlib.suppress(UserError):
+    ENGLISH.spoken("a" + (sign * 8000)[:7990], where="x")
+  assert time.process_time() - start < 10
+
+
+def test_a_sign_of_a_number_with_thousands_of_digits_is_put_aside():
+  with pytest.raises(UserError, match="digits"):
+    ENGLISH.spoken(f"a &#{'9' * 5000}; b", where="x")
 
 
 def test_mandarin():
