@@ -6,7 +6,7 @@ Whoever asks for it anyway is told; evaluation leaves those tasks out and says w
 
 import dataclasses
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -182,6 +182,12 @@ def check_asked(questions: Sequence[Question], *, abilities: frozenset[Ability])
           rule=f"this is no system that {ability.value}",
           remedy="leave it out, or ask another system",
         )
+
+
+def check_words(texts: Iterable[str]) -> None:
+  """Raises a UserError where a text that is to be said has no words."""
+  if not all(text.strip() for text in texts):
+    raise UserError("empty text", where="synthesis", rule="a text has words", remedy="give something to say")
 
 
 def cut_problem(ids: np.ndarray, *, most: int) -> str:

@@ -36,6 +36,7 @@ from omni_jax.generate.exchange import (
   SpokenText,
   check_asked,
   check_waveform,
+  check_words,
   cut_problem,
 )
 from omni_jax.generate.row_engine import SPEAK, WRITE, RowEngine
@@ -174,10 +175,9 @@ class RowAssistant:
         rule="codes hold the voice",
         remedy="leave it out, or choose a stage that learned styles and a style",
       )
+    check_words(text for text, _ in texts)
     prompts, styles = [], [style if self._styles else None for _, style in texts]
     for (text, _), style in zip(texts, styles, strict=True):
-      if not text.strip():
-        raise UserError("empty text", where="synthesis", rule="a text has words", remedy="give something to say")
       words = np.array([*self._text.encode(text), self._layout.text_row.end], np.int32)
       prompts.append(dataclasses.replace(self._prompt(Task.T1A2, Question(text=text, style=style)), given=words))
     most = self._most(prompts)

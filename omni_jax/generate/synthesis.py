@@ -16,6 +16,7 @@ import numpy as np
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
 from omni_jax.generate.engine import Engine, prompt_of
+from omni_jax.generate.exchange import check_words
 from omni_jax.generate.sampling import Sampling
 from omni_jax.speech.interface import Vocoder
 from omni_jax.speech.lengths import Lengths
@@ -106,9 +107,7 @@ class Reader:
     Raises:
       UserError: a text without words, or no reading asked for.
     """
-    for text, _ in texts:
-      if not text.strip():
-        raise UserError("empty text", where="synthesis", rule="a text has words", remedy="give something to say")
+    check_words(text for text, _ in texts)
     if readings < 1:
       raise UserError(f"{readings} readings", where="synthesis", rule="at least one", remedy="for example 8")
     found = self._draw(texts, _GREEDY, times=1)
