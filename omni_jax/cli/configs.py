@@ -41,7 +41,7 @@ def load_config(
   if not isinstance(made, wanted):
     raise UserError(
       f"it returned a {type(made).__name__}",
-      where=f"--config {reference}",
+      where=f"config {reference}",
       rule=f"this verb needs a {' or '.join(each.__name__ for each in wanted)}",
       remedy="choose the config of this verb",
     )
@@ -55,13 +55,13 @@ def load_function(reference: str) -> Callable[..., Any]:
   if not colon or path.suffix != ".py" or not name:
     raise UserError(
       f"cannot read {reference!r}",
-      where="--config",
+      where="config",
       rule="a config is written path/file.py:function",
       remedy="for example configs/emova/align.py:tiny",
     )
   if not path.is_file():
     raise UserError(
-      f"no such file: {path}", where=f"--config {reference}", rule="the file exists", remedy=_neighbours(path.parent)
+      f"no such file: {path}", where=f"config {reference}", rule="the file exists", remedy=_neighbours(path.parent)
     )
   module = _import(path.resolve(), reference)
   function = getattr(module, name, None)
@@ -70,7 +70,7 @@ def load_function(reference: str) -> Callable[..., Any]:
     known = [key for key in own if callable(vars(module)[key]) and not key.startswith("_")]
     raise UserError(
       f"no function {name!r}",
-      where=f"--config {reference}",
+      where=f"config {reference}",
       rule=f"{path} has {', '.join(known) or 'no functions'}",
       remedy="choose one of these",
     )
@@ -97,7 +97,7 @@ def _import(path: Path, reference: str) -> Any:
   if loaded is not None and Path(str(loaded.__file__)).resolve() != path:
     raise UserError(
       f"another file is loaded as {name!r}: {loaded.__file__}",
-      where=f"--config {reference}",
+      where=f"config {reference}",
       rule="one file for each module name",
       remedy="rename the file, or put an __init__.py beside it",
     )
@@ -114,7 +114,7 @@ def _import(path: Path, reference: str) -> Any:
 def _broken(reference: str, error: Exception) -> UserError:
   return UserError(
     f"{type(error).__name__}: {error}",
-    where=f"--config {reference}",
+    where=f"config {reference}",
     rule="the config file runs without error",
     remedy="correct the file",
   )

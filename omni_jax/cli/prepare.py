@@ -38,11 +38,12 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _collect(arguments: argparse.Namespace) -> None:
-  if arguments.source or not arguments.data:
+  of_one = arguments.source or arguments.steps or arguments.phones != sources.NO_PHONES
+  if of_one or not arguments.data:
     raise UserError(
-      "--config with --source, or without --data",
+      "--config with --source, --steps or --phones, or without --data",
       where="command line",
-      rule="a mixture is read from the folder --data",
+      rule="a mixture is read from the folder --data, and says itself what is done to its sets",
       remedy="give --config FILE.py:FUNCTION --data DIR",
     )
   collection = load_config(

@@ -55,6 +55,25 @@ def test_a_source_that_is_none(tmp_path, capsys, source):
   assert not list(tmp_path.iterdir()), "phones are those of a set"
 
 
+@pytest.mark.parametrize("steps", ["nothing", "nothing.py:made", "configs/emova/builders.py:nothing"])
+def test_steps_that_are_none(tmp_path, corpus, capsys, steps):
+  command = ["prepare", "--source", f"ljspeech:{corpus}", "--name", "lj", "--workdir", str(tmp_path / "work")]
+  assert main([*command, "--steps", steps]) == 2
+  told = capsys.readouterr().err
+  assert steps in told and "--config" not in told, "which flag it was is not known there"
+  assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+  "flags",
+  [[], ["--data", ".", "--source", "lj:x"], ["--data", ".", "--steps", "a.py:b"], ["--data", ".", "--phones", "emova"]],
+)
+def test_a_mixture_takes_no_flags_of_one_set(tmp_path, capsys, flags):
+  mixture = ["--config", "configs/emova/collections.py:alignment"]
+  assert main(["prepare", *mixture, "--workdir", str(tmp_path), *flags]) == 2
+  assert "--config with --source" in capsys.readouterr().err
+
+
 def test_a_corpus_of_everything_that_is_wrong(tmp_path, capsys):
   images = tmp_path / "images"
   good = picture_bytes()
