@@ -16,7 +16,7 @@ import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -173,16 +173,12 @@ class Store:
     """Returns what a step holds, or None and what is wrong with it: in all processes the same."""
     folder = self._folder / str(step)
     own = find_damage(folder, folder="position", part=jax.process_index(), parts=jax.process_count())
-    wrong = _first_told(own)
-    if wrong is not None:
-      return None, wrong
-    flat, position, items = trees.flatten(moments), {}, {}
-    try:
-      position = read_position(folder / "position")
-      items = self._checkpointer.load_checkpointables(step, {"params": nest(params), "moments": nest(flat)})
-    except _damage() as error:
-      own = _told(error)
-    wrong = _first_told(own)
+    position, items, wrong = {}, {}, _first_told(own)
+    if wrong is None:
+      position, wrong = _agreed(lambda: read_position(folder / "position"))
+    if wrong is None:  # in all processes: orbax lets them wait for each other
+      nested = {"params": nest(params), "moments": nest(trees.flatten(moments))}
+      items, wrong = _agreed(lambda: self._checkpointer.load_checkpointables(step, nested))
     if wrong is not None:
       return None, wrong
     found = trees.unflatten(moments, flatten_nested(items["moments"]))
@@ -263,6 +259,16 @@ def require_step(stage_folder: Path) -> int:
       remedy="train the stage first, or correct the path",
     )
   return step
+
+
+def _agreed(read: Callable[[], Any]) -> tuple[Any, str | None]:
+  """Returns what was read, and what is wrong with it in the first process that found anything."""
+  found = own = None
+  try:
+    found = read()
+  except _damage() as error:
+    own = _told(error)
+  return found, _first_told(own)
 
 
 def _first_told(own: str | None) -> str | None:

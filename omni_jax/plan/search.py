@@ -108,6 +108,7 @@ def nearest(
   Raises:
     UserError: the run is none of a language model, or no choice divides over the devices.
   """
+  possible = choices(run, topology, devices=len(devices))
   sizes, names = dict(sharding.make_mesh(run.mesh, devices=devices).shape), list(_REMATS)
   remat = policy_of(run.model.decoder.remat)
   remat, parts = (remat if remat in names else "dots"), run.step.accumulate
@@ -125,7 +126,7 @@ def nearest(
 
   found: list[Outcome] = []
   tried = 0
-  for choice in sorted(choices(run, topology, devices=len(devices)), key=lambda choice: (distance(choice), choice)):
+  for choice in sorted(possible, key=lambda choice: (distance(choice), choice)):
     if len(found) == wanted or tried == 3 * wanted:
       break
     weights, kept = needs(choice)

@@ -68,7 +68,7 @@ def _run(words: Sequence[str], *, processes: int, devices: int) -> int:
     while any(status is None for status in statuses):
       if stopped:
         _end(started, patience=GRACE_SECONDS)
-        sys.exit(128 + signal.SIGTERM)
+        break
       statuses = [process.poll() for process in started]
       ended = [128 - status if status < 0 else status for status in statuses if status]
       if ended:
@@ -79,6 +79,8 @@ def _run(words: Sequence[str], *, processes: int, devices: int) -> int:
     _end(started, patience=_STUCK_SECONDS)
     for number, handler in earlier.items():
       signal.signal(number, handler)
+    if stopped:  # also one that came while what was left of a lost job was ended
+      sys.exit(128 + signal.SIGTERM)
 
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)

@@ -147,6 +147,17 @@ def test_a_position_of_each_process_is_not_and_nothing_is_moved(tmp_path):
   assert store.latest_step(tmp_path) == 2 and not (tmp_path / "damaged").exists()
 
 
+def test_processes_agree_on_the_position_before_any_loads(tmp_path, monkeypatch):
+  params = make_stage(tmp_path)
+  opened, told = store.Store(tmp_path, keep=1), [None, "another process cannot read it"]
+  monkeypatch.setattr(store, "_first_told", lambda own: own or told.pop(0))
+  monkeypatch.setattr(opened._checkpointer, "load_checkpointables", lambda *_: pytest.fail("orbax would wait for it"))
+  with pytest.raises(UserError, match="step 1: another process cannot read it"):
+    opened.restore(params=abstract(params), moments=MOMENT)
+  assert not told
+  opened.close()
+
+
 def test_a_position_of_which_a_part_is_missing_is_damage(tmp_path, capsys):
   params = make_stage(tmp_path, steps=(1, 2), keep=2)
   step = as_written_by(tmp_path, [{"step": 7}] * 2)

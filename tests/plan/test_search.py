@@ -1,4 +1,5 @@
 import dataclasses
+import types
 
 import jax
 import pytest
@@ -10,7 +11,7 @@ from omni_jax.core.topologies import Topology, find_topology
 from omni_jax.plan.advice import advise
 from omni_jax.plan.program import TooLarge
 from omni_jax.plan.report import Travel
-from omni_jax.plan.search import Outcome, best, choices, search
+from omni_jax.plan.search import Outcome, best, choices, nearest, search
 from tests.plan.test_report import make_run
 
 
@@ -88,6 +89,14 @@ def test_what_holds_no_weights_or_no_rows_is_told():
   small = Topology(generation=dataclasses.replace(topology.generation, memory_gib=1e-9), number=8)
   with pytest.raises(UserError, match="4 rows on 8 devices"):
     choices(make_run(), small, devices=8)
+
+
+@pytest.mark.parametrize("ask", [nearest, lambda *given, **more: list(search(*given, **more, most=1))])
+def test_a_decoder_that_is_none_of_a_language_model_is_told(ask):
+  data = types.SimpleNamespace(shapes=lambda: {"waveform": jax.ShapeDtypeStruct((4, 16), "float32")})
+  run = types.SimpleNamespace(name="voice", model=types.SimpleNamespace(decoder=object()), data=data, mesh="")
+  with pytest.raises(UserError, match="meshes are searched for language models"):
+    ask(run, find_topology("v5e-8"), devices=jax.devices()[:1], options={})
 
 
 def test_advice_names_what_stands_out(outcome):

@@ -18,6 +18,11 @@ number = os.environ["JAX_PROCESS_ID"]
 begun = pathlib.Path({folder!r}) / f"begun-{{number}}"
 begun.write_text(begun.read_text() + "x" if begun.exists() else "x")
 times = len(begun.read_text())
+
+def wait_for_the_first():
+  first = begun.with_name("begun-0")
+  while not first.exists() or len(first.read_text()) < times:
+    time.sleep(0.01)
 """
 
 
@@ -38,10 +43,9 @@ def test_each_process_knows_its_place(tmp_path):
 
 def test_a_process_that_is_killed_brings_all_of_them_back(tmp_path):
   code = """
-first = begun.with_name("begun-0")
-while number == "1" and (not first.exists() or len(first.read_text()) < times):
-  time.sleep(0.01)
-if number == "1" and times < 3: os.kill(os.getpid(), 9)
+if number == "1" and times < 3:
+  wait_for_the_first()
+  os.kill(os.getpid(), 9)
 if times < 3: time.sleep(60)
 """
   assert launch(tmp_path, code) == 2
@@ -54,6 +58,7 @@ import signal
 begun.with_name(f"pid-{{times}}-{{number}}").write_text(str(os.getpid()))
 other = pathlib.Path({str(tmp_path)!r}) / f"pid-{{times}}-1"
 if times < 3 and number == "1":
+  wait_for_the_first()
   os.kill(os.getpid(), 9)
 while times < 3 and (not other.exists() or not other.read_text()):
   time.sleep(0.01)
@@ -76,6 +81,40 @@ def test_retries_end(tmp_path):
   assert begun(tmp_path) == [3]
 
 
+def wait_for(tmp_path, pattern, number):
+  limit = time.monotonic() + 60
+  while len(list(tmp_path.glob(pattern))) < number and time.monotonic() < limit:
+    time.sleep(0.05)
+
+
+def test_a_signal_while_a_lost_job_is_ended_is_the_last(tmp_path):
+  code = f"""
+import pathlib
+from tests.pods.test_machine import launch
+launch(pathlib.Path({str(tmp_path)!r}), '''
+import signal
+def wait(*_):
+  begun.with_name("asked").touch()
+  while not begun.with_name("signalled").exists():
+    time.sleep(0.01)
+  sys.exit(1)
+if number == "0":
+  signal.signal(signal.SIGTERM, wait)
+  begun.with_name("ready").touch()
+  time.sleep(60)
+while not begun.with_name("ready").exists():
+  time.sleep(0.01)
+os.kill(os.getpid(), 9)
+''')
+"""
+  process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.getcwd()})
+  wait_for(tmp_path, "asked", 1)
+  process.send_signal(signal.SIGTERM)
+  (tmp_path / "signalled").touch()
+  assert process.wait(60) == 143
+  assert begun(tmp_path) == [1, 1], "it is not started again"
+
+
 def test_a_signal_reaches_every_process_and_they_may_finish(tmp_path):
   code = f"""
 import pathlib, signal, sys
@@ -92,9 +131,7 @@ time.sleep(60)
 ''')
 """
   process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.getcwd()})
-  limit = time.monotonic() + 60
-  while len(list(tmp_path.glob("ready-*"))) < 2 and time.monotonic() < limit:
-    time.sleep(0.05)
+  wait_for(tmp_path, "ready-*", 2)
   process.send_signal(signal.SIGTERM)
   assert process.wait(60) == 143
   assert len(list(tmp_path.glob("saved-*"))) == 2 and begun(tmp_path) == [1, 1]
