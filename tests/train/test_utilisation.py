@@ -2,6 +2,7 @@
 
 import dataclasses
 import types
+from typing import Any, NamedTuple
 
 import jax
 import pytest
@@ -35,11 +36,37 @@ def make_run(*, remat="none", **changes):
   return Run(**{**fields, **changes})
 
 
+def of_decoder(model, batch, key):
+  """`next_token` of a decoder on its own."""
+
+  class Reading(NamedTuple):
+    decoder: Any
+
+    def hidden(self, batch):
+      given = self.decoder.embed.embed(batch["tokens"])
+      return self.decoder.hidden(given, batch["positions"], batch["segment_ids"])
+
+    def logits(self, hidden):
+      return self.decoder.logits(hidden)
+
+  return next_token(Reading(model), batch, key)
+
+
 def test_what_is_computed_twice_is_not_useful():
   batch = packed.batch_of(4, length=16)
   once, twice = (step_operations(make_run(remat=remat), batch) for remat in ("none", "full"))
   assert once.useful == twice.useful > 0 and twice.whole.total > once.whole.total
   assert step_operations(make_run(), packed.batch_of(8, length=16)).useful == pytest.approx(2 * once.useful, rel=0.1)
+
+
+def test_a_decoder_that_learns_does_three_times_what_it_does_to_answer():
+  rows, length, width, inner, kv, mlp, vocab = 4, 64, 16, 32, 16, 24, 64
+  layer = 2 * length * (2 * width * inner + 2 * width * kv + 3 * width * mlp) + 2 * 2 * length**2 * inner
+  forward = rows * (2 * layer + 2 * length * width * vocab)
+  run = make_run(model=packed.model_config().decoder, loss=of_decoder)
+  shapes = {name: jax.ShapeDtypeStruct((rows, length), "int32") for name in ("tokens", "positions", "segment_ids")}
+  shapes |= {"targets": shapes["tokens"], "loss_mask": jax.ShapeDtypeStruct((rows, length), "float32")}
+  assert step_operations(run, shapes).useful == pytest.approx(3 * forward, rel=0.005)
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
