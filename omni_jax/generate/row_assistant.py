@@ -4,8 +4,9 @@ A stream waits for nothing but what sound needs: a frame is whole when the last 
 when the codec's context behind it is known. Every sample equals that of the answer decoded as one, and the frames at
 the end are spoken (the original decodes each four frames by themselves and drops up to three).
 
-Earlier turns stand before a question as text, what was only spoken as the model itself writes it down. A model that was
-trained with styles (`GridBatches.styles`) is asked for them by marks in the prompt; others have one voice.
+Earlier turns stand before a question as text, what was only spoken as the model itself writes it down, once for each
+`Question`. A model that was trained with styles (`GridBatches.styles`) is asked for them by marks in the prompt; others
+have one voice.
 
 A text is read aloud as the first stage learned it: by the prompt of a typed question, the text row being given.
 """
@@ -14,6 +15,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -82,6 +84,8 @@ class RowAssistant:
       styles: whether it learned to answer in the style that is asked for.
     """
     self._codec, self._styles = codec, styles
+    # The words of spoken questions of earlier turns, for as long as somebody keeps the question.
+    self._written_down: WeakKeyDictionary[Question, str] = WeakKeyDictionary()
     self._layout: MiniOmniLayout = model.config.layout
     self._text, self._paired, self._max_columns = text, paired, max_columns
     self._engine = RowEngine(
@@ -322,7 +326,9 @@ class RowAssistant:
     """Returns an earlier turn as text; what was only spoken is written down."""
     words = question.text or answer.heard_text
     if not words and question.waveform is not None:
-      (words,) = self.recognise([question.waveform])
+      if question not in self._written_down:
+        (self._written_down[question],) = self.recognise([question.waveform])
+      words = self._written_down[question]
     return self._text.encode(words), self._text.encode(answer.text)
 
   def _prompt(self, task: Task, question: Question, past: Sequence[Exchange] = ()) -> Prompt:
