@@ -182,6 +182,9 @@ def _sum_of_chunks(
   all that the way back reads, as the token table; and the gradient of each chunk would be a table beside their sum.
   """
 
+  # Nothing is kept inside in any case; it tells who counts operations that they are done again going back.
+  once_more = jax.checkpoint(compute)
+
   @jax.custom_vjp
   def summed(read: list[Array], chunks: Chunk, wanted: Array) -> dict[str, Array]:
     shapes = jax.eval_shape(lambda: compute(read, tuple(chunk[0] for chunk in chunks)))
@@ -189,7 +192,7 @@ def _sum_of_chunks(
 
     def body(sums: dict[str, Array], now: tuple[Chunk, Array]) -> tuple[dict[str, Array], None]:
       chunk, is_wanted = now
-      own = jax.lax.cond(is_wanted, compute, lambda read, chunk: zero, read, chunk)
+      own = jax.lax.cond(is_wanted, once_more, lambda read, chunk: zero, read, chunk)
       return jax.tree.map(jnp.add, sums, own), None
 
     return jax.lax.scan(body, zero, (chunks, wanted))[0]
