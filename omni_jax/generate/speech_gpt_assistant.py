@@ -21,7 +21,7 @@ from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
 from omni_jax.generate.chain_constraints import SAYS, chain_automaton, chain_state, cross_modal_automaton
 from omni_jax.generate.engine import Engine, Prompt, prompt_of
-from omni_jax.generate.exchange import DEFAULT_STYLE, MAX_TOKENS, Ability, Answer, Question, cut_problem
+from omni_jax.generate.exchange import DEFAULT_STYLE, MAX_TOKENS, Ability, Answer, Question, aloud, cut_problem
 from omni_jax.generate.sampling import Sampling
 from omni_jax.generate.speech_stages import TOKENIZER, VOCODER
 from omni_jax.generate.streaming import ChainStream, Stopwatch
@@ -182,7 +182,7 @@ class SpeechGPTAssistant(UnitAssistant):
     if question.style is None or question.waveform is not None or not answer.text.strip():
       return answer
     (said,) = self.synthesise([(answer.text, question.style)])
-    return dataclasses.replace(answer, style=question.style, units=said.units, waveform=said.waveform)
+    return aloud(answer, said, style=question.style)
 
   def _request(self, question: Question, side: Side) -> Sequence[Segment]:
     request = self._writer.request(self._chain(question), side)
