@@ -22,9 +22,8 @@ import numpy as np
 from omni_jax.batches.grids import GridBatches
 from omni_jax.batches.hearing import Recordings
 from omni_jax.batches.pictures import Image
-from omni_jax.checkpoint.card import read_card
+from omni_jax.checkpoint.card import stage_data_of
 from omni_jax.checkpoint.store import load_model
-from omni_jax.core.config import from_json
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
 from omni_jax.generate.engine import Prompt
@@ -120,14 +119,8 @@ class RowAssistant:
     """
     workdir = Path(workdir)
     folder = workdir / "stages" / stage
-    data = from_json(read_card(folder)["run"].get("data"))
-    if not isinstance(data, GridBatches):
-      raise UserError(
-        f"stage {stage!r} was trained on {type(data).__name__}",
-        where=folder,
-        rule="this assistant needs a stage of rows of codes and text",
-        remedy="choose a stage such as mini_omni",
-      )
+    rule, remedy = "this assistant needs a stage of rows of codes and text", "choose a stage such as mini_omni"
+    data = stage_data_of(folder, GridBatches, rule=rule, remedy=remedy)
     _, model = load_model(folder)
     text, layout = load_tokenizer(workdir / "text"), model.config.layout
     codec = load_codec(workdir, stage=tokenizer or data.codec, vocoder=vocoder)
