@@ -9,11 +9,13 @@ import importlib.metadata
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from omni_jax.core.config import from_json, to_json
 from omni_jax.core.errors import UserError
 from omni_jax.core.files import write_whole
+
+Kind = TypeVar("Kind")
 
 FORMAT = 1
 _FIELDS = {"fingerprint": str, "run": dict, "starts": list}  # what is read back
@@ -95,6 +97,30 @@ def model_config(stage_folder: Path) -> Any:
       remedy="choose another stage",
     )
   return from_json(stored["model"])
+
+
+def stage_data(stage_folder: Path) -> Any:
+  """Returns the config of the batches that a stage was trained on, None for one that was imported or has no card."""
+  return from_json(read_card(stage_folder)["run"].get("data")) if (stage_folder / "run.json").exists() else None
+
+
+def stage_data_of(stage_folder: Path, kind: type[Kind], *, rule: str, remedy: str) -> Kind:
+  """Returns the config of the batches that a stage was trained on, which must be of one kind.
+
+  Args:
+    stage_folder: of the stage.
+    kind: class of the batches.
+    rule: why they must be.
+    remedy: what helps where they are not.
+
+  Raises:
+    UserError: there is no card, it is damaged, or it is of a stage that was imported or learned from other batches.
+  """
+  data = from_json(read_card(stage_folder)["run"].get("data"))
+  if not isinstance(data, kind):
+    was = "imported, not trained here" if data is None else f"trained on {type(data).__name__}"
+    raise UserError(f"stage {stage_folder.name!r} was {was}", where=stage_folder, rule=rule, remedy=remedy)
+  return data
 
 
 def card_difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -21,6 +21,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from omni_jax.checkpoint.card import stage_data
 from omni_jax.checkpoint.new_rows import DRAWS
 from omni_jax.checkpoint.store import load_model
 from omni_jax.cli.configs import load_config
@@ -34,7 +35,7 @@ from omni_jax.convert.mini_omni_base import import_mini_omni_base
 from omni_jax.convert.speech_files import FORMATS as PARTS
 from omni_jax.convert.speech_files import Part, SpeechSource
 from omni_jax.convert.speech_stage import export_part, import_part, part_in, verify_part
-from omni_jax.convert.stage import Source, import_stage, stage_data
+from omni_jax.convert.stage import Source, import_stage
 from omni_jax.convert.tokenizer_files import tokenizer_files, write_tokenizer
 from omni_jax.convert.torch_code import auto_map
 from omni_jax.convert.verify import add_parity, compare, table, write_card

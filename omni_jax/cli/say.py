@@ -15,7 +15,7 @@ from omni_jax.cli import assistants
 from omni_jax.core.compilation_cache import enable_compilation_cache
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
-from omni_jax.generate.exchange import DEFAULT_STYLE
+from omni_jax.generate.exchange import DEFAULT_STYLE, Ability
 from omni_jax.generate.speech_stages import VOCODER, load_vocoder
 from omni_jax.prepare.audio import save_wav
 from omni_jax.tokens.units import parse_units
@@ -45,7 +45,14 @@ def run(arguments: argparse.Namespace) -> None:
     return
   assistant = assistants.load(arguments)
   (spoken,) = assistant.synthesise([(arguments.text, style)], manner=arguments.condition)
-  _save(arguments, spoken.waveform, assistant.sample_rate, f"{len(spoken.units)} units")
+  follows = Ability.SPEAKS_STYLES in assistant.abilities
+  manner = arguments.condition or (style if follows else "")
+  _save(arguments, spoken.waveform, assistant.sample_rate, f"{len(spoken.units)} units", manner)
+  if arguments.style and not follows:
+    # What writes units leaves the style to its vocoder; codes hold the voice.
+    alone = not hasattr(assistant, "vocoder")
+    voice = "has one voice, it does not" if alone else "learned no styles, only its vocoder may"
+    print(f"style: this stage {voice} follow {style}")
   if spoken.problem:
     print(f"problem: {spoken.problem}")
 
@@ -65,10 +72,10 @@ def _say_units(arguments: argparse.Namespace, style: Style) -> None:
       )
     units = units.reshape(-1, vocoder.num_codebooks)
   waveform = vocoder.decode(units, arguments.condition or style)
-  _save(arguments, waveform, vocoder.sample_rate, f"{number} units")
+  _save(arguments, waveform, vocoder.sample_rate, f"{number} units", arguments.condition or style)
 
 
-def _save(arguments: argparse.Namespace, waveform: np.ndarray, sample_rate: int, said: str) -> None:
+def _save(arguments: argparse.Namespace, waveform: np.ndarray, sample_rate: int, *said: object) -> None:
   save_wav(arguments.out, waveform, sample_rate)
-  manner = arguments.condition or arguments.style or DEFAULT_STYLE
-  print(f"{arguments.out}: {len(waveform) / sample_rate:.2f} s, {said}, {manner}")
+  parts = [f"{len(waveform) / sample_rate:.2f} s", *(str(part) for part in said if part)]
+  print(f"{arguments.out}: {', '.join(parts)}")

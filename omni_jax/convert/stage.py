@@ -9,12 +9,12 @@ from typing import Any
 
 import jax
 
-from omni_jax.checkpoint.card import make_card, read_card, write_card
+from omni_jax.checkpoint.card import make_card, write_card
 from omni_jax.checkpoint.store import Store, latest_step
 from omni_jax.convert.base import import_base
 from omni_jax.convert.emova_folder import QWEN2_5_TEXT_ROWS, import_folder
 from omni_jax.convert.folders import read_json
-from omni_jax.core.config import added, from_json
+from omni_jax.core.config import added
 from omni_jax.core.errors import UserError
 from omni_jax.tokens.dialogue import VOCABULARY_FILE
 from omni_jax.tokens.vocabulary import Vocabulary
@@ -123,9 +123,3 @@ def new_stage(workdir: Path, *, name: str) -> Path:
       remedy="choose another name, or delete the folder",
     )
   return folder
-
-
-def stage_data(folder: Path) -> Any:
-  """Returns the config of the batches that a stage was trained on, None for one that was imported or has no card."""
-  data = read_card(folder)["run"].get("data") if (folder / "run.json").exists() else None
-  return None if data is None else from_json(data)

@@ -170,6 +170,8 @@ def _parse(path: str, text: str, old: Any, *, allowed: tuple[Any, ...]) -> Any:
     value = ast.literal_eval(text)
   except (ValueError, SyntaxError):
     value = text
+  if old is None and str in allowed and type(value) not in map(_plain, allowed):
+    value = text
   if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
     value = float(value)
   if isinstance(old, pathlib.Path) and isinstance(value, str):
@@ -182,6 +184,10 @@ def _parse(path: str, text: str, old: Any, *, allowed: tuple[Any, ...]) -> Any:
       remedy=f"give a {type(old).__name__}",
     )
   return value
+
+
+def _plain(declared: Any) -> Any:
+  return typing.get_origin(declared) or declared
 
 
 def _name_of(thing: Any) -> str:

@@ -25,10 +25,14 @@ class Evaluation:
   """How much to evaluate; every number is the most samples taken, drawn by `seed` where a split has more.
 
   The whole is made for four minutes on two processors, most of them spent by the independent recogniser.
+
+  Attributes:
+    stage: of the language model; empty for the one that the system has in the tiny journey.
+    without_triples: the same stage trained without any three-modality sample; empty for none, None as with `stage`.
   """
 
-  stage: str = "tune"
-  without_triples: str = "tune_without_triples"  # the same stage trained without any three-modality sample
+  stage: str = ""
+  without_triples: str | None = None
   utterances: int = 150  # for recognition and the tokenizer, each split
   questions: int = 300  # about images
   spoken_questions: int = 120

@@ -52,11 +52,8 @@ class Kind:
 
   def settings(self, settings: Evaluation) -> Evaluation:
     """Returns the settings with this system's stages where none were named."""
-    usual = Evaluation()
-    stages = {"stage": self.stage, "without_triples": self.without_triples}
-    return dataclasses.replace(
-      settings, **{name: stage for name, stage in stages.items() if getattr(settings, name) == getattr(usual, name)}
-    )
+    twin = self.without_triples if settings.without_triples is None else settings.without_triples
+    return dataclasses.replace(settings, stage=settings.stage or self.stage, without_triples=twin)
 
   def load(self, workdir: Path, *, stage: str) -> Any:
     """Returns the assistant of a stage.

@@ -13,9 +13,8 @@ import numpy as np
 from omni_jax.batches.pictures import Image, TileSize
 from omni_jax.batches.sequences import SequenceBatches
 from omni_jax.batches.sources import ImageSize
-from omni_jax.checkpoint.card import read_card
+from omni_jax.checkpoint.card import stage_data_of
 from omni_jax.checkpoint.store import load_model
-from omni_jax.core.config import from_json
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
 from omni_jax.generate.constraints import make_automaton
@@ -162,15 +161,8 @@ def load_language(workdir: Path, *, stage: str) -> tuple[Any, chat.Dialogue, Ima
     UserError: the stage is missing or is no language stage, or the model belongs to another vocabulary.
   """
   folder = workdir / "stages" / stage
-  stored = read_card(folder)["run"].get("data")  # an imported stage has none
-  data = from_json(stored)
-  if not isinstance(data, SequenceBatches):
-    raise UserError(
-      f"stage {stage!r} was {f'trained on {type(data).__name__}' if stored else 'imported, not trained here'}",
-      where=folder,
-      rule="an assistant needs a stage of the language model",
-      remedy="choose a stage such as tune",
-    )
+  rule, remedy = "an assistant needs a stage of the language model", "choose a stage such as tune"
+  data = stage_data_of(folder, SequenceBatches, rule=rule, remedy=remedy)
   dialogue = chat.load_dialogue(workdir / "text", template=data.template, layout=data.layout)
   vocabulary = dialogue.vocabulary
   _, model = load_model(folder)

@@ -19,6 +19,7 @@ from omni_jax.generate.exchange import (
   Event,
   Question,
   SpokenText,
+  aloud,
   check_asked,
 )
 from omni_jax.generate.streaming import Stopwatch
@@ -98,12 +99,12 @@ class Cascade:
 
   def _speak(self, questions: Sequence[Question], answers: list[Answer]) -> None:
     """Puts sound into the answers that are to be spoken."""
-    aloud = [
+    spoken = [
       row
       for row, (question, answer) in enumerate(zip(questions, answers, strict=True))
       if question.speak and answer.text.strip() and (question.waveform is not None or question.style)
     ]
-    styles = [questions[row].style or DEFAULT_STYLE for row in aloud]
-    said = self.synthesise([(answers[row].text, style) for row, style in zip(aloud, styles, strict=True)])
-    for row, style, one in zip(aloud, styles, said, strict=True):
-      answers[row] = dataclasses.replace(answers[row], style=style, units=one.units, waveform=one.waveform)
+    styles = [questions[row].style or DEFAULT_STYLE for row in spoken]
+    said = self.synthesise([(answers[row].text, style) for row, style in zip(spoken, styles, strict=True)])
+    for row, style, one in zip(spoken, styles, said, strict=True):
+      answers[row] = aloud(answers[row], one, style=style)

@@ -193,3 +193,9 @@ def check_words(texts: Iterable[str]) -> None:
 def cut_problem(ids: np.ndarray, *, most: int) -> str:
   """Returns the problem of an answer that did not end within `most` tokens or columns, empty for one that did."""
   return f"cut after {most}" if ids.shape[-1] >= most else ""
+
+
+def aloud(answer: Answer, said: SpokenText, *, style: Style) -> Answer:
+  """Returns an answer with its text read aloud; what went wrong with the reading is a problem of the answer too."""
+  problem = "; ".join(part for part in (answer.problem, said.problem) if part)
+  return dataclasses.replace(answer, style=style, units=said.units, waveform=said.waveform, problem=problem)

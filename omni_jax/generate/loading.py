@@ -7,8 +7,7 @@ from typing import Any
 from omni_jax.batches.grids import GridBatches
 from omni_jax.batches.sequences import SequenceBatches
 from omni_jax.batches.speech_instruct import InstructBatches
-from omni_jax.checkpoint.card import read_card
-from omni_jax.core.config import from_json
+from omni_jax.checkpoint.card import stage_data
 from omni_jax.core.errors import UserError
 from omni_jax.generate.assistant import Assistant
 from omni_jax.generate.exchange import Answering
@@ -43,8 +42,8 @@ def load_assistant(workdir: Path, *, stage: str, sampling: Sampling | None = Non
     UserError: a stage is missing or damaged, belongs to other units, or holds no language model.
   """
   folder = Path(workdir) / "stages" / stage
-  data = read_card(folder)["run"].get("data")  # an imported stage has none
-  kind = type(from_json(data)) if data else SequenceBatches
+  data = stage_data(folder)
+  kind = SequenceBatches if data is None else type(data)  # whose loader says what an imported stage lacks
   # A planned order (`batches.planned`) is a kind of sequences.
   assistant = next((own for data, own in _ASSISTANTS.items() if issubclass(kind, data)), None)
   if assistant is None:

@@ -4,8 +4,9 @@ A stream waits for nothing but what sound needs: a frame is whole when the last 
 when the codec's context behind it is known. Every sample equals that of the answer decoded as one, and the frames at
 the end are spoken (the original decodes each four frames by themselves and drops up to three).
 
-Earlier turns stand before a question as text, what was only spoken as the model itself writes it down. A model that was
-trained with styles (`GridBatches.styles`) is asked for them by marks in the prompt; others have one voice.
+Earlier turns stand before a question as text, what was only spoken as the model itself writes it down, once for each
+`Question`. A model that was trained with styles (`GridBatches.styles`) is asked for them by marks in the prompt; others
+have one voice.
 
 A text is read aloud as the first stage learned it: by the prompt of a typed question, the text row being given.
 """
@@ -14,15 +15,15 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from omni_jax.batches.grids import GridBatches
 from omni_jax.batches.hearing import Recordings
 from omni_jax.batches.pictures import Image
-from omni_jax.checkpoint.card import read_card
+from omni_jax.checkpoint.card import stage_data_of
 from omni_jax.checkpoint.store import load_model
-from omni_jax.core.config import from_json
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
 from omni_jax.generate.engine import Prompt
@@ -82,6 +83,8 @@ class RowAssistant:
       styles: whether it learned to answer in the style that is asked for.
     """
     self._codec, self._styles = codec, styles
+    # The words of spoken questions of earlier turns, for as long as somebody keeps the question.
+    self._written_down: WeakKeyDictionary[Question, str] = WeakKeyDictionary()
     self._layout: MiniOmniLayout = model.config.layout
     self._text, self._paired, self._max_columns = text, paired, max_columns
     self._engine = RowEngine(
@@ -116,14 +119,8 @@ class RowAssistant:
     """
     workdir = Path(workdir)
     folder = workdir / "stages" / stage
-    data = from_json(read_card(folder)["run"].get("data"))
-    if not isinstance(data, GridBatches):
-      raise UserError(
-        f"stage {stage!r} was trained on {type(data).__name__}",
-        where=folder,
-        rule="this assistant needs a stage of rows of codes and text",
-        remedy="choose a stage such as mini_omni",
-      )
+    rule, remedy = "this assistant needs a stage of rows of codes and text", "choose a stage such as mini_omni"
+    data = stage_data_of(folder, GridBatches, rule=rule, remedy=remedy)
     _, model = load_model(folder)
     text, layout = load_tokenizer(workdir / "text"), model.config.layout
     codec = load_codec(workdir, stage=tokenizer or data.codec, vocoder=vocoder)
@@ -322,7 +319,9 @@ class RowAssistant:
     """Returns an earlier turn as text; what was only spoken is written down."""
     words = question.text or answer.heard_text
     if not words and question.waveform is not None:
-      (words,) = self.recognise([question.waveform])
+      if question not in self._written_down:
+        (self._written_down[question],) = self.recognise([question.waveform])
+      words = self._written_down[question]
     return self._text.encode(words), self._text.encode(answer.text)
 
   def _prompt(self, task: Task, question: Question, past: Sequence[Exchange] = ()) -> Prompt:

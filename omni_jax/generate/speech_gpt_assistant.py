@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from omni_jax.batches.speech_instruct import InstructBatches, Kind
-from omni_jax.checkpoint.card import read_card
+from omni_jax.checkpoint.card import read_card, stage_data, stage_data_of
 from omni_jax.checkpoint.store import load_model
 from omni_jax.core.config import from_json
 from omni_jax.core.errors import UserError
 from omni_jax.core.styles import Style
 from omni_jax.generate.chain_constraints import SAYS, chain_automaton, chain_state, cross_modal_automaton
 from omni_jax.generate.engine import Engine, Prompt, prompt_of
-from omni_jax.generate.exchange import DEFAULT_STYLE, MAX_TOKENS, Ability, Answer, Question, cut_problem
+from omni_jax.generate.exchange import DEFAULT_STYLE, MAX_TOKENS, Ability, Answer, Question, aloud, cut_problem
 from omni_jax.generate.sampling import Sampling
 from omni_jax.generate.speech_stages import TOKENIZER, VOCODER
 from omni_jax.generate.streaming import ChainStream, Stopwatch
@@ -182,7 +182,7 @@ class SpeechGPTAssistant(UnitAssistant):
     if question.style is None or question.waveform is not None or not answer.text.strip():
       return answer
     (said,) = self.synthesise([(answer.text, question.style)])
-    return dataclasses.replace(answer, style=question.style, units=said.units, waveform=said.waveform)
+    return aloud(answer, said, style=question.style)
 
   def _request(self, question: Question, side: Side) -> Sequence[Segment]:
     request = self._writer.request(self._chain(question), side)
@@ -211,15 +211,11 @@ class SpeechGPTAssistant(UnitAssistant):
 
 def _chains_of(folder: Path) -> InstructBatches:
   """Returns what a stage of chains was trained on."""
-  data = from_json(read_card(folder)["run"].get("data"))
-  if not isinstance(data, InstructBatches) or data.kind is not Kind.CHAIN:
-    kind = data.kind.name if isinstance(data, InstructBatches) else type(data).__name__
-    raise UserError(
-      f"stage {folder.name!r} was trained on {kind}",
-      where=folder,
-      rule="an assistant of SpeechGPT needs the stage that learned chains of modality",
-      remedy="choose the stage of configs/speechgpt/chain.py",
-    )
+  rule = "an assistant of SpeechGPT needs the stage that learned chains of modality"
+  remedy = "choose the stage of configs/speechgpt/chain.py"
+  data = stage_data_of(folder, InstructBatches, rule=rule, remedy=remedy)
+  if data.kind is not Kind.CHAIN:
+    raise UserError(f"stage {folder.name!r} was trained on {data.kind.name}", where=folder, rule=rule, remedy=remedy)
   return data
 
 
@@ -229,8 +225,7 @@ def _stage_before(workdir: Path, folder: Path, data: InstructBatches) -> Instruc
   Where that stage is not here, its template is the release's and its descriptions are those of this one.
   """
   for start in read_card(folder)["run"].get("start") or ():
-    before = workdir / "stages" / from_json(start).checkpoint.name
-    known = from_json(read_card(before)["run"].get("data")) if (before / "run.json").is_file() else None
+    known = stage_data(workdir / "stages" / from_json(start).checkpoint.name)
     if isinstance(known, InstructBatches) and known.kind is Kind.CROSS_MODAL:
       return known
   return dataclasses.replace(data, template=dataclasses.replace(RELEASED, system=data.template.system))

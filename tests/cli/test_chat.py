@@ -20,7 +20,7 @@ class FakeAssistant:
     return cls()
 
   sample_rate = 16_000
-  abilities = frozenset({Ability.HEARS_STYLES})
+  abilities = frozenset({Ability.HEARS_STYLES, Ability.SPEAKS_STYLES})
   style_encoder = type(
     "Encoder", (), {"hear_batch": staticmethod(lambda rows: [Style.parse("male-sad-low")] * len(rows))}
   )
@@ -89,6 +89,23 @@ def test_say_and_hear(tmp_path, capsys):
   assert main.main(["hear", "--workdir", "w", "--audio", str(out), str(out)]) == 0
   shown = capsys.readouterr().out
   assert "0.50 s, 5 units, male-happy-high" in shown and shown.count("male-sad-low: the dog") == 2
+
+
+def test_say_names_no_style_that_the_voice_does_not_follow(tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(FakeAssistant, "abilities", frozenset())
+  out = tmp_path / "said.wav"
+  asked = ["say", "--workdir", "w", "--text", "the dog", "--out", str(out)]
+  styled = [*asked, "--style", "male-happy-high"]
+  assert main.main(asked) == main.main(styled) == 0
+  whole = f"{out}: 0.50 s, 5 units"
+  assert capsys.readouterr().out.splitlines() == [
+    whole, whole, "style: this stage has one voice, it does not follow male-happy-high"
+  ]  # fmt: skip
+  monkeypatch.setattr(FakeAssistant, "vocoder", None, raising=False)
+  assert main.main(styled) == main.main([*asked, "--condition", "3"]) == 0
+  assert capsys.readouterr().out.splitlines() == [
+    whole, "style: this stage learned no styles, only its vocoder may follow male-happy-high", f"{whole}, 3"
+  ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from omni_jax.core.config import replace
 from omni_jax.core.errors import UserError
 from omni_jax.evaluate import systems
 from omni_jax.evaluate.context import Evaluation
@@ -30,4 +31,9 @@ def test_a_stage_is_evaluated_as_the_system_that_it_is(mini_omni):
 def test_stages_that_were_named_stay():
   assert SYSTEMS["speech_gpt"].settings(Evaluation()).stage == "speech_gpt"
   assert SYSTEMS["speech_gpt"].settings(Evaluation()).without_triples == ""
-  assert SYSTEMS["speech_gpt"].settings(Evaluation(stage="mine")).stage == "mine"
+  for named in ("mine", "tune"):  # which is also what another system has
+    assert SYSTEMS["speech_gpt"].settings(Evaluation(stage=named)).stage == named
+  emova = SYSTEMS["emova"].settings(Evaluation())
+  assert (emova.stage, emova.without_triples) == ("tune", "tune_without_triples")
+  assert SYSTEMS["emova"].settings(replace(Evaluation(), {"without_triples": ""})).without_triples == ""
+  assert replace(Evaluation(), {"without_triples": "3"}).without_triples == "3"

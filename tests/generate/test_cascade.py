@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -54,6 +56,17 @@ def test_nothing_but_words_passes_from_step_to_step(cascade):
   assert "nothing was recognised" in unheard.problem and not len(unheard.waveform)
   assert silent.text == spoken.text and not len(silent.waveform)
   assert set(spoken.timings) == {"hear", "answer", "vocoder"}
+
+
+def test_a_reading_that_was_cut_is_a_problem_of_the_answer(cascade, monkeypatch):
+  say = Parrot.synthesise
+  monkeypatch.setattr(
+    Parrot, "synthesise", lambda *a, **b: [dataclasses.replace(one, problem="cut after 9") for one in say(*a, **b)]
+  )
+  spoken, written = cascade.answer([Question(waveform=np.zeros(100)), Question(text="the dog")])
+  assert spoken.problem == "cut after 9" and len(spoken.waveform) and written.problem == ""
+  monkeypatch.setattr(Parrot, "answer", lambda self, questions: [Answer(text="a", problem="cut after 4")])
+  assert cascade.answer([Question(waveform=np.zeros(100))])[0].problem == "cut after 4; cut after 9"
 
 
 def test_who_asks_for_what_it_cannot_do_is_told(cascade):

@@ -6,8 +6,9 @@ import pytest
 
 from omni_jax.core.errors import UserError
 from omni_jax.generate.conversation import INTERRUPTED, Conversation, SpeechGate
-from omni_jax.generate.exchange import Question
+from omni_jax.generate.exchange import Answer, Event, Question
 from omni_jax.generate.row_assistant import RowAssistant
+from omni_jax.tokens.mini_omni import Task
 from tests.generate.test_row_assistant import CODEC, WRITTEN, Letters
 from tests.models.drawn import drawn
 from tests.models.test_mini_omni import tiny
@@ -48,6 +49,27 @@ def test_an_interrupted_answer_stops_and_the_talk_goes_on_with_what_was_said(mon
   for prompt in heard[-1]:
     assert [i for i in prompt.tokens[:, -1].tolist() if i < row.num_codes] == expected
   assert [turn.answer for turn in talk.history] == [said, last] and last.problem != INTERRUPTED
+
+
+def test_what_was_said_in_earlier_turns_is_recognised_once(monkeypatch):
+  assistant = RowAssistant(drawn(tiny()), text=Letters(), codec=None, max_columns=100)
+  recognised, prompts = [], []
+  monkeypatch.setattr(assistant, "recognise", lambda waveforms: recognised.extend(waveforms) or ["ca"])
+
+  def answered(question):
+    task = Task.T1T2 if question.waveform is None else Task.A1T2
+    prompts.append(assistant._pair(task, question))
+    yield Event(answer=Answer(text="b"))
+
+  monkeypatch.setattr(assistant, "stream", answered)
+  spoken = [Question(waveform=np.sin(np.arange(3200) / step)) for step in (3, 5)]
+  talk = Conversation(assistant)
+  for question in (*spoken, WRITTEN, WRITTEN):
+    list(talk.ask(question))
+  assert [id(waveform) for waveform in recognised] == [id(question.waveform) for question in spoken]
+  row = assistant._layout.text_row
+  (prompt,) = prompts[-1]
+  assert Letters().decode(i for i in prompt.tokens[:, -1].tolist() if i < row.num_codes) == "cabcababcbabc"
 
 
 def test_a_gate_hears_a_voice_and_not_the_room():

@@ -73,3 +73,12 @@ def test_stages_without_a_language_model_are_refused(tmp_path):
   )
   with pytest.raises(UserError, match="was trained on ImageSize"):
     load_assistant(tmp_path, stage="tokenizer")
+
+
+@pytest.mark.parametrize("system", [Assistant, SpeechGPTAssistant, RowAssistant])
+def test_an_imported_stage_is_told_as_such(tmp_path, system):
+  folder = tmp_path / "stages" / "mine"
+  folder.mkdir(parents=True)
+  write_card(folder, {"format": 1, "fingerprint": "", "starts": [], "run": {}})
+  with pytest.raises(UserError, match=r"stage 'mine' was imported, not trained here[\s\S]*rule:[\s\S]*remedy:"):
+    system.load(tmp_path, stage="mine")

@@ -8,7 +8,7 @@ from omni_jax.core.errors import UserError
 from omni_jax.core.styles import ALL_STYLES
 from omni_jax.generate import speech_gpt_assistant as module
 from omni_jax.generate.engine import prompt_of
-from omni_jax.generate.exchange import Ability, Answer, Answering, Past, Question
+from omni_jax.generate.exchange import Ability, Answer, Answering, Past, Question, SpokenText
 from omni_jax.generate.speech_gpt_assistant import SpeechGPTAssistant
 from omni_jax.models.decoder import DecoderConfig
 from omni_jax.models.speech_gpt import speech_gpt
@@ -100,6 +100,10 @@ def test_without_requests_text_asks_for_text_and_is_read_aloud(assistant, monkey
   assert aloud.style == ALL_STYLES[4] and len(aloud.waveform) == 100 * len(aloud.units) > 0
   assert assistant._aloud(dataclasses.replace(question, speak=False), whole) is whole
   assert assistant._aloud(Question(text="the dog"), whole) is whole
+  assert aloud.problem == ""
+  cut = SpokenText(units=aloud.units, waveform=aloud.waveform, problem="cut after 96")
+  monkeypatch.setattr(assistant, "synthesise", lambda texts: [cut])
+  assert assistant._aloud(question, whole).problem == "cut after 96"
 
 
 def test_recognition_and_synthesis_are_those_of_the_stage_before(assistant, parts):
