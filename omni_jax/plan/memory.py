@@ -10,6 +10,8 @@ Values that lie in one place one after another, as those that go round a loop do
 tells memories other than the device's main one by a color; of these nothing is kept.
 """
 
+import dataclasses
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +56,8 @@ class Loop(NamedTuple):
   times: int | None
 
 
-class Memory(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Memory:
   """The main memory of one device over a step.
 
   Attributes:
@@ -71,18 +74,19 @@ class Memory(NamedTuple):
   buffers: tuple[Buffer, ...]
   loops: tuple[Loop, ...]
 
-  def alive(self) -> list[int]:
-    """Returns the bytes of temporaries that are needed at each instruction; a byte that two share counts once."""
+  @functools.cached_property
+  def alive(self) -> tuple[int, ...]:
+    """The bytes of temporaries that are needed at each instruction; a byte that two share counts once."""
     steps: list[list[Buffer]] = [[] for _ in range(self.instructions)]
     for buffer in self.buffers:
       for step in range(buffer.start, buffer.end + 1):
         steps[step].append(buffer)
-    return [_covered(there) for there in steps]
+    return tuple(_covered(there) for there in steps)  # seconds for a large program
 
+  @property
   def peak(self) -> int:
-    """Returns the number of the instruction at which most is alive, the first of several."""
-    alive = self.alive()
-    return alive.index(max(alive)) if alive else 0
+    """The number of the instruction at which most is alive, the first of several."""
+    return self.alive.index(max(self.alive)) if self.alive else 0
 
   def at(self, step: int) -> list[Buffer]:
     """Returns the buffers alive at an instruction, the largest first; of those in one place the first."""
@@ -115,7 +119,13 @@ def _read(path: Path) -> Memory | None:
     for name, index, shape, offset, size in placed
     if (name, index) in ranges
   ]
-  return Memory(len(order), held, temporaries, tuple(_joined(buffers)), tuple(_loops(order, program)))
+  return Memory(
+    instructions=len(order),
+    held=held,
+    temporaries=temporaries,
+    buffers=tuple(_joined(buffers)),
+    loops=tuple(_loops(order, program)),
+  )
 
 
 def _ranges(text: str) -> tuple[dict[str, int], dict[tuple[str, str], tuple[int, int]]]:

@@ -50,8 +50,8 @@ def draw(plan: Plan, memory: Memory) -> str:
     plan: of the step.
     memory: of the same step, as the compiler laid it out.
   """
-  alive, peak = memory.alive(), memory.peak()
-  most = alive[peak] if alive else 0
+  peak = memory.peak
+  most = memory.alive[peak] if memory.alive else 0
   summary = (
     f"{_gib(memory.held)} are always there (state, batch and results), {_gib(most)} more at the fullest moment, "
     f"instruction {peak:,} of {memory.instructions:,}; {_gib(memory.temporaries)} were laid out for it. "
@@ -61,7 +61,7 @@ def draw(plan: Plan, memory: Memory) -> str:
   return _PAGE.format(
     title=title,
     summary=summary,
-    curve=_curve(memory, alive, peak=peak, limit=plan.memory_gib * _GIB),
+    curve=_curve(memory, peak=peak, limit=plan.memory_gib * _GIB),
     legend=", ".join(f'<b style="color:{color}">{kind}</b>' for kind, color in _COLORS.items()),
     places=_places(memory, peak=peak),
     rows="\n".join(_row(buffer) for buffer in memory.at(peak)[:_NAMED]),
@@ -69,12 +69,12 @@ def draw(plan: Plan, memory: Memory) -> str:
   )
 
 
-def _curve(memory: Memory, alive: list[int], *, peak: int, limit: float) -> str:
+def _curve(memory: Memory, *, peak: int, limit: float) -> str:
   """Returns the drawing of what is needed at once."""
   top = max(memory.held + memory.temporaries, 1)
   most = limit if limit < 2 * top else 1.1 * top  # a device with far more room would flatten the curve
   x, y = _scale(memory.instructions), _heights(most)
-  path = "".join(f"H{x(step):.1f}V{y(memory.held + size):.1f}" for step, size in enumerate(alive))
+  path = "".join(f"H{x(step):.1f}V{y(memory.held + size):.1f}" for step, size in enumerate(memory.alive))
   lines = [
     *_axes(memory, most),
     f'<rect x="{_LEFT}" y="{y(memory.held):.1f}" width="{_WIDTH}" height="{y(0) - y(memory.held):.1f}" fill="#bbb">'

@@ -143,7 +143,7 @@ class Plan:
     names = ("room_gib", "travel_seconds", "seconds", "used_share", "chip_hours")
     numbers = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "memory"}
     numbers["travel"] = [dataclasses.asdict(one) for one in self.travel]
-    largest = [] if self.memory is None else self.memory.at(self.memory.peak())[:_LARGEST]
+    largest = [] if self.memory is None else self.memory.at(self.memory.peak)[:_LARGEST]
     numbers["largest"] = [buffer._asdict() for buffer in largest]
     return json.dumps(numbers | {name: getattr(self, name) for name in names}, indent=1)
 

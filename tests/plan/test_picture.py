@@ -9,6 +9,7 @@ import pytest
 
 from omni_jax.core.compilation_cache import compiling_afresh
 from omni_jax.core.topologies import find_topology
+from omni_jax.plan import memory as memory_module
 from omni_jax.plan.memory import Buffer, Loop, Memory, read_memory
 from omni_jax.plan.picture import draw
 from omni_jax.plan.report import make_plan
@@ -43,8 +44,8 @@ def test_what_is_kept_between_the_two_passes_is_alive_from_one_loop_to_the_other
   (kept,) = [buffer for buffer in memory.buffers if buffer.shape == f"f32[{LAYERS},{ROWS},{WIDTH}]"]
   first, second = memory.loops
   assert kept.size == 4 * LAYERS * ROWS * WIDTH and kept.start < first.start and kept.end >= second.end
-  assert kept in memory.at(memory.peak()) and memory.at(memory.peak())[0] is kept
-  alive = memory.alive()
+  assert kept in memory.at(memory.peak) and memory.at(memory.peak)[0] is kept
+  alive = memory.alive
   assert len(alive) == memory.instructions and kept.size < max(alive) <= memory.temporaries
   assert alive[0] < kept.size  # nothing is kept before the first loop
 
@@ -53,7 +54,16 @@ def test_bytes_that_two_share_count_once():
   first = Buffer(name="a", shape="", source="", start=0, end=2, offset=0, size=100)
   inside, beside = first._replace(name="b", offset=50), first._replace(name="c", offset=200, start=2)
   memory = Memory(instructions=4, held=0, temporaries=300, buffers=(first, inside, beside), loops=(Loop(0, 1, None),))
-  assert memory.alive() == [150, 150, 250, 0] and memory.peak() == 2
+  assert memory.alive == (150, 150, 250, 0) and memory.peak == 2
+
+
+def test_what_is_alive_is_counted_once_for_one_memory(monkeypatch):
+  counted, covered = [], memory_module._covered
+  monkeypatch.setattr(memory_module, "_covered", lambda buffers: counted.append(1) or covered(buffers))
+  buffer = Buffer(name="a", shape="f32[]", source="", start=0, end=2, offset=0, size=100)
+  memory = Memory(instructions=4, held=0, temporaries=100, buffers=(buffer,), loops=())
+  assert memory.alive[memory.peak] == 100 and memory.peak == 0
+  assert len(counted) == memory.instructions
 
 
 def test_the_page_holds_the_picture(memory):
@@ -62,11 +72,11 @@ def test_the_page_holds_the_picture(memory):
   page = draw(plan, plan.memory)
   drawings = [ElementTree.fromstring(text) for text in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
   curve, places = drawings
-  largest = plan.memory.at(plan.memory.peak())[0]
+  largest = plan.memory.at(plan.memory.peak)[0]
   told = [title.text or "" for title in places.iter("title")]
   assert any(largest.name in text and largest.shape in text for text in told)
   heights = [float(number) for number in re.findall(r"V([\d.]+)", curve.findall("path")[0].attrib["d"])]
   assert len(heights) == plan.memory.instructions + 1
   # The highest point of the curve stands where most is alive.
-  assert heights.index(min(heights)) == plan.memory.peak()
+  assert heights.index(min(heights)) == plan.memory.peak
   assert "src=" not in page and "http" not in page.replace("http://www.w3.org", "")
