@@ -8,7 +8,8 @@ the median over rounds.
     python tools/benchmark_decoder.py [--rounds 5] [--width 384] [--depth 12]     (20 million parameters)
 
 With `--apart` no peer is asked: greedy steps with the layers taken apart, as `generate.row_engine` has them, beside
-steps over the stack, as `generate.engine` has them, of a trained stage or of random weights in the shape of Qwen2-0.5B (6 GiB of memory at batch 8).
+steps over the stack, as `generate.engine` has them, of a trained stage or of random weights in the shape of
+Qwen2-0.5B.
 
     python tools/benchmark_decoder.py --apart [--stage WORKDIR/stages/tune] [--batch 1 8] [--steps 8]
 """
