@@ -6,12 +6,19 @@ eagerly and under torch.compile. Prints CPU seconds, wall seconds and the ratio 
 the median over rounds.
 
     python tools/benchmark_decoder.py [--rounds 5] [--width 384] [--depth 12]     (20 million parameters)
+
+With `--apart` no peer is asked: greedy steps with the layers taken apart, as `generate.row_engine` has them, beside
+steps over the stack, as `generate.engine` has them, of a trained stage or of random weights in the shape of
+Qwen2-0.5B.
+
+    python tools/benchmark_decoder.py --apart [--stage WORKDIR/stages/tune] [--batch 1 8] [--steps 8]
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +27,12 @@ import optax
 import torch
 import transformers
 
+from omni_jax.checkpoint.store import load_model
 from omni_jax.convert.language import language_rules
 from omni_jax.convert.table import export_tensors
 from omni_jax.core import trees
-from omni_jax.models.decoder import Decoder, DecoderConfig
+from omni_jax.models.decoder import Decoder, DecoderConfig, KeyValueCache
+from omni_jax.models.sizes import QWEN2_0_5B
 
 VOCABULARY, ROWS, LENGTH, NEW_TOKENS = 4880, 8, 256, 64
 RATE = 1e-4
@@ -35,7 +44,14 @@ def main() -> None:
   parser.add_argument("--rounds", type=int, default=5)
   parser.add_argument("--width", type=int, default=384)
   parser.add_argument("--depth", type=int, default=12)
+  parser.add_argument("--apart", action="store_true", help="compare layers that are taken apart with a stack")
+  parser.add_argument("--stage", type=Path, metavar="FOLDER", help="whose decoder; default: the shape of Qwen2-0.5B")
+  parser.add_argument("--batch", type=int, nargs="+", default=[1, 8], help="rows that decode together")
+  parser.add_argument("--steps", type=int, default=8, help="of each decoding that is timed")
   arguments = parser.parse_args()
+  if arguments.apart:
+    compare_forms(arguments.stage, batches=arguments.batch, steps=arguments.steps, rounds=arguments.rounds)
+    return
   width, heads = arguments.width, arguments.width // 64
   config = DecoderConfig(
     vocab_size=VOCABULARY, extra_vocab_size=0, width=width, depth=arguments.depth, num_heads=heads,
@@ -53,6 +69,47 @@ def main() -> None:
   report("training step, torch.compile", arguments.rounds, step, peer_step(torch.compile(peer(ours)), tokens))
   prompt = tokens[:1, :64]
   report("greedy decoding, batch 1", arguments.rounds, our_decoding(ours, prompt), peer_decoding(peer(ours), prompt))
+
+
+def compare_forms(stage: Path | None, *, batches: list[int], steps: int, rounds: int) -> None:
+  """Prints what a step costs with the layers apart and in a stack; that both choose the same is asserted first."""
+  if stage is None:
+    decoder = jax.block_until_ready(jax.jit(lambda key: QWEN2_0_5B.make(key=key))(jax.random.key(0)))
+  else:
+    decoder = load_model(stage)[1].decoder
+  count = sum(leaf.size for leaf in jax.tree.leaves(decoder))
+  print(f"{count / 1e6:.1f} million parameters, {decoder.config.depth} layers, {steps} steps", flush=True)
+  forms = decoder.unrolled(), decoder
+  for batch in batches:
+    prompt = np.random.default_rng(0).integers(0, decoder.config.vocab_size, (batch, 64))
+    apart, stacked = (our_steps(form, prompt, steps) for form in forms)
+    (ours, own), (theirs, other) = apart(), stacked()
+    np.testing.assert_array_equal(ours, theirs, "tokens")
+    np.testing.assert_allclose(own, other, atol=1e-5 * float(np.abs(other).max()), err_msg="logits of the last step")
+    report(f"greedy steps, layers apart against a stack, batch {batch}", rounds, apart, stacked)
+
+
+def our_steps(model: Decoder, prompt: np.ndarray, count: int) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+  """Returns a function that decodes `count` tokens behind a prompt that was read: tokens [B, N], last logits [B, V]."""
+  array = jnp.asarray(prompt, jnp.int32)
+  batch, length = array.shape
+  positions = jnp.broadcast_to(jnp.arange(length), array.shape)
+  read = jax.jit(lambda model, cache: model.prefill(model.embed.embed(array), positions, jnp.ones_like(array), cache))
+  x, cache = read(model, model.empty_cache(batch, length + count))
+
+  @jax.jit
+  def decode(model: Decoder, logits: jax.Array, cache: KeyValueCache):
+    def body(carry, position):
+      logits, cache = carry
+      token = logits.argmax(-1)
+      x, cache = model.step(model.embed.embed(token), jnp.full((batch, 1), position), cache)
+      return (model.logits(x), cache), token[:, 0]
+
+    (logits, _), tokens = jax.lax.scan(body, (logits, cache), length + jnp.arange(count))
+    return tokens.T, logits[:, 0]
+
+  first = model.logits(x[:, -1:])
+  return lambda: jax.tree.map(np.asarray, decode(model, first, cache))
 
 
 def peer(ours: Decoder) -> transformers.Qwen2ForCausalLM:

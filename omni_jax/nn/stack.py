@@ -98,10 +98,14 @@ def fold_with_cache(blocks: Any, x: Any, cache: Any, *context: Any) -> tuple[Any
   return jax.lax.scan(body, x, (blocks, cache))
 
 
-@jax.jit
 def unstack(blocks: Block) -> list[Block]:
   """Returns the layers of a stack, which are copies."""
-  return [slice_layer(blocks, index) for index in range(depth_of(blocks))]
+  return [_copy_layer(blocks, index) for index in range(depth_of(blocks))]
+
+
+@jax.jit
+def _copy_layer(blocks: Block, index: Any) -> Block:  # compiled once for all layers, since the index is no constant
+  return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False), blocks)
 
 
 def slice_layer(blocks: Block, index: int) -> Block:
