@@ -23,6 +23,8 @@ SMALLEST_PROMPT = 32
 _SMALLEST_ANSWER = 16
 BLOCK = 64
 _LARGE_BATCH = 128  # rows
+# Of answers that are scored at once: 128 MiB of scores for each head, half a GiB of logits.
+_MOST_SCORES, _MOST_LOGITS = 1 << 25, 1 << 27
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,18 +114,27 @@ class Engine:
         return
 
   def log_likelihood(self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> np.ndarray:
-    """Returns the log probability of each answer after its prompt, float [N]; both are ids, prompts without images."""
+    """Returns the log probability of each answer after its prompt, float [N]; both are ids, prompts without images.
+
+    Many long ones go in turn, as many together as memory should hold.
+    """
     whole = [prompt_of([*prompt, *answer], state=OVER) for prompt, answer in zip(prompts, answers, strict=True)]
-    longest = max(len(row.tokens) for row in whole)
-    rows = batch_rows(len(whole))
-    batch = pad_batch([*whole, *[whole[0]] * (rows - len(whole))], length=bucket(longest, smallest=SMALLEST_PROMPT))
+    length = bucket(max(len(row.tokens) for row in whole), smallest=SMALLEST_PROMPT)
     most = bucket(max(map(len, answers)), smallest=_SMALLEST_ANSWER)
-    places = np.zeros((rows, most), np.int32)
-    said, counted = np.zeros((rows, most), np.int32), np.zeros((rows, most), np.float32)
-    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-      places[row, : len(answer)] = len(prompt) - 1 + np.arange(len(answer))
-      said[row, : len(answer)], counted[row, : len(answer)] = answer, 1.0
-    return np.asarray(_log_likelihood(self._model, batch, places, said, counted))[: len(whole)]
+    vocabulary = len(self._automaton.classes)
+    together = max(min(_MOST_SCORES // length**2, _MOST_LOGITS // (most * vocabulary)), 1)
+    found = []
+    for start in range(0, len(whole), together):
+      some = slice(start, start + together)
+      rows = batch_rows(len(whole[some]))
+      batch = pad_batch([*whole[some], *[whole[0]] * (rows - len(whole[some]))], length=length)
+      places = np.zeros((rows, most), np.int32)
+      said, counted = np.zeros((rows, most), np.int32), np.zeros((rows, most), np.float32)
+      for row, (prompt, answer) in enumerate(zip(prompts[some], answers[some], strict=True)):
+        places[row, : len(answer)] = len(prompt) - 1 + np.arange(len(answer))
+        said[row, : len(answer)], counted[row, : len(answer)] = answer, 1.0
+      found.append(np.asarray(_log_likelihood(self._model, batch, places, said, counted))[: len(whole[some])])
+    return np.concatenate(found)
 
   def prefill(self, prompts: Sequence[Prompt], *, max_new_tokens: int, key: Key | None = None) -> Progress:
     """Returns the batch with every prompt read."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from omni_jax.core.errors import UserError
+from omni_jax.generate import engine as engine_module
 from omni_jax.generate.constraints import make_automaton
 from omni_jax.generate.engine import Engine, Prompt
 from omni_jax.generate.sampling import Sampling
@@ -73,6 +74,20 @@ def test_likelihoods_are_those_of_whole_passes(engine, model):
     log_probs = np.asarray(jax.nn.log_softmax(logits))
     expected = sum(log_probs[len(prompt) - 1 + place, token] for place, token in enumerate(answer))
     np.testing.assert_allclose(found[row], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("limit", ["_MOST_SCORES", "_MOST_LOGITS"])
+def test_likelihoods_of_many_are_those_of_few_at_a_time(engine, monkeypatch, limit):
+  asked, said = [[260, 261, 262], [270], [263, 264]] * 3, [[265, 266], [267, 268, 269, 270], [271]] * 3
+  whole, rows, score = engine.log_likelihood(asked, said), [], engine_module._log_likelihood
+  monkeypatch.setattr(
+    engine_module,
+    "_log_likelihood",
+    lambda model, batch, *rest: rows.append(len(rest[0])) or score(model, batch, *rest),
+  )
+  monkeypatch.setattr(engine_module, limit, 1)
+  np.testing.assert_allclose(engine.log_likelihood(asked, said), whole, rtol=1e-5)
+  assert rows == [1] * 9
 
 
 def test_blocks_together_are_the_answer(engine):
