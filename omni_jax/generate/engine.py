@@ -122,18 +122,19 @@ class Engine:
     length = bucket(max(len(row.tokens) for row in whole), smallest=SMALLEST_PROMPT)
     most = bucket(max(map(len, answers)), smallest=_SMALLEST_ANSWER)
     vocabulary = len(self._automaton.classes)
-    together = max(min(_MOST_SCORES // length**2, _MOST_LOGITS // (most * vocabulary)), 1)
+    together = _whole_batch(min(_MOST_SCORES // length**2, _MOST_LOGITS // (most * vocabulary)))
     found = []
     for start in range(0, len(whole), together):
       some = slice(start, start + together)
-      rows = batch_rows(len(whole[some]))
-      batch = pad_batch([*whole[some], *[whole[0]] * (rows - len(whole[some]))], length=length)
+      part = whole[some]
+      rows = batch_rows(len(part))
+      batch = pad_batch([*part, *[part[0]] * (rows - len(part))], length=length)
       places = np.zeros((rows, most), np.int32)
       said, counted = np.zeros((rows, most), np.int32), np.zeros((rows, most), np.float32)
       for row, (prompt, answer) in enumerate(zip(prompts[some], answers[some], strict=True)):
         places[row, : len(answer)] = len(prompt) - 1 + np.arange(len(answer))
         said[row, : len(answer)], counted[row, : len(answer)] = answer, 1.0
-      found.append(np.asarray(_log_likelihood(self._model, batch, places, said, counted))[: len(whole[some])])
+      found.append(np.asarray(_log_likelihood(self._model, batch, places, said, counted))[: len(part)])
     return np.concatenate(found)
 
   def prefill(self, prompts: Sequence[Prompt], *, max_new_tokens: int, key: Key | None = None) -> Progress:
@@ -161,6 +162,11 @@ class Engine:
 def batch_rows(count: int) -> int:
   """Returns the rows of a batch of `count`: a power of two, and in large batches, where padding costs, a multiple."""
   return bucket(count, smallest=1) if count <= _LARGE_BATCH else -(-count // _LARGE_BATCH) * _LARGE_BATCH
+
+
+def _whole_batch(most: int) -> int:
+  """Returns the largest number of rows, of at most so many, that `batch_rows` leaves as it is; at least one."""
+  return most // _LARGE_BATCH * _LARGE_BATCH if most >= _LARGE_BATCH else 1 << max(most, 1).bit_length() - 1
 
 
 @functools.partial(jax.jit, static_argnames="room")

@@ -28,7 +28,7 @@ from omni_jax.plan.memory import Memory
 from omni_jax.plan.program import batch_shapes, compile_program, trace_step
 from omni_jax.plan.scheduled import KERNEL, ScheduledProgram
 from omni_jax.train.loop import Run
-from omni_jax.train.utilisation import step_operations
+from omni_jax.train.utilisation import all_operations, useful_operations
 
 _GIB = 2**30
 _LARGEST = 12  # buffers alive at the peak that are kept
@@ -226,7 +226,8 @@ def make_plan(
   seconds = time.process_time() - start + (spent.ru_utime + spent.ru_stime - children if half else 0.0)
   sizes, generation = dict(program.mesh.shape), topology.generation
   scheduled = ScheduledProgram(executable.text)
-  useful, attention, whole = step_operations(run, batch_shapes(run))
+  shapes = batch_shapes(run)
+  (useful, attention), whole = useful_operations(run, shapes), all_operations(run, shapes)
   again = whole.total - useful
   peak = generation.teraflops * 1e12 * len(devices)
   cycles = scheduled.cycles()

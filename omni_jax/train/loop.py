@@ -10,7 +10,6 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,12 +116,13 @@ def train(
     SystemExit: SIGTERM came; the step was saved (status 143).
   """
   stage = Path(workdir) / "stages" / run.name
-  begun = time.monotonic()
+  begun, first = time.monotonic(), jax.process_index() == 0
   card = make_card(run, workdir=Path(workdir), ignored=_HOW, starts=start_fingerprints(run.start))
   if _prepare(stage, card, overwrite=overwrite) == run.steps:
-    if jax.process_index() == 0:
+    if first:
       print(f"{run.name}: already trained, {run.steps} steps")
     return stage
+  others = [WandbLog(stage, project=wandb, card=card)] if wandb and first else []  # refused before anything is restored
   mesh = sharding.make_mesh(run.mesh)
   learner = make_learner(run, mesh)
   learner = learner._replace(step=_step(run, learner, executable=executable, find_nan=find_nan))
@@ -130,8 +130,6 @@ def train(
   state, position = _restore_or_create(run, store, learner=learner, stage=stage)
   store.prepare(params=state.parameters, moments=state.moments)
   done = int(state.step)
-  first = jax.process_index() == 0
-  others = [partial(WandbLog, stage, project=wandb, card=card)] if wandb else []
   log = MetricLog(stage, step=done, writes=first, others=others)
   log.goodput.add("start", time.monotonic() - begun)
   peak = peak_teraflops(mesh.devices.flat[0]) if teraflops is None else teraflops

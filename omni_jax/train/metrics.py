@@ -5,7 +5,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -139,14 +139,14 @@ class TensorBoardLog:
 class MetricLog:
   """`metrics.jsonl` of a stage, cut back to the step a run resumes from, and what goes to other logs."""
 
-  def __init__(self, folder: Path, *, step: int, writes: bool = True, others: Sequence[Callable[[], ScalarLog]] = ()):
+  def __init__(self, folder: Path, *, step: int, writes: bool = True, others: Sequence[ScalarLog] = ()):
     """Opens the files.
 
     Args:
       folder: of the stage.
       step: that the run goes on from.
       writes: false for all processes of a run but the first.
-      others: open logs beside TensorBoard's.
+      others: logs beside TensorBoard's, which are closed with this one.
     """
     self._path = folder / "metrics.jsonl"
     lines = read_metrics(folder)
@@ -157,7 +157,7 @@ class MetricLog:
     if writes:
       write_whole(self._path, "".join(json.dumps(line) + "\n" for line in kept))
       self._file = self._path.open("a")
-      self._others = [TensorBoardLog(folder, step=step), *(make() for make in others)]
+      self._others = [TensorBoardLog(folder, step=step), *others]
 
   def write(self, step: int, averages: dict[str, float], rate: float, *, unit: str) -> dict[str, float]:
     """Appends one line and returns it; every other log takes it too."""

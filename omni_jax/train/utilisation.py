@@ -5,6 +5,7 @@ padding and masked attention included.
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -17,11 +18,11 @@ from omni_jax.train.optimizer import make_optimizer
 from omni_jax.train.products import Products, count_products
 from omni_jax.train.state import describe
 
-# Dense products in bfloat16 summed in float32, teraflops, by a part of the name that JAX gives the device, the longer
-# name first. Source: NVIDIA's data sheets, whose figures with sparsity are twice these.
+# Dense products in bfloat16 summed in float32, teraflops, by words of the name that JAX gives the device, more words
+# first. Source: NVIDIA's data sheets, whose figures with sparsity are twice these.
 _GPUS = {
-  "GB200": 2500, "B200": 2250, "GH200": 989, "H200": 989, "H100 PCIe": 756, "H100 NVL": 835, "H100": 989, "A100": 312,
-  "L40S": 362, "L4": 121, "A10G": 70,
+  "GB200": 2500, "B200": 2250, "GH200": 989, "H200 NVL": 835, "H200": 989, "H100 PCIe": 756, "H100 NVL": 835,
+  "H100": 989, "A100": 312, "L40S": 362, "L4": 121, "A10G": 70,
 }  # fmt: skip
 
 # Where the plain form is traced: without kernels, whose products are not read, and without collectives.
@@ -30,37 +31,34 @@ _PLAIN = jax.sharding.AbstractMesh(
 )
 
 
-class Operations(NamedTuple):
-  """Floating-point operations of a step on all devices.
+class Useful(NamedTuple):
+  """Floating-point operations of a step on all devices, without what is computed twice; of them those of attention."""
 
-  Attributes:
-    useful: without what is computed twice.
-    attention: of these.
-    whole: of the step as it runs.
-  """
-
-  useful: float
+  total: float
   attention: float
-  whole: Products
 
 
-def step_operations(run: Any, batch: Mapping[str, Any]) -> Operations:
-  """Returns the operations of a step of a run whose loss is a function, for a batch of arrays or shapes.
+def useful_operations(run: Any, batch: Mapping[str, Any]) -> Useful:
+  """Returns the useful operations of a step of a run whose loss is a function, for a batch of arrays or shapes.
 
   Counted from the plain form of the program on one device: with recomputation of layers switched off, and less the
   chunks of the loss, which compute their logits again. Nothing is computed.
   """
   plain = dataclasses.replace(run, model=_kept(run.model))
-  with jax.sharding.use_abstract_mesh(_PLAIN):
-    gradient, forward = (_count(plain, batch, backward=backward) for backward in (True, False))
-    return Operations(gradient.total - forward.recomputed, gradient.attention, _count(run, batch, backward=True))
+  gradient, forward = (_count(plain, batch, backward=backward) for backward in (True, False))
+  return Useful(gradient.total - forward.recomputed, gradient.attention)
+
+
+def all_operations(run: Any, batch: Mapping[str, Any]) -> Products:
+  """Returns the operations of such a step as it runs."""
+  return _count(run, batch, backward=True)
 
 
 def peak_teraflops(device: jax.Device) -> float | None:
   """Returns the peak of a device in bfloat16; None where it is not known."""
   kind = device.device_kind
   tpu = next((one.teraflops for one in GENERATIONS.values() if one.device_kind == kind), None)
-  return tpu or next((float(peak) for name, peak in _GPUS.items() if name in kind), None)
+  return tpu or next((float(peak) for name, peak in _GPUS.items() if re.search(rf"\b{name}\b", kind)), None)
 
 
 class Utilisation:
@@ -87,7 +85,7 @@ class Utilisation:
       return 0.0
     shapes = tuple((name, array.shape) for name, array in sorted(batch.items()))
     if shapes not in self._useful:
-      self._useful[shapes] = step_operations(self._run, batch).useful
+      self._useful[shapes] = useful_operations(self._run, batch).total
     return self._useful[shapes] / self._peak
 
 
@@ -102,7 +100,8 @@ def _count(run: Any, batch: Mapping[str, Any], *, backward: bool) -> Products:
   def loss(learning: Any, rest: Any, batch: Any) -> Any:
     return run.loss(trees.unflatten(model, {**learning, **rest}), batch, jax.random.key(0))[0]
 
-  return count_products(jax.grad(loss) if backward else loss, learning, rest, shapes)
+  with jax.sharding.use_abstract_mesh(_PLAIN):
+    return count_products(jax.grad(loss) if backward else loss, learning, rest, shapes)
 
 
 def _kept(config: Any) -> Any:

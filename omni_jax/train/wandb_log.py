@@ -65,7 +65,7 @@ class WandbLog:
 
   def scalars(self, step: int, line: dict[str, float]) -> None:
     """Takes a line of the log, `step` among its values."""
-    self._run.log({**line, "step": step})
+    self._run.log(line)
 
   def sound(self, step: int, name: str, samples: np.ndarray, *, sample_rate: int) -> None:
     """Takes a sound, float32 [A]."""

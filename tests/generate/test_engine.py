@@ -90,6 +90,11 @@ def test_likelihoods_of_many_are_those_of_few_at_a_time(engine, monkeypatch, lim
   assert rows == [1] * 9
 
 
+@pytest.mark.parametrize(("most", "rows"), [(0, 1), (1, 1), (3, 2), (127, 64), (128, 128), (300, 256)])
+def test_rows_that_go_together_are_no_padding(most, rows):
+  assert engine_module._whole_batch(most) == rows == engine_module.batch_rows(rows)
+
+
 def test_blocks_together_are_the_answer(engine):
   rows = prompts()
   whole = engine.generate(rows[:1], max_new_tokens=30)[0]

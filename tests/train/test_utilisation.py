@@ -13,7 +13,7 @@ from omni_jax.train.loop import Run, train
 from omni_jax.train.losses import next_token
 from omni_jax.train.metrics import read_metrics
 from omni_jax.train.optimizer import OptimizerConfig
-from omni_jax.train.utilisation import Utilisation, peak_teraflops, step_operations
+from omni_jax.train.utilisation import Utilisation, all_operations, peak_teraflops, useful_operations
 from tests.train import duels, packed
 
 
@@ -54,9 +54,11 @@ def of_decoder(model, batch, key):
 
 def test_what_is_computed_twice_is_not_useful():
   batch = packed.batch_of(4, length=16)
-  once, twice = (step_operations(make_run(remat=remat), batch) for remat in ("none", "full"))
-  assert once.useful == twice.useful > 0 and twice.whole.total > once.whole.total
-  assert step_operations(make_run(), packed.batch_of(8, length=16)).useful == pytest.approx(2 * once.useful, rel=0.1)
+  runs = [make_run(remat=remat) for remat in ("none", "full")]
+  once, twice = (useful_operations(run, batch).total for run in runs)
+  assert once == twice > 0
+  assert all_operations(runs[1], batch).total > all_operations(runs[0], batch).total
+  assert useful_operations(runs[0], packed.batch_of(8, length=16)).total == pytest.approx(2 * once, rel=0.1)
 
 
 def test_a_decoder_that_learns_does_three_times_what_it_does_to_answer():
@@ -66,21 +68,31 @@ def test_a_decoder_that_learns_does_three_times_what_it_does_to_answer():
   run = make_run(model=packed.model_config().decoder, loss=of_decoder)
   shapes = {name: jax.ShapeDtypeStruct((rows, length), "int32") for name in ("tokens", "positions", "segment_ids")}
   shapes |= {"targets": shapes["tokens"], "loss_mask": jax.ShapeDtypeStruct((rows, length), "float32")}
-  assert step_operations(run, shapes).useful == pytest.approx(3 * forward, rel=0.005)
+  assert useful_operations(run, shapes).total == pytest.approx(3 * forward, rel=0.005)
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
 def test_kernels_of_an_accelerator_hide_nothing(platform):
   batch = packed.batch_of(4, length=16)
-  plain = step_operations(make_run(), batch)
+  run = make_run()
+  plain = useful_operations(run, batch), all_operations(run, batch)
   device = jax.sharding.AbstractDevice(device_kind="some", num_cores=None, platform=platform)
   with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((1,), ("fsdp",), abstract_device=device)):
-    assert step_operations(make_run(), batch) == plain
+    assert (useful_operations(run, batch), all_operations(run, batch)) == plain
 
 
 @pytest.mark.parametrize(
   ("kind", "peak"),
-  [("TPU v5 lite", 197), ("TPU v5", 459), ("NVIDIA H100 80GB HBM3", 989), ("NVIDIA H100 PCIe", 756), ("cpu", None)],
+  [
+    ("TPU v5 lite", 197),
+    ("TPU v5", 459),
+    ("NVIDIA H100 80GB HBM3", 989),
+    ("NVIDIA H100 PCIe", 756),
+    ("NVIDIA A100-SXM4-80GB", 312),
+    ("NVIDIA L4", 121),
+    ("NVIDIA L40", None),
+    ("cpu", None),
+  ],
 )
 def test_the_peak_is_that_of_the_device(kind, peak):
   assert peak_teraflops(types.SimpleNamespace(device_kind=kind)) == peak
@@ -88,7 +100,7 @@ def test_the_peak_is_that_of_the_device(kind, peak):
 
 def test_seconds_at_the_peak():
   batch, run = packed.batch_of(4, length=16), make_run()
-  useful = step_operations(run, batch).useful
+  useful = useful_operations(run, batch).total
   assert Utilisation(run, teraflops=2.0, devices=4).least_seconds(batch) == pytest.approx(useful / 8e12)
   assert Utilisation(run, teraflops=None, devices=4).least_seconds(batch) == 0.0
   assert Utilisation(duels.make_duel(), teraflops=2.0, devices=1).least_seconds(batch) == 0.0
@@ -97,7 +109,7 @@ def test_seconds_at_the_peak():
 def test_the_share_is_logged_where_the_peak_is_known(tmp_path, capsys):
   run = make_run()
   lines = read_metrics(train(run, tmp_path, teraflops=1e-6))
-  useful = step_operations(run, packed.batch_of(4, length=16)).useful
+  useful = useful_operations(run, packed.batch_of(4, length=16)).total
   # One step between the second log and the first: its seconds lie between those of the lines.
   first, *later = lines
   for before, line in zip((first, *later), later, strict=False):
